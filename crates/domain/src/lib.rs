@@ -1,1 +1,28 @@
-//! (being built)
+//! The words everyone shares.
+//!
+//! What it is: requests, conversations, answers as streams of [`Delta`], usage, errors with a stable [`Code`], and the
+//! twelve [`Stage`]s of a request's life. Every other crate speaks in these words.
+//!
+//! What it promises: plain data. Cloning a request or a delta never copies a body: wire bytes are reference counted.
+//!
+//! What it refuses to know: sockets, async runtimes, serialisation. JSON enters and leaves through `dialect`; the types
+//! here are deliberately not (de)serialisable, so that a border can change without touching the words inside.
+
+mod conversation;
+mod delta;
+mod error;
+mod request;
+mod secret;
+mod stage;
+mod usage;
+
+pub use conversation::{
+    Completion, Content, Conversation, Embedding, EmbeddingInput, Json, Logprobs, Media, MediaSource, Message,
+    Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
+};
+pub use delta::{Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob};
+pub use error::{Blame, Code, Error, Kind, Retry};
+pub use request::{Body, Dialect, Members, Origin, Request, RequestId, Span, Task};
+pub use secret::{Credential, Secret};
+pub use stage::Stage;
+pub use usage::Usage;

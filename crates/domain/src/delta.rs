@@ -1,0 +1,162 @@
+use bytes::Bytes;
+
+use crate::{Dialect, Error, Usage};
+
+/// One step of an answer: the alphabet that live, replayed and translated answers share.
+///
+/// A stream is `Started`, then content, then one `Finished` per choice, then at most one `Usage`, and it ends. A stream
+/// that broke ends with `Failed`; what ends without `Failed` is complete. `Raw` and `Whole` carry the wire bytes of an
+/// asker who speaks the vendor's dialect, so that nothing is parsed or re-encoded that no stage wants to see.
+#[derive(Debug, Clone)]
+pub enum Delta {
+    /// The vendor opened the answer. Lifecycle, not content: until content arrives the answer may still fail over.
+    Started(Started),
+    /// Answer text, with the log probabilities of its tokens when they were asked for.
+    Text {
+        /// Which of `n` choices.
+        choice: u32,
+        /// The new piece.
+        text: String,
+        /// One entry per token of `text`; empty unless asked for.
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// Reasoning text that the vendor chose to show.
+    Reasoning {
+        /// Which of `n` choices.
+        choice: u32,
+        /// The new piece.
+        text: String,
+    },
+    /// The model declines, in its own words.
+    Refusal {
+        /// Which of `n` choices.
+        choice: u32,
+        /// The new piece.
+        text: String,
+    },
+    /// A piece of a tool call. The first piece of an `index` carries `id` and `name`.
+    ToolCall {
+        /// Which of `n` choices.
+        choice: u32,
+        /// Which of the choice's parallel calls.
+        index: u32,
+        /// Identifier that the tool result must repeat.
+        id: Option<String>,
+        /// The tool's name.
+        name: Option<String>,
+        /// The next piece of the JSON arguments.
+        arguments: String,
+    },
+    /// A choice is complete.
+    Finished {
+        /// Which of `n` choices.
+        choice: u32,
+        /// Why it ended.
+        reason: FinishReason,
+    },
+    /// Embedding vectors, in the order of the inputs.
+    Vectors(Vec<Vec<f32>>),
+    /// What the answer cost in tokens.
+    Usage(Usage),
+    /// One or more whole events as the vendor sent them, in the asker's own dialect.
+    Raw(RawEvents),
+    /// The whole non-streaming body as the vendor sent it, in the asker's own dialect.
+    Whole(RawBody),
+    /// The answer broke after it had begun. Always last.
+    Failed(Error),
+}
+
+impl Delta {
+    /// Whether this delta commits the answer: from the first content on, another candidate can no longer take over
+    /// unseen.
+    pub fn is_content(&self) -> bool {
+        match self {
+            Delta::Started(_) | Delta::Usage(_) | Delta::Failed(_) => false,
+            Delta::Raw(raw) => raw.notes.content,
+            _ => true,
+        }
+    }
+}
+
+/// The opening of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The vendor's id of the answer; empty lets the encoder use the request id.
+    pub id: String,
+    /// The model as the vendor names it.
+    pub model: String,
+}
+
+/// Whole server-sent events, bytes untouched, never a part of an event and never the end marker `[DONE]`.
+#[derive(Debug, Clone)]
+pub struct RawEvents {
+    /// The dialect of the bytes.
+    pub dialect: Dialect,
+    /// One or more events, each with its closing blank line.
+    pub bytes: Bytes,
+    /// What was picked out in passing.
+    pub notes: Notes,
+}
+
+/// A whole non-streaming body, bytes untouched.
+#[derive(Debug, Clone)]
+pub struct RawBody {
+    /// The dialect of the bytes.
+    pub dialect: Dialect,
+    /// The JSON text.
+    pub bytes: Bytes,
+    /// What was picked out in passing.
+    pub notes: Notes,
+}
+
+/// What the fast lane learns about bytes that it does not parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notes {
+    /// The bytes carry content (text, reasoning, tool-call fragment, refusal, finish), not just lifecycle.
+    pub content: bool,
+    /// How many events the bytes hold; 0 for a whole body.
+    pub events: u32,
+    /// Usage, where an event or the body had it.
+    pub usage: Option<Usage>,
+    /// The last finish reason seen.
+    pub finish: Option<FinishReason>,
+}
+
+/// Why a choice ended, in OpenAI's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The model ended by itself or met a stop sequence.
+    Stop,
+    /// The token limit was reached.
+    Length,
+    /// The model wants tools run.
+    ToolCalls,
+    /// The vendor withheld content.
+    ContentFilter,
+}
+
+impl FinishReason {
+    /// The OpenAI spelling, also used in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::ContentFilter => "content_filter",
+        }
+    }
+}
+
+/// The log probability of one generated token, with its alternatives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token's text; bytes that are not UTF-8 on their own are replaced here and exact in `bytes`.
+    pub token: String,
+    /// The token's exact bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of the probability.
+    pub logprob: f32,
+    /// Alternatives, the likeliest first.
+    pub top: Vec<(String, Vec<u8>, f32)>,
+}
+

@@ -1,0 +1,288 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Stage;
+
+/// Who has to change something for the request to succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The asker.
+    Client,
+    /// This gateway or its operator.
+    Gateway,
+    /// The vendor behind it.
+    Vendor,
+}
+
+/// Whether sending the same request again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It cannot.
+    Never,
+    /// It may, at once or whenever the caller likes.
+    Maybe,
+    /// It will not before this much time has passed.
+    After(Duration),
+}
+
+/// The closed set of kinds. `edge/src/error.rs` maps each to a status; add one only with a decision record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request is not well formed or not possible.
+    Invalid,
+    /// Nobody proved who they are.
+    Unauthenticated,
+    /// Known, but not allowed.
+    Forbidden,
+    /// No such model, route or object, or not for this caller.
+    NotFound,
+    /// The route exists, the method does not.
+    Method,
+    /// The content type is not understood.
+    MediaType,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The body did not arrive in time.
+    SlowBody,
+    /// Something already exists or is in another state.
+    Conflict,
+    /// Too much at once.
+    RateLimited,
+    /// The vendor answered wrongly or not at all.
+    BadUpstream,
+    /// Nothing can serve this now.
+    Unavailable,
+    /// Time ran out.
+    Timeout,
+    /// A fault of ours.
+    Internal,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $kind:ident, $blame:ident;)+) => {
+        /// The stable code of an error: what scripts match on and what the docs have a page for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)+];
+
+            /// The code as clients see it.
+            pub const fn name(self) -> &'static str { match self { $(Code::$name => $text,)+ } }
+
+            /// The kind that the code belongs to.
+            pub const fn kind(self) -> Kind { match self { $(Code::$name => Kind::$kind,)+ } }
+
+            /// Who is usually to blame.
+            pub const fn blame(self) -> Blame { match self { $(Code::$name => Blame::$blame,)+ } }
+
+            /// What it means, one sentence; the first line of the code's page.
+            pub fn meaning(self) -> &'static str { match self { $(Code::$name => concat!($($doc),+).trim(),)+ } }
+        }
+    };
+}
+
+codes! {
+    /// The body is not valid JSON.
+    InvalidJson = "invalid_json", Invalid, Client;
+    /// A member is missing, has the wrong type, or does not fit the others.
+    InvalidRequest = "invalid_request", Invalid, Client;
+    /// A member has a value outside its range.
+    InvalidValue = "invalid_value", Invalid, Client;
+    /// The JSON is nested more deeply than allowed.
+    JsonTooDeep = "json_too_deep", Invalid, Client;
+    /// The body ended before its announced length.
+    IncompleteBody = "incomplete_body", Invalid, Client;
+    /// The model or its provider cannot do what is asked.
+    Unsupported = "unsupported", Invalid, Client;
+    /// Prompt and answer do not fit the model's context window.
+    ContextLengthExceeded = "context_length_exceeded", Invalid, Client;
+    /// The vendor refused the request as malformed.
+    UpstreamRejected = "upstream_rejected", Invalid, Client;
+    /// The content type is not application/json.
+    UnsupportedMediaType = "unsupported_media_type", MediaType, Client;
+    /// The body is larger than the gateway accepts.
+    RequestTooLarge = "request_too_large", TooLarge, Client;
+    /// The body did not arrive in time.
+    RequestTimeout = "request_timeout", SlowBody, Client;
+    /// No credential was sent.
+    MissingApiKey = "missing_api_key", Unauthenticated, Client;
+    /// The API key is not known, revoked or malformed.
+    InvalidApiKey = "invalid_api_key", Unauthenticated, Client;
+    /// The API key has passed its expiry.
+    ExpiredApiKey = "expired_api_key", Unauthenticated, Client;
+    /// Two different credentials were sent at once.
+    ConflictingCredentials = "conflicting_credentials", Unauthenticated, Client;
+    /// The key lacks the scope that the route needs.
+    InsufficientScope = "insufficient_scope", Forbidden, Client;
+    /// The request names an origin or a host that is not allowed.
+    ForbiddenOrigin = "forbidden_origin", Forbidden, Client;
+    /// The model does not exist, or this key may not use it.
+    ModelNotFound = "model_not_found", NotFound, Client;
+    /// There is no such path.
+    RouteNotFound = "route_not_found", NotFound, Client;
+    /// There is no such object, or it belongs to somebody else.
+    NotFound = "not_found", NotFound, Client;
+    /// The path exists, but not with this method.
+    MethodNotAllowed = "method_not_allowed", Method, Client;
+    /// An object of this name exists already, or its state does not allow the change.
+    Conflict = "conflict", Conflict, Client;
+    /// The key has used up its requests per minute.
+    RateLimitExceeded = "rate_limit_exceeded", RateLimited, Client;
+    /// The key has too many requests in flight.
+    ConcurrencyLimitExceeded = "concurrency_limit_exceeded", RateLimited, Client;
+    /// The vendor limits the rate of our credential.
+    UpstreamRateLimited = "upstream_rate_limited", RateLimited, Vendor;
+    /// The vendor refuses our credential: the operator has to act, not the caller.
+    UpstreamAuth = "upstream_auth", BadUpstream, Gateway;
+    /// No connection to the vendor could be made.
+    UpstreamUnreachable = "upstream_unreachable", BadUpstream, Vendor;
+    /// The vendor answered with an error of its own.
+    UpstreamError = "upstream_error", BadUpstream, Vendor;
+    /// The vendor answered with something that is not an answer.
+    UpstreamBadResponse = "upstream_bad_response", BadUpstream, Vendor;
+    /// The vendor's stream ended before the answer was complete.
+    UpstreamStreamCut = "upstream_stream_cut", BadUpstream, Vendor;
+    /// The vendor did not begin its answer in time.
+    UpstreamTimeout = "upstream_timeout", Timeout, Vendor;
+    /// The vendor's stream fell silent.
+    UpstreamIdleTimeout = "upstream_idle_timeout", Timeout, Vendor;
+    /// The caller's deadline passed.
+    DeadlineExceeded = "deadline_exceeded", Timeout, Client;
+    /// The queue in front of the model is full.
+    Overloaded = "overloaded", Unavailable, Gateway;
+    /// The embedded model is not installed or could not be loaded.
+    LocalModelUnavailable = "local_model_unavailable", Unavailable, Gateway;
+    /// No provider can serve this model now.
+    NoProviderAvailable = "no_provider_available", Unavailable, Gateway;
+    /// The gateway is shutting down.
+    ServerShutdown = "server_shutdown", Unavailable, Gateway;
+    /// The database or another store did not answer.
+    StoreUnavailable = "store_unavailable", Unavailable, Gateway;
+    /// A fault of the gateway.
+    InternalError = "internal_error", Internal, Gateway;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What went wrong: for the caller (`say`, `code`, `param`), for retries (`retry`, `blame`), for the operator (`source`).
+///
+/// `say` is written by us and safe to show: lower case, no final stop, what was expected and what was found, how to
+/// mend it. It never holds a secret, and vendor text only where the vendor rejected the *caller's* input.
+/// `source` is for the log alone.
+#[derive(Debug, Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    code: Code,
+    blame: Blame,
+    retry: Retry,
+    say: String,
+    param: Option<String>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    stage: Option<Stage>,
+}
+
+impl Error {
+    /// An error with the code's usual blame and retry advice.
+    pub fn new(code: Code, say: impl Into<String>) -> Self {
+        let retry = match code.kind() {
+            Kind::RateLimited | Kind::BadUpstream | Kind::Unavailable | Kind::Timeout | Kind::SlowBody => Retry::Maybe,
+            _ => Retry::Never,
+        };
+        // A refused credential stays refused until the operator acts.
+        let retry = if matches!(code, Code::UpstreamAuth | Code::DeadlineExceeded) { Retry::Never } else { retry };
+        Self(Box::new(Inner {
+            code,
+            blame: code.blame(),
+            retry,
+            say: say.into(),
+            param: None,
+            source: None,
+            stage: None,
+        }))
+    }
+
+    /// Names the request member at fault, as a path such as `messages[2].content`.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.0.param = Some(param.into());
+        self
+    }
+
+    /// Keeps the cause for the log.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Overrides the retry advice.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.0.retry = retry;
+        self
+    }
+
+    /// Notes the stage; the first note wins, because it is the closest to the cause.
+    #[must_use]
+    pub fn at(mut self, stage: Stage) -> Self {
+        self.0.stage.get_or_insert(stage);
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The kind of the code.
+    pub fn kind(&self) -> Kind {
+        self.0.code.kind()
+    }
+
+    /// Who has to change something.
+    pub fn blame(&self) -> Blame {
+        self.0.blame
+    }
+
+    /// Whether to send it again.
+    pub fn retry(&self) -> Retry {
+        self.0.retry
+    }
+
+    /// The sentence for the caller.
+    pub fn say(&self) -> &str {
+        &self.0.say
+    }
+
+    /// The request member at fault.
+    pub fn param(&self) -> Option<&str> {
+        self.0.param.as_deref()
+    }
+
+    /// The stage that failed, where known.
+    pub fn stage(&self) -> Option<Stage> {
+        self.0.stage
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.say)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|s| s as &(dyn StdError + 'static))
+    }
+}

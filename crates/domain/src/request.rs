@@ -1,0 +1,166 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::{Content, Error};
+
+/// The id of one request: `req_` and 24 characters, in `x-request-id`, errors, logs and records alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// Takes an id that the edge drew.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is asked for. Every task runs down the same path; only the provider's ability differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// A chat answer.
+    Chat,
+    /// A continued prompt.
+    Completion,
+    /// Embedding vectors.
+    Embedding,
+}
+
+impl Task {
+    /// The name of the operation in telemetry (OpenTelemetry `gen_ai.operation.name`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Task::Chat => "chat",
+            Task::Completion => "text_completion",
+            Task::Embedding => "embeddings",
+        }
+    }
+}
+
+/// The wire format in which somebody speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions, completions and embeddings.
+    OpenAi,
+    /// Anthropic messages.
+    Anthropic,
+}
+
+/// A range of bytes inside a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+/// Where the few members that stages rewrite stand in the body. Each span covers the *value*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Members {
+    /// `model`.
+    pub model: Span,
+    /// `stream_options`.
+    pub stream_options: Option<Span>,
+    /// `penstock`: ours, never forwarded.
+    pub penstock: Option<Span>,
+}
+
+/// The original body beside what is known of it. Clones share the bytes and the decoded content.
+#[derive(Clone)]
+pub struct Body {
+    dialect: Dialect,
+    task: Task,
+    bytes: Bytes,
+    members: Members,
+    decode: fn(&[u8], Task) -> Result<Content, Error>,
+    content: Arc<OnceLock<Result<Content, Error>>>,
+}
+
+impl Body {
+    /// Keeps the bytes, and the function that decodes them should anyone ask. `dialect` crates call this.
+    pub fn new(
+        dialect: Dialect,
+        task: Task,
+        bytes: Bytes,
+        members: Members,
+        decode: fn(&[u8], Task) -> Result<Content, Error>,
+    ) -> Self {
+        Self { dialect, task, bytes, members, decode, content: Arc::new(OnceLock::new()) }
+    }
+
+    /// The dialect of the bytes, which is the asker's.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The original bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Where the rewritable members stand.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The decoded content; decoded at the first call and kept. A provider of the asker's own dialect never calls this.
+    ///
+    /// # Errors
+    /// `invalid_request` (or a more exact code) when a member that translation needs is missing or has the wrong shape.
+    pub fn content(&self) -> Result<&Content, Error> {
+        self.content.get_or_init(|| (self.decode)(&self.bytes, self.task)).as_ref().map_err(Clone::clone)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Prompts are nobody's business in a log.
+        f.debug_struct("Body").field("dialect", &self.dialect).field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+/// Where the request came in, for scopes and records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// An HTTP request that waits for its answer.
+    Http,
+}
+
+/// One request, as every stage sees it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// Where it came in.
+    pub origin: Origin,
+    /// What is asked for.
+    pub task: Task,
+    /// The model name as asked.
+    pub model: Arc<str>,
+    /// Whether the asker wants events instead of one body.
+    pub stream: bool,
+    /// Whether the asker wants a usage event at the end of the stream.
+    pub stream_usage: bool,
+    /// Upper bound of generated tokens per choice, if the asker gave one.
+    pub max_output_tokens: Option<u32>,
+    /// How many answers, 1 unless asked otherwise.
+    pub choices: u32,
+    /// When the asker stops waiting, if they said.
+    pub deadline: Option<Instant>,
+    /// The original body.
+    pub body: Body,
+}

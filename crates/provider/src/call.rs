@@ -1,0 +1,15 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use penstock_domain::Request;
+
+/// One attempt at one candidate.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The request, shared with the other attempts.
+    pub request: Arc<Request>,
+    /// The model as the back end names it.
+    pub model: Arc<str>,
+    /// When the attempt must have ended: the asker's deadline, never restarted by a retry.
+    pub deadline: Option<Instant>,
+}
