@@ -1,1 +1,19 @@
-//! (being built)
+//! What the gateway tells about itself.
+//!
+//! What it is: the table of metric names ([`names`]), the [`Record`] that every request ends in, the [`Recorder`] port
+//! that takes records, and the [`Sink`] that turns them into metrics and log lines.
+//!
+//! What it promises: recording never blocks and never fails a request. Labels are bounded: names from the
+//! configuration and codes from a closed table, never a key, a prompt or a request id.
+//!
+//! What it refuses to know: HTTP, stages' inner workings, prompt or answer text.
+
+pub mod names;
+
+mod metrics;
+mod record;
+mod sink;
+
+pub use metrics::{Metrics, Reload};
+pub use record::{Outcome, Record, Recorder, Timings};
+pub use sink::{Sink, Tally};

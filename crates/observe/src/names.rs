@@ -1,0 +1,30 @@
+//! Every metric name, once.
+//!
+//! Names with the prefix `gen_ai_` follow the OpenTelemetry semantic conventions for generative AI (status: development),
+//! spelled for Prometheus: dots become underscores, the unit is appended. The others are ours. Raw names anywhere else
+//! are a defect.
+
+/// Seconds from the request's arrival to the last byte of its answer.
+pub const REQUEST_DURATION: &str = "gen_ai_server_request_duration_seconds";
+/// Seconds from the request's arrival to the first content of its answer.
+pub const TIME_TO_FIRST_TOKEN: &str = "gen_ai_server_time_to_first_token_seconds";
+/// Seconds per output token after the first.
+pub const TIME_PER_OUTPUT_TOKEN: &str = "gen_ai_server_time_per_output_token_seconds";
+/// Tokens per request, by `gen_ai_token_type`.
+pub const TOKEN_USAGE: &str = "gen_ai_client_token_usage";
+/// Requests ended, by operation, model, provider and code (`ok`, `cancelled` or an error code).
+pub const REQUESTS: &str = "penstock_requests";
+/// Requests between arrival and settlement.
+pub const IN_FLIGHT: &str = "penstock_requests_in_flight";
+/// Seconds spent in each stage, by stage.
+pub const STAGE_DURATION: &str = "penstock_stage_duration_seconds";
+/// Calls made to providers, by provider.
+pub const UPSTREAM_CALLS: &str = "penstock_upstream_calls";
+/// 1 when a provider can be called, else 0, by provider.
+pub const PROVIDER_UP: &str = "penstock_provider_up";
+/// Configuration reloads, by outcome.
+pub const RELOADS: &str = "penstock_config_reloads";
+/// Records that were dropped because the queue was full.
+pub const RECORDS_DROPPED: &str = "penstock_records_dropped";
+/// Constant 1, with the version as label.
+pub const BUILD_INFO: &str = "penstock_build";
