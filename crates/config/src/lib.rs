@@ -1,1 +1,37 @@
-//! (being built)
+//! How a YAML file becomes objects.
+//!
+//! What it is: one file in, [`Config`] out, or the whole list of [`Problem`]s with file, line, cause and mend. Secrets by
+//! reference (`${VAR}`, `file:PATH`), sections that only a plug-in understands ([`Section`], [`Registry`]), the JSON Schema
+//! that editors use, the differences between two snapshots, and the notice that a file changed.
+//!
+//! What it promises: every problem in one pass, never the first alone; no secret in any message, excerpt or printed
+//! configuration; bounded work for hostile input; a panic for no input at all.
+//!
+//! What it refuses to know: what a provider, a store or a key does with its settings. It opens no socket and writes no
+//! file, and it is the only crate that reads the process environment.
+
+mod diff;
+mod environment;
+mod load;
+mod model;
+mod problem;
+mod registry;
+mod schema;
+mod section;
+mod starter;
+mod text;
+mod watch;
+
+pub use diff::{Change, diff};
+pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
+pub use load::{Loaded, Source, load, show};
+pub use model::{
+    Config, Database, FileKey, Limits, Log, LogFormat, Model, Server, SharedState, Stores, exposure,
+};
+pub use problem::{Place, Problem, Severity, report};
+pub use registry::{Kind, KindSchemas, Kinds, Registry, Settings, schema_of};
+pub use schema::schema;
+pub use section::Section;
+pub use starter::{Found, starter};
+pub use text::{ByteSize, DurationText, SecretText, TimeText};
+pub use watch::Watch;

@@ -1,0 +1,229 @@
+//! The objects that the file describes, and their defaults.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{ByteSize, DurationText, Problem, SecretText, Section, TimeText};
+
+/// The whole configuration: one immutable snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Version of the file format.
+    pub version: u32,
+    /// Where and how it listens.
+    pub server: Server,
+    /// Folder of the database, key material and caches.
+    pub data_dir: PathBuf,
+    /// Where state lives.
+    pub stores: Stores,
+    /// Back ends by the name that `models` use.
+    pub providers: BTreeMap<String, Section>,
+    /// The names that clients ask for.
+    pub models: BTreeMap<String, Model>,
+    /// Keys that stand in the file.
+    pub keys: Vec<FileKey>,
+    /// Limits of keys that have none of their own.
+    pub limits: Limits,
+    /// What is logged and how.
+    pub log: Log,
+}
+
+/// Where and how the gateway listens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port of the API, the console, `/metrics` and the health routes. Default 127.0.0.1:8080.
+    #[schemars(schema_with = "address", default = "listen_text")]
+    pub listen: SocketAddr,
+    /// Moves `/admin`, `/metrics` and the console to an address of their own.
+    #[schemars(schema_with = "optional_address")]
+    pub admin_listen: Option<SocketAddr>,
+    /// How long streams may go on after SIGTERM before they are ended with an error event. Default 30s.
+    pub drain: DurationText,
+    /// Largest request body. Default 20MiB.
+    pub max_body: ByteSize,
+    /// How long a client may take to send its request line and headers. Default 10s.
+    pub header_timeout: DurationText,
+    /// How long a client may take to send its body. Default 30s.
+    pub body_timeout: DurationText,
+    /// How often a silent stream gets a comment line, so that proxies in between do not cut it. Default 15s.
+    pub keep_alive: DurationText,
+}
+
+fn address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "format": "socket-address", "examples": ["127.0.0.1:8080"]})
+}
+
+fn optional_address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": ["string", "null"], "format": "socket-address"})
+}
+
+fn listen_text() -> String {
+    Server::default().listen.to_string()
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_listen: None,
+            drain: DurationText(Duration::from_secs(30)),
+            max_body: ByteSize(20 << 20),
+            header_timeout: DurationText(Duration::from_secs(10)),
+            body_timeout: DurationText(Duration::from_secs(30)),
+            keep_alive: DurationText(Duration::from_secs(15)),
+        }
+    }
+}
+
+/// Where state lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stores {
+    /// Keys and records. `sqlite` is a file in `data_dir`.
+    pub database: Database,
+    /// Limits and health that replicas share. `memory` is one replica.
+    pub shared: SharedState,
+}
+
+/// The kinds of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Database {
+    /// A SQLite file in `data_dir`.
+    #[default]
+    Sqlite,
+}
+
+/// The kinds of shared state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum SharedState {
+    /// The memory of this process.
+    #[default]
+    Memory,
+}
+
+/// A name that clients ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Which of `providers` serves it.
+    #[schemars(length(min = 1))]
+    pub provider: String,
+    /// The model's name at that provider.
+    #[schemars(length(min = 1))]
+    pub model: String,
+    /// Answers never get longer than this many tokens, whatever the client asks for.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: Option<u32>,
+    /// Other names for the same model.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// A key that stands in the file; others live in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileKey {
+    /// The key's name in logs, metrics and lists.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// The key itself, by reference: `${CI_KEY}` or `file:/run/secrets/ci-key`.
+    pub key: SecretText,
+    /// Whose key it is.
+    #[serde(default)]
+    pub team: Option<String>,
+    /// What it may do, as `family:action[:name]`: `chat:*`, `embeddings:invoke`, `admin:keys`. Without a scope it may do
+    /// nothing.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// The models that it may use; empty is all.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Its own limits; what is missing comes from the top-level `limits`.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When it stops working.
+    #[serde(default)]
+    pub expires: Option<TimeText>,
+}
+
+/// How much a key may ask for. What is missing is not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests per minute.
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: Option<u32>,
+    /// Requests at the same time.
+    #[schemars(range(min = 1))]
+    pub concurrent_requests: Option<u32>,
+}
+
+impl Limits {
+    /// These limits, and `defaults` where these say nothing.
+    #[must_use]
+    pub fn or(self, defaults: Limits) -> Limits {
+        Limits {
+            requests_per_minute: self.requests_per_minute.or(defaults.requests_per_minute),
+            concurrent_requests: self.concurrent_requests.or(defaults.concurrent_requests),
+        }
+    }
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// For people or for machines. Default `text`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or per module: `info,penstock_flow=debug`. Default `info`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The problem of a gateway that the network can reach although nobody has a key for it: either everything is refused,
+/// or somebody will be tempted to open it. `stored_keys` counts the usable keys in the database.
+pub fn exposure(config: &Config, stored_keys: usize) -> Option<Problem> {
+    let public = |address: &SocketAddr| !address.ip().is_loopback();
+    let (path, address) = if public(&config.server.listen) {
+        ("server.listen", config.server.listen)
+    } else {
+        ("server.admin_listen", config.server.admin_listen.filter(public)?)
+    };
+    (config.keys.is_empty() && stored_keys == 0).then(|| {
+        Problem::error(path, format!("{address} can be reached from other machines, and there is no key yet"))
+            .with_cause("a public address without authentication hands the models to everybody")
+            .with_hint(format!(
+                "make a key first (`penstock keys create --name NAME --scope 'chat:*'`, or an entry under `keys`), or \
+                 listen on 127.0.0.1:{}",
+                address.port()
+            ))
+    })
+}

@@ -1,0 +1,68 @@
+//! A part of the file that only one plug-in understands.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::load::Places;
+use crate::{Problem, Settings};
+
+/// The settings of one plug-in, references resolved, not yet typed.
+///
+/// Two sections are equal when kind, name and settings are, wherever they stand in the file: a reload keeps what is equal.
+#[derive(Clone)]
+pub struct Section {
+    /// Which plug-in: `openai`, `local`, ….
+    pub kind: String,
+    /// The name that the operator gave it.
+    pub name: String,
+    /// Its settings without `kind`. Secrets stand here in clear text: never print or serialise it; `Debug` does not.
+    pub value: Value,
+    /// Where the section begins: `providers.openai`.
+    pub(crate) path: String,
+    pub(crate) places: Places,
+}
+
+impl Section {
+    /// A section that stands in no file, for `up`, tests and the console.
+    pub fn new(kind: impl Into<String>, name: impl Into<String>, value: Value) -> Self {
+        let name = name.into();
+        Self { kind: kind.into(), path: format!("providers.{name}"), name, value, places: Places::default() }
+    }
+
+    /// The settings with their type.
+    ///
+    /// # Errors
+    /// The problems that [`crate::load`] would also have found, and those of types that check more than their schema.
+    /// Their paths are inside the section: see [`Section::locate`].
+    pub fn settings<S: Settings>(&self) -> Result<S, Vec<Problem>> {
+        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+            let inside = error.path().to_string();
+            let inside = if inside == "." { String::new() } else { inside };
+            vec![Problem::error(inside, error.into_inner().to_string())]
+        })
+    }
+
+    /// Turns a path inside this section into a path from the top, and finds its line.
+    pub fn locate(&self, mut problem: Problem) -> Problem {
+        let inside = std::mem::take(&mut problem.path);
+        problem.path = match inside.as_str() {
+            "" => self.path.clone(),
+            inside if inside.starts_with('[') => format!("{}{inside}", self.path),
+            inside => format!("{}.{inside}", self.path),
+        };
+        self.places.locate(problem)
+    }
+}
+
+impl PartialEq for Section {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.name == other.name && self.value == other.value
+    }
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section").field("kind", &self.kind).field("name", &self.name).finish_non_exhaustive()
+    }
+}
