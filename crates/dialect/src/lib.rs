@@ -1,1 +1,20 @@
-//! (being built)
+//! Wire bytes to domain words and back, as pure functions.
+//!
+//! What it is: the SSE decoder and encoder, the request decoders, the answer folders and encoders, and the error bodies
+//! of every dialect, used in both directions: by the edge against clients, by vendors' adapters against vendors.
+//!
+//! What it promises: no IO, no clock, no state outside the values it hands out. Everything that comes in is hostile
+//! until checked: depth, counts and buffers are bounded, and no input makes it panic. Same-dialect bytes pass through
+//! without being re-serialised; a truncated event is never handed on as a good one.
+//!
+//! What it refuses to know: HTTP clients and servers, time-outs, routing, which vendor is behind a body.
+
+pub mod anthropic;
+pub mod json_guard;
+pub mod openai;
+pub mod splice;
+pub mod sse;
+
+mod request;
+
+pub use request::{DecodeLimits, Decoded, PenstockOptions};

@@ -1,0 +1,9 @@
+//! OpenAI chat completions, completions, embeddings and models.
+
+pub mod chat;
+pub mod error;
+pub mod models;
+pub mod raw_lane;
+pub mod request;
+pub mod response;
+pub mod stream;

@@ -1,0 +1,73 @@
+//! What every dialect's request decoder hands out: the parts of a `domain::Request` that the body determines.
+//!
+//! It refuses to know ids, clocks and origins: the edge adds them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_domain::{Body, Origin, Request, RequestId, Task};
+
+/// Bounds that a request body must keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Deepest nesting of arrays and objects.
+    pub max_depth: usize,
+    /// Longest model name, in bytes.
+    pub max_model: usize,
+}
+
+impl Default for DecodeLimits {
+    /// Depth 128, model name 256 bytes.
+    fn default() -> Self {
+        Self { max_depth: 128, max_model: 256 }
+    }
+}
+
+/// A decoded body: everything of a [`Request`] except its id, origin and deadline.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// What is asked for.
+    pub task: Task,
+    /// The model name as asked.
+    pub model: Arc<str>,
+    /// Whether the asker wants events.
+    pub stream: bool,
+    /// Whether the asker wants a usage event.
+    pub stream_usage: bool,
+    /// Upper bound of generated tokens, if given.
+    pub max_output_tokens: Option<u32>,
+    /// How many answers, at least 1.
+    pub choices: u32,
+    /// The original body with the places of the members that are rewritten.
+    pub body: Body,
+    /// The `penstock` member, if there was one.
+    pub penstock: Option<PenstockOptions>,
+}
+
+impl Decoded {
+    /// Adds what the body does not say and makes the request.
+    pub fn into_request(self, id: RequestId, origin: Origin, deadline: Option<Instant>) -> Request {
+        Request {
+            id,
+            origin,
+            task: self.task,
+            model: self.model,
+            stream: self.stream,
+            stream_usage: self.stream_usage,
+            max_output_tokens: self.max_output_tokens,
+            choices: self.choices,
+            deadline,
+            body: self.body,
+        }
+    }
+}
+
+/// The request member `penstock`: ours, never forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PenstockOptions {
+    /// How long the asker waits (`timeout_ms`).
+    pub timeout: Option<Duration>,
+    /// Labels for records and metrics: at most 16, keys to 64 bytes, values to 256 bytes.
+    pub tags: BTreeMap<String, String>,
+}
