@@ -1,0 +1,84 @@
+//! The least HTTP/1.1 that a load generator needs: prepared request bytes, and replies read to their end.
+
+use std::net::SocketAddr;
+
+use memchr::memmem;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::Trouble;
+
+/// A POST of JSON as bytes on the wire.
+pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A kept-alive connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+    }
+
+    /// Sends a request and reads the reply to its end.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<(), Trouble> {
+        self.send(request).await?;
+        while !complete(&self.buffer)? {
+            self.more().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a request and waits for its head; what came of the body stays in the buffer.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> Result<(), Trouble> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        while memmem::find(&self.buffer, b"\r\n\r\n").is_none() {
+            self.more().await?;
+        }
+        if !self.buffer.starts_with(b"HTTP/1.1 200") {
+            let end = self.buffer.len().min(600);
+            return Err(format!("unexpected reply: {}", String::from_utf8_lossy(&self.buffer[..end])).into());
+        }
+        Ok(())
+    }
+
+    /// How many events the buffer holds; forgets them. `None` when the stream has ended.
+    pub(crate) fn events(&mut self) -> Option<u64> {
+        let events = memmem::find_iter(&self.buffer, b"data: {").count() as u64;
+        let ended = self.buffer.ends_with(b"0\r\n\r\n");
+        self.buffer.clear();
+        (!ended || events > 0).then_some(events)
+    }
+
+    /// Reads whatever has arrived.
+    pub(crate) async fn more(&mut self) -> Result<(), Trouble> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err("the connection was closed in the middle of a reply".into());
+        }
+        Ok(())
+    }
+}
+
+fn complete(reply: &[u8]) -> Result<bool, Trouble> {
+    let Some(head) = memmem::find(reply, b"\r\n\r\n") else { return Ok(false) };
+    let text = std::str::from_utf8(&reply[..head])?;
+    for line in text.split("\r\n") {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if name.eq_ignore_ascii_case("content-length") {
+            return Ok(reply.len() >= head + 4 + value.trim().parse::<usize>()?);
+        }
+    }
+    Ok(reply.ends_with(b"0\r\n\r\n"))
+}

@@ -1,0 +1,206 @@
+//! What is measured: the scripted upstream itself, nginx in front of it, Penstock in front of it.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::http::{Connection, post};
+use crate::{Options, Trouble, process};
+
+/// A target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Direct,
+    Nginx,
+    Penstock,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::Direct, Kind::Nginx, Kind::Penstock];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Kind::Direct => "direct",
+            Kind::Nginx => "nginx",
+            Kind::Penstock => "penstock",
+        }
+    }
+}
+
+/// A running target with its upstream; everything stops when it is dropped.
+pub(crate) struct Rig {
+    pub(crate) address: SocketAddr,
+    pub(crate) whole: Rc<[u8]>,
+    pub(crate) stream: Rc<[u8]>,
+    pub(crate) quiet: Rc<[u8]>,
+    pub(crate) first_reply: Option<Duration>,
+    measured: u32,
+    children: Vec<Child>,
+    folder: tempdir::Folder,
+}
+
+const KEY: &str = "bench-key-0123456789abcdef0123456789abcdef";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Rig {
+    /// Starts the upstream and the target.
+    pub(crate) async fn start(options: &Options, kind: Kind) -> Result<Self, Trouble> {
+        let folder = tempdir::Folder::make()?;
+        let upstream = free()?;
+        let mut mock = Command::new(&options.penstock);
+        mock.args(["mock", "--listen", &upstream.to_string()]);
+        let mut children = vec![spawn(&mut mock)?];
+        answers(upstream).await?;
+        let (address, first_reply) = match kind {
+            Kind::Direct => (upstream, None),
+            Kind::Nginx => (nginx(options, upstream, folder.path(), &mut children).await?, None),
+            Kind::Penstock => {
+                let (address, time) = penstock(options, upstream, folder.path(), &mut children).await?;
+                (address, Some(time))
+            }
+        };
+        let measured = children.last().map(Child::id).unwrap_or_default();
+        Ok(Self {
+            address,
+            whole: request(r#""max_tokens":16"#),
+            stream: request(r#""stream":true,"mock":{"inter_token_ms":50,"tokens":100000}"#),
+            quiet: request(r#""stream":true,"mock":{"inter_token_ms":600000,"tokens":10}"#),
+            first_reply,
+            measured,
+            children,
+            folder,
+        })
+    }
+
+    /// CPU seconds that the target has used.
+    pub(crate) fn cpu(&self) -> f64 {
+        process::cpu(self.measured)
+    }
+
+    /// Resident bytes of the target.
+    pub(crate) fn memory(&self) -> u64 {
+        process::memory(self.measured)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().rev() {
+            // nginx's master takes its workers along on SIGTERM only.
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.folder.remove();
+    }
+}
+
+/// A chat of ordinary size: about 1 KiB.
+fn request(members: &str) -> Rc<[u8]> {
+    let question = "How does a penstock feed a turbine, and why is it made of steel? ".repeat(12);
+    let body = format!(
+        r#"{{"model":"bench","messages":[{{"role":"system","content":"You answer briefly."}},{{"role":"user","content":"{question}"}}],{members}}}"#
+    );
+    post("/v1/chat/completions", KEY, &body).into()
+}
+
+async fn nginx(
+    options: &Options,
+    upstream: SocketAddr,
+    folder: &Path,
+    children: &mut Vec<Child>,
+) -> Result<SocketAddr, Trouble> {
+    let address = free()?;
+    let text = include_str!("../nginx.conf")
+        .replace("@FOLDER@", &folder.display().to_string())
+        .replace("@UPSTREAM@", &upstream.to_string())
+        .replace("@LISTEN@", &address.to_string());
+    let file = folder.join("nginx.conf");
+    fs::write(&file, text)?;
+    let mut command = Command::new(&options.nginx);
+    command.arg("-c").arg(&file).arg("-p").arg(folder).arg("-e").arg(folder.join("error.log"));
+    children.push(spawn(&mut command)?);
+    answers(address).await?;
+    Ok(address)
+}
+
+async fn penstock(
+    options: &Options,
+    upstream: SocketAddr,
+    folder: &Path,
+    children: &mut Vec<Child>,
+) -> Result<(SocketAddr, Duration), Trouble> {
+    let address = free()?;
+    let text = include_str!("../penstock.yaml")
+        .replace("@FOLDER@", &folder.display().to_string())
+        .replace("@UPSTREAM@", &upstream.to_string())
+        .replace("@LISTEN@", &address.to_string())
+        .replace("@KEY@", KEY);
+    let file = folder.join("penstock.yaml");
+    fs::write(&file, text)?;
+    let mut command = Command::new(&options.penstock);
+    command.arg("serve").arg("--config").arg(&file);
+    // Once for the database to be made, then the start that counts.
+    let mut first = spawn(&mut command)?;
+    answers(address).await?;
+    let _ = Command::new("kill").arg(first.id().to_string()).status();
+    first.wait()?;
+    let begin = Instant::now();
+    children.push(spawn(&mut command)?);
+    answers(address).await?;
+    Ok((address, begin.elapsed()))
+}
+
+fn spawn(command: &mut Command) -> Result<Child, Trouble> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.spawn().map_err(|error| format!("{command:?} cannot be started: {error}"))?)
+}
+
+fn free() -> Result<SocketAddr, Trouble> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Waits until a chat is answered.
+async fn answers(address: SocketAddr) -> Result<(), Trouble> {
+    let request = request(r#""max_tokens":16"#);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let tried = match Connection::open(address).await {
+            Ok(mut connection) => connection.exchange(&request).await,
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > end => return Err(format!("{address} never answered: {error}").into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+mod tempdir {
+    use std::path::{Path, PathBuf};
+
+    /// A scratch folder.
+    pub(crate) struct Folder(PathBuf);
+
+    impl Folder {
+        pub(crate) fn make() -> std::io::Result<Self> {
+            let unique = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+            let path = std::env::temp_dir().join(format!("penstock-bench-{}-{unique}", std::process::id()));
+            std::fs::create_dir_all(&path)?;
+            Ok(Self(path))
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+
+        pub(crate) fn remove(&self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
