@@ -1,20 +1,103 @@
 //! What differs between two snapshots, and what of it needs a restart.
 
-use crate::Config;
+use std::collections::BTreeMap;
+use std::fmt;
 
-/// One setting or object that differs.
+use crate::{Config, FileKey};
+
+/// One setting or object that differs. Names only: values may be secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Which: `server.listen`, `providers.openai`, `keys.ci`.
     pub path: String,
-    /// `added`, `removed` or `changed`.
-    pub what: &'static str,
+    /// How it differs.
+    pub what: What,
     /// Whether it takes effect only after a restart.
     pub needs_restart: bool,
 }
 
+/// How something differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum What {
+    /// The new snapshot has it, the old one has not.
+    Added,
+    /// The old snapshot has it, the new one has not.
+    Removed,
+    /// Both have it, and it is not the same.
+    Changed,
+}
+
+impl What {
+    /// `added`, `removed` or `changed`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            What::Added => "added",
+            What::Removed => "removed",
+            What::Changed => "changed",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let restart = if self.needs_restart { " (takes effect after a restart)" } else { "" };
+        write!(f, "{} {}{restart}", self.path, self.what.name())
+    }
+}
+
 /// What differs between two snapshots, in the order of the file's sections.
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
-    let _ = (old, new);
-    Vec::new()
+    let mut changes = Vec::new();
+    let mut one = |path: &str, same: bool, needs_restart: bool| {
+        if !same {
+            changes.push(Change { path: path.to_owned(), what: What::Changed, needs_restart });
+        }
+    };
+    let (a, b) = (&old.server, &new.server);
+    one("server.listen", a.listen == b.listen, true);
+    one("server.admin_listen", a.admin_listen == b.admin_listen, true);
+    one("server.drain", a.drain == b.drain, false);
+    one("server.max_body", a.max_body == b.max_body, false);
+    one("server.header_timeout", a.header_timeout == b.header_timeout, true);
+    one("server.body_timeout", a.body_timeout == b.body_timeout, false);
+    one("server.keep_alive", a.keep_alive == b.keep_alive, false);
+    one("data_dir", old.data_dir == new.data_dir, true);
+    one("stores.database", old.stores.database == new.stores.database, true);
+    one("stores.shared", old.stores.shared == new.stores.shared, true);
+    named("providers", &old.providers, &new.providers, &mut changes);
+    named("models", &old.models, &new.models, &mut changes);
+    let by_name = |keys: &[FileKey]| -> BTreeMap<String, FileKey> {
+        keys.iter().map(|key| (key.name.clone(), key.clone())).collect()
+    };
+    named("keys", &by_name(&old.keys), &by_name(&new.keys), &mut changes);
+    let mut one = |path: &str, same: bool, needs_restart: bool| {
+        if !same {
+            changes.push(Change { path: path.to_owned(), what: What::Changed, needs_restart });
+        }
+    };
+    one("limits", old.limits == new.limits, false);
+    one("log.format", old.log.format == new.log.format, true);
+    one("log.level", old.log.level == new.log.level, true);
+    changes
+}
+
+fn named<T: PartialEq>(
+    section: &str,
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    changes: &mut Vec<Change>,
+) {
+    let mut push = |name: &str, what| {
+        changes.push(Change { path: format!("{section}.{name}"), what, needs_restart: false });
+    };
+    for (name, value) in old {
+        match new.get(name) {
+            None => push(name, What::Removed),
+            Some(other) if other != value => push(name, What::Changed),
+            Some(_) => {}
+        }
+    }
+    for name in new.keys().filter(|name| !old.contains_key(*name)) {
+        push(name, What::Added);
+    }
 }

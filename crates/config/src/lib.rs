@@ -22,7 +22,7 @@ mod starter;
 mod text;
 mod watch;
 
-pub use diff::{Change, diff};
+pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use load::{Loaded, Source, load, show};
 pub use model::{

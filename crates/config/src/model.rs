@@ -33,6 +33,54 @@ pub struct Config {
     pub log: Log,
 }
 
+/// The file as serde reads it once it was checked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Penstock configuration")]
+pub(crate) struct File {
+    /// Version of the file format: 1.
+    #[schemars(schema_with = "first_version")]
+    pub(crate) version: u32,
+    /// Where and how the gateway listens.
+    #[serde(default)]
+    pub(crate) server: Server,
+    /// Folder of the database, key material and caches. Default ./penstock-data, beside the working directory.
+    #[serde(default = "data_dir")]
+    pub(crate) data_dir: PathBuf,
+    /// Where state lives.
+    #[serde(default)]
+    pub(crate) stores: Stores,
+    /// Back ends by name.
+    #[serde(default)]
+    #[schemars(schema_with = "providers")]
+    pub(crate) providers: BTreeMap<String, serde_json::Value>,
+    /// The names that clients ask for.
+    #[serde(default)]
+    pub(crate) models: BTreeMap<String, Model>,
+    /// Keys that stand in the file; others are made with `penstock keys create`.
+    #[serde(default)]
+    pub(crate) keys: Vec<FileKey>,
+    /// Limits of keys that have none of their own.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// What is logged and how.
+    #[serde(default)]
+    pub(crate) log: Log,
+}
+
+fn first_version(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"const": 1})
+}
+
+/// The kinds are not known to this type: [`crate::schema()`] fills them in where `x-family` stands.
+fn providers(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "additionalProperties": {"x-family": "providers"}})
+}
+
+fn data_dir() -> PathBuf {
+    PathBuf::from("./penstock-data")
+}
+
 /// Where and how the gateway listens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -56,11 +104,16 @@ pub struct Server {
 }
 
 fn address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "string", "format": "socket-address", "examples": ["127.0.0.1:8080"]})
+    schemars::json_schema!({"type": "string", "title": "Address", "format": "socket-address", "examples": ["127.0.0.1:8080"]})
 }
 
 fn optional_address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": ["string", "null"], "format": "socket-address"})
+    schemars::json_schema!({
+        "type": ["string", "null"],
+        "title": "Address",
+        "format": "socket-address",
+        "examples": ["127.0.0.1:9090"]
+    })
 }
 
 fn listen_text() -> String {

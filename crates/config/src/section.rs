@@ -39,18 +39,23 @@ impl Section {
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
             let inside = error.path().to_string();
             let inside = if inside == "." { String::new() } else { inside };
-            vec![Problem::error(inside, error.into_inner().to_string())]
+            let whole = self.join(&inside);
+            let problem = self.places.untyped(whole, error.inner());
+            vec![Problem { path: inside, ..problem }]
         })
+    }
+
+    fn join(&self, inside: &str) -> String {
+        match inside {
+            "" => self.path.clone(),
+            inside if inside.starts_with('[') => format!("{}{inside}", self.path),
+            inside => format!("{}.{inside}", self.path),
+        }
     }
 
     /// Turns a path inside this section into a path from the top, and finds its line.
     pub fn locate(&self, mut problem: Problem) -> Problem {
-        let inside = std::mem::take(&mut problem.path);
-        problem.path = match inside.as_str() {
-            "" => self.path.clone(),
-            inside if inside.starts_with('[') => format!("{}{inside}", self.path),
-            inside => format!("{}.{inside}", self.path),
-        };
+        problem.path = self.join(&problem.path);
         self.places.locate(problem)
     }
 }

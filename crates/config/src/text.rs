@@ -111,7 +111,9 @@ pub struct DurationText(pub Duration);
 
 text_setting!(DurationText, Duration, "a duration such as 500ms, 30s or 5m", parse_duration, "Duration", {
     "type": "string",
-    "pattern": "^[0-9]+(ms|s|m|h|d)$"
+    "title": "Duration",
+    "pattern": "^[0-9]{1,12}(ms|s|m|h|d)$",
+    "examples": ["30s"]
 });
 
 /// A number of bytes written with its unit: `512B`, `64KiB`, `20MiB`, `1GiB`, or decimal `kB`, `MB`, `GB`.
@@ -120,7 +122,9 @@ pub struct ByteSize(pub u64);
 
 text_setting!(ByteSize, u64, "a size such as 64KiB or 20MiB", parse_size, "Size", {
     "type": "string",
-    "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB|kB|MB|GB)$"
+    "title": "Size",
+    "pattern": "^[0-9]{1,9} ?(B|KiB|MiB|GiB|kB|MB|GB)$",
+    "examples": ["20MiB"]
 });
 
 /// A point in time: RFC 3339 (`2027-01-31T12:00:00Z`) or a day (`2027-01-31`, its beginning in UTC).
@@ -129,7 +133,9 @@ pub struct TimeText(pub SystemTime);
 
 text_setting!(TimeText, SystemTime, "a time such as 2027-01-31 or 2027-01-31T12:00:00Z", parse_time, "Time", {
     "type": "string",
-    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$"
+    "title": "Time",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$",
+    "examples": ["2027-01-31T12:00:00Z"]
 });
 
 fn split_number(text: &str) -> Option<(u64, &str)> {

@@ -1,9 +1,11 @@
-//! Where each setting stands in the file.
+//! Where each setting stands in the file, and which parts of the file may be shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::check::Cover;
 use crate::problem::Excerpt;
 use crate::{Place, Problem};
 
@@ -17,6 +19,8 @@ struct Inner {
     /// Source lines with every secret hidden.
     lines: Vec<String>,
     spots: BTreeMap<String, Spot>,
+    /// Settings whose value must not be quoted.
+    hidden: BTreeSet<String>,
 }
 
 /// A position: line and column from 1, width in characters.
@@ -29,8 +33,14 @@ pub(crate) struct Spot {
 
 impl Places {
     /// A table; `lines` must hold no secret any more.
-    pub(crate) fn new(file: PathBuf, lines: Vec<String>, spots: BTreeMap<String, Spot>) -> Self {
-        Self(Arc::new(Inner { file, lines, spots }))
+    pub(super) fn new(file: PathBuf, lines: Vec<String>, spots: BTreeMap<String, Spot>) -> Self {
+        Self(Arc::new(Inner { file, lines, spots, hidden: BTreeSet::new() }))
+    }
+
+    /// Also knows which values must not be quoted.
+    pub(super) fn hiding(self, hidden: BTreeSet<String>) -> Self {
+        let Inner { file, lines, spots, .. } = Arc::unwrap_or_clone(self.0);
+        Self(Arc::new(Inner { file, lines, spots, hidden }))
     }
 
     /// Adds the place and the source line of the problem's path, or of the nearest setting around it.
@@ -55,10 +65,88 @@ impl Places {
     }
 
     /// Adds a known place and its source line.
-    pub(crate) fn at(&self, mut problem: Problem, spot: Spot) -> Problem {
+    pub(super) fn at(&self, mut problem: Problem, spot: Spot) -> Problem {
         let line = self.0.lines.get(spot.line.saturating_sub(1) as usize);
         problem.place = Some(Place { file: self.0.file.clone(), line: spot.line, column: spot.column });
         problem.excerpt = line.map(|line| Excerpt { line: line.clone(), width: spot.width });
         problem
+    }
+
+    /// The problem of a value that its type does not accept. What serde says may quote the value, so it is passed on only
+    /// for values that stand in the file and are no secret.
+    pub(crate) fn untyped(&self, path: String, error: &dyn fmt::Display) -> Problem {
+        let path = if path == "." { String::new() } else { path };
+        let inside = |hidden: &&String| hidden.starts_with(&path) || path.starts_with(hidden.as_str());
+        if self.0.hidden.iter().any(|hidden| inside(&hidden)) {
+            return Problem::error(path, "the value is not accepted").with_hint("compare it with the reference of this setting");
+        }
+        // serde_path_to_error puts the path in front, which `Problem` shows anyway.
+        let text = error.to_string();
+        let text = text.strip_prefix(&format!("{path}: ")).unwrap_or(&text).to_owned();
+        Problem::error(path, text)
+    }
+}
+
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        Self {
+            file: self.file.clone(),
+            lines: self.lines.clone(),
+            spots: self.spots.clone(),
+            hidden: self.hidden.clone(),
+        }
+    }
+}
+
+/// Longest source line that is shown, in characters.
+const MAX_LINE: usize = 200;
+
+fn clip(line: &str) -> String {
+    line.chars().take(MAX_LINE).collect()
+}
+
+/// The lines of a file with secrets cut out: a line ends where its first secret begins.
+pub(super) fn covered_lines(text: &str, covers: &[Cover]) -> Vec<String> {
+    let mut cuts: BTreeMap<u32, usize> = BTreeMap::new();
+    for cover in covers {
+        let first = cover.spot.line;
+        let column = cover.spot.column.saturating_sub(1) as usize;
+        let cut = cuts.entry(first).or_insert(column);
+        *cut = (*cut).min(column);
+        for line in first.saturating_add(1)..=cover.last_line {
+            cuts.insert(line, 0);
+        }
+    }
+    let lines = text.trim_start_matches('\u{feff}').lines().zip(1u32..);
+    lines
+        .map(|(line, number)| match cuts.get(&number) {
+            Some(cut) => line.chars().take((*cut).min(MAX_LINE)).chain(['…']).collect(),
+            None => clip(line),
+        })
+        .collect()
+}
+
+/// The lines of a file that is not YAML, where nobody can say what is a secret: whatever follows a key that sounds like
+/// one is cut, and long words with digits are masked.
+pub(super) fn guarded_lines(text: &str) -> Vec<String> {
+    const SECRET: [&str; 6] = ["key", "secret", "token", "password", "authorization", "credential"];
+    let guard = |line: &str| -> String {
+        let lower = line.to_ascii_lowercase();
+        if let Some(at) = SECRET.iter().filter_map(|word| lower.find(word)).min()
+            && let Some(colon) = line[at..].find(':')
+        {
+            return format!("{} …", clip(&line[..=at + colon]));
+        }
+        line.split_inclusive(char::is_whitespace).map(mask).collect::<String>().chars().take(MAX_LINE).collect()
+    };
+    text.trim_start_matches('\u{feff}').lines().map(guard).collect()
+}
+
+fn mask(word: &str) -> String {
+    let suspicious = word.len() >= 12 && word.bytes().any(|b| b.is_ascii_digit());
+    if suspicious {
+        word.chars().map(|c| if c.is_alphanumeric() { '•' } else { c }).collect()
+    } else {
+        word.to_owned()
     }
 }

@@ -1,0 +1,176 @@
+//! What the schema cannot say: names that must exist, names that must be unique, things nobody uses.
+//!
+//! Works on the checked value and not on types, so that one wrong duration does not hide a missing provider.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::check::Checker;
+use super::nearest;
+use crate::text::{parse_duration, parse_size};
+use crate::Problem;
+
+/// Every problem between settings.
+pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    models(value, &mut found);
+    aliases(value, &mut found);
+    keys(value, &mut found);
+    server(value, &mut found);
+    if checker.env.world_readable(path) {
+        for setting in &checker.literal_secrets {
+            found.push(
+                Problem::warning(setting, "this secret stands in a file that everybody on this machine can read")
+                    .with_hint(format!("take it from ${{NAME}} or file:PATH, or chmod 600 {}", path.display())),
+            );
+        }
+    }
+    found
+}
+
+fn map<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = (&'v String, &'v Value)> + Clone {
+    value.get(key).and_then(Value::as_object).into_iter().flat_map(Map::iter)
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn word<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
+    value.get(key).and_then(Value::as_str)
+}
+
+fn models(value: &Value, found: &mut Vec<Problem>) {
+    let providers: BTreeSet<&str> = map(value, "providers").map(|(name, _)| name.as_str()).collect();
+    let mut used = BTreeSet::new();
+    for (name, model) in map(value, "models") {
+        let Some(provider) = word(model, "provider") else { continue };
+        used.insert(provider);
+        if providers.contains(provider) {
+            continue;
+        }
+        let problem =
+            Problem::error(format!("models.{name}.provider"), format!("there is no provider `{provider}`"));
+        let all = providers.iter().copied().collect::<Vec<_>>().join(", ");
+        found.push(match nearest(provider, providers.iter().copied()) {
+            Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+            None if all.is_empty() => problem.with_hint(format!("add `{provider}:` under `providers`")),
+            None => problem.with_hint(format!("add it under `providers`, or use one of: {all}")),
+        });
+    }
+    for unused in providers.difference(&used) {
+        found.push(
+            Problem::warning(format!("providers.{unused}"), format!("no model uses the provider `{unused}`"))
+                .with_hint(format!("add a model: NAME: {{provider: {unused}, model: …}}, or remove the provider")),
+        );
+    }
+    if map(value, "models").next().is_none() {
+        found.push(
+            Problem::warning("models", "there is no model, so every request is answered with model_not_found")
+                .with_hint("add one: NAME: {provider: …, model: …}"),
+        );
+    }
+}
+
+fn aliases(value: &Value, found: &mut Vec<Problem>) {
+    let mut owners: BTreeMap<&str, &str> = map(value, "models").map(|(name, _)| (name.as_str(), name.as_str())).collect();
+    for (name, model) in map(value, "models") {
+        for (index, alias) in list(model, "aliases").iter().filter_map(Value::as_str).enumerate() {
+            if let Some(owner) = owners.insert(alias, name) {
+                found.push(Problem::error(
+                    format!("models.{name}.aliases[{index}]"),
+                    format!("the name `{alias}` already belongs to the model `{owner}`"),
+                ));
+            }
+        }
+    }
+}
+
+fn keys(value: &Value, found: &mut Vec<Problem>) {
+    let aliases = map(value, "models").flat_map(|(_, m)| list(m, "aliases")).filter_map(Value::as_str);
+    let models: BTreeSet<&str> = map(value, "models").map(|(name, _)| name.as_str()).chain(aliases).collect();
+    let (mut names, mut secrets) = (BTreeMap::new(), BTreeMap::new());
+    for (index, key) in list(value, "keys").iter().enumerate() {
+        if let Some(name) = word(key, "name")
+            && let Some(first) = names.insert(name, index)
+        {
+            found.push(
+                Problem::error(format!("keys[{index}].name"), format!("`{name}` is already the name of keys[{first}]"))
+                    .with_cause("logs, metrics and revocation go by the name"),
+            );
+        }
+        if let Some(secret) = word(key, "key") {
+            let path = format!("keys[{index}].key");
+            if let Some(first) = secrets.insert(secret, index) {
+                found.push(Problem::error(path, format!("keys[{first}] has the same key")));
+            } else if secret.chars().count() < 16 {
+                found.push(
+                    Problem::warning(path, "the key is shorter than 16 characters, so it can be guessed")
+                        .with_hint("make a random one: openssl rand -base64 32"),
+                );
+            }
+        }
+        for (at, scope) in list(key, "scopes").iter().filter_map(Value::as_str).enumerate() {
+            found.extend(scope_problem(scope).map(|p| Problem { path: format!("keys[{index}].scopes[{at}]"), ..p }));
+        }
+        for (at, model) in list(key, "models").iter().filter_map(Value::as_str).enumerate() {
+            if model.contains('*') || models.contains(model) {
+                continue;
+            }
+            let problem =
+                Problem::error(format!("keys[{index}].models[{at}]"), format!("there is no model `{model}`"));
+            found.push(match nearest(model, models.iter().copied()) {
+                Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+                None => problem,
+            });
+        }
+        if list(key, "scopes").is_empty() && key.is_object() {
+            let name = word(key, "name").unwrap_or_default();
+            found.push(
+                Problem::warning(format!("keys[{index}]"), format!("the key `{name}` has no scope, so it may do nothing"))
+                    .with_hint("add scopes: [\"chat:*\", \"embeddings:*\", \"models:*\"]"),
+            );
+        }
+    }
+}
+
+/// `family:action[:name]`; the family is a word, action and name may be `*` or end with it.
+fn scope_problem(scope: &str) -> Option<Problem> {
+    let parts: Vec<&str> = scope.split(':').collect();
+    let plain = |part: &str| {
+        let body = part.strip_suffix('*').unwrap_or(part);
+        !part.is_empty() && body.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+    };
+    let shape = match parts.as_slice() {
+        ["*"] => true,
+        [family, action] => plain(family) && plain(action),
+        // Names are model names and the like, which may hold points, slashes and, with some vendors, colons.
+        [family, action, name @ ..] => plain(family) && plain(action) && name.iter().all(|n| plain(n)),
+        _ => false,
+    };
+    (!shape).then(|| {
+        Problem::error("", format!("`{}` is not a scope", scope.chars().take(60).collect::<String>()))
+            .with_hint("write family:action or family:action:name, for example chat:*, chat:invoke:large, admin:keys")
+    })
+}
+
+fn server(value: &Value, found: &mut Vec<Problem>) {
+    let Some(server) = value.get("server") else { return };
+    for name in ["header_timeout", "body_timeout", "keep_alive"] {
+        if word(server, name).and_then(parse_duration).is_some_and(|d| d.is_zero()) {
+            found.push(Problem::error(format!("server.{name}"), "must be more than zero"));
+        }
+    }
+    if word(server, "max_body").and_then(parse_size) == Some(0) {
+        found.push(Problem::error("server.max_body", "must be more than zero"));
+    }
+    let listen = word(server, "listen").unwrap_or("127.0.0.1:8080");
+    if word(server, "admin_listen").is_some_and(|admin| admin == listen && !admin.ends_with(":0")) {
+        found.push(
+            Problem::error("server.admin_listen", "this is the address of `server.listen`")
+                .with_hint("give it another port, or remove it"),
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! Settings that the format has room for and this version does not act on yet. They are refused rather than ignored: who
+//! writes `guardrails` must not believe that something guards.
+
+/// Paths with `*` for a name or an index.
+const LATER: &[&str] = &[
+    "agents",
+    "auth",
+    "cache",
+    "guardrails",
+    "keys.*.budget",
+    "keys.*.limits.tokens_per_minute",
+    "limits.tokens_per_minute",
+    "mcp_servers",
+    "models.*.canary",
+    "models.*.context_window",
+    "models.*.fallbacks",
+    "models.*.price",
+    "models.*.router",
+    "models.*.traffic",
+    "models.*.versions",
+    "prompts",
+    "providers.*.max_concurrency",
+    "providers.*.provisioned",
+    "providers.*.region",
+    "providers.*.trust",
+    "stores.broker",
+    "stores.vectors",
+    "teams",
+    "telemetry",
+    "tools",
+    "vector_stores",
+    "webhooks",
+];
+
+/// Whether the setting `key` inside `trail` is planned.
+pub(super) fn is_later(trail: &[String], key: &str) -> bool {
+    LATER.iter().any(|path| {
+        let mut words = path.split('.');
+        let around = trail.iter().all(|step| words.next().is_some_and(|word| word == "*" || word == step));
+        around && words.next() == Some(key) && words.next().is_none()
+    })
+}
+
+/// A value that is planned for a setting that exists: what to say about it.
+pub(super) fn value_later(path: &str, value: &str) -> Option<&'static str> {
+    match path {
+        "stores.database" if value.starts_with("postgres") => Some("PostgreSQL"),
+        "stores.shared" if value.starts_with("redis") || value.starts_with("valkey") => Some("Redis"),
+        _ => None,
+    }
+}
