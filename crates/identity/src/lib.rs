@@ -1,1 +1,36 @@
-//! (being built)
+//! Who is asking, and what they may do.
+//!
+//! What it is: API keys ([`KeyRecord`], [`Token`], [`Pepper`]), the snapshot that recognises them ([`KeyRing`]), scopes
+//! ([`Scope`], [`ScopeSet`]), model allow-lists ([`ModelAllow`]), the one place that reads credentials from headers
+//! ([`credential`]), the port under which keys are kept ([`KeyStore`]) and the service over it ([`Keys`]); and
+//! [`Route`], the row of a route table, which does not exist without saying what it [`Needs`].
+//!
+//! What it promises: a key is recognised by a keyed digest of the whole key, never by a part of it, without a lock and
+//! without an allocation; the plain key exists once, in the reply that made it; no scope means no access.
+//!
+//! What it refuses to know: HTTP, SQL, files, the clock. Time is handed in.
+
+mod caller;
+mod extract;
+mod keys;
+mod models;
+mod new;
+mod record;
+mod ring;
+mod route;
+mod scope;
+mod store;
+mod token;
+
+pub use caller::{Caller, KeyId, KeySource};
+pub use extract::credential;
+pub use keys::{Keys, MAX_OVERLAP, Minted};
+pub use models::ModelAllow;
+pub use new::{Flaw, KeyRequest, NewKey};
+pub use penstock_config::Limits;
+pub use record::{KeyRecord, Previous, check_name, check_team};
+pub use ring::KeyRing;
+pub use route::{Method, Needs, Operation, Parameter, Place, Reply, Route};
+pub use scope::{KNOWN_SCOPES, Scope, ScopeSet};
+pub use store::{KeyStore, Listing, Pending};
+pub use token::{Digest, Pepper, Token};

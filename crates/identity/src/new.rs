@@ -1,0 +1,109 @@
+//! The wish for a new key, and its check: every flaw at once.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use penstock_config::Limits;
+
+use crate::{KeyId, ModelAllow, ScopeSet, check_name, check_team};
+
+/// One thing wrong with a wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// The member at fault.
+    pub member: &'static str,
+    /// What is wrong and how to mend it: lower case, no final stop.
+    pub say: String,
+}
+
+/// The wish for a new key, as people and programs write it.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRequest {
+    /// Its name.
+    pub name: String,
+    /// The team it belongs to.
+    pub team: Option<String>,
+    /// What it may do; at least one scope.
+    pub scopes: Vec<String>,
+    /// The models it may name; `None` is every model.
+    pub models: Option<Vec<String>>,
+    /// How much it may ask for.
+    pub limits: Limits,
+    /// When it stops working.
+    pub expires: Option<SystemTime>,
+    /// Who makes it; `None` is the command line.
+    pub created_by: Option<KeyId>,
+}
+
+/// A checked wish. Made only by [`KeyRequest::check`].
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    pub(crate) name: Arc<str>,
+    pub(crate) team: Option<Arc<str>>,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) models: ModelAllow,
+    pub(crate) limits: Limits,
+    pub(crate) expires: Option<SystemTime>,
+    pub(crate) created_by: Option<KeyId>,
+}
+
+impl NewKey {
+    /// What the key shall be allowed to do.
+    pub fn scopes(&self) -> &ScopeSet {
+        &self.scopes
+    }
+}
+
+impl KeyRequest {
+    /// Checks the wish; all flaws come back at once.
+    pub fn check(self, now: SystemTime) -> Result<NewKey, Vec<Flaw>> {
+        let mut flaws = Vec::new();
+        let mut note = |member, says: Vec<String>| {
+            flaws.extend(says.into_iter().map(|say| Flaw { member, say }));
+        };
+        note("name", check_name(&self.name).into_iter().collect());
+        note("team", self.team.as_deref().and_then(check_team).into_iter().collect());
+        if self.scopes.is_empty() {
+            note(
+                "scopes",
+                vec!["name at least one scope, for example chat:*: a key without one may do nothing".into()],
+            );
+        }
+        let scopes = ScopeSet::parse(&self.scopes).unwrap_or_else(|says| {
+            note("scopes", says);
+            ScopeSet::default()
+        });
+        let models = self.models.map_or(Ok(ModelAllow::ALL), ModelAllow::parse).unwrap_or_else(|says| {
+            note("models", says);
+            ModelAllow::default()
+        });
+        for (member, limit) in [
+            ("limits.requests_per_minute", self.limits.requests_per_minute),
+            ("limits.concurrent_requests", self.limits.concurrent_requests),
+        ] {
+            if limit == Some(0) {
+                note(
+                    member,
+                    vec![
+                        "a limit of 0 allows nothing: use 1 or more, leave it out, or revoke the key".into(),
+                    ],
+                );
+            }
+        }
+        if self.expires.is_some_and(|end| end <= now) {
+            note("expires", vec!["the expiry must be in the future".into()]);
+        }
+        if !flaws.is_empty() {
+            return Err(flaws);
+        }
+        Ok(NewKey {
+            name: self.name.into(),
+            team: self.team.map(Arc::from),
+            scopes,
+            models,
+            limits: self.limits,
+            expires: self.expires,
+            created_by: self.created_by,
+        })
+    }
+}
