@@ -1,1 +1,42 @@
-//! (being built)
+//! Every vendor that is reached by HTTP.
+//!
+//! What it is: one connector and one table. A vendor that speaks OpenAI's dialect is a row of [`PRESETS`]; a vendor with
+//! an API of its own will be a folder here.
+//!
+//! What it promises: bodies and events of the asker's dialect travel as bytes; each phase of a call has its own bound; a
+//! credential leaves for the origin of `base_url` alone; a stream that ends without [`penstock_domain::Delta::Failed`]
+//! was complete; dropping an answer closes or resets what is behind it at once.
+//!
+//! What it refuses to know: which model a caller may use, which candidate comes next, HTTP towards clients.
+
+mod address;
+mod clock;
+mod connector;
+mod faults;
+mod presets;
+mod provider;
+mod settings;
+mod stream;
+
+use std::sync::Arc;
+
+use penstock_config::{Registry, schema_of};
+use penstock_provider::Provider;
+
+pub use presets::{Auth, Key, Naming, PRESETS, Preset};
+pub use provider::{MAX_BODY, Vendor};
+pub use settings::{PhaseTimeouts, Settings, Trust};
+
+/// Adds every preset and its aliases to the kinds of providers.
+pub fn register<N: 'static>(registry: &mut Registry<dyn Provider, N>) {
+    let schema = schema_of::<Settings>();
+    for preset in PRESETS {
+        registry.register_kind(preset.kind, schema.clone(), move |section, _| {
+            let vendor = Vendor::build(preset, section.settings::<Settings>()?)?;
+            Ok(Arc::new(vendor) as Arc<dyn Provider>)
+        });
+        for alias in preset.aliases {
+            registry.alias(alias, preset.kind);
+        }
+    }
+}

@@ -38,7 +38,8 @@ pub async fn within<T>(
     late: impl FnOnce() -> Error,
     work: impl Future<Output = T>,
 ) -> Result<T, Error> {
-    let phase_end = Instant::now() + phase;
+    // The runtime's clock, not the machine's: tests pause and advance it.
+    let phase_end = tokio::time::Instant::now().into_std() + phase;
     let (end, callers) = match deadline {
         Some(deadline) if deadline < phase_end => (deadline, true),
         _ => (phase_end, false),

@@ -1,0 +1,367 @@
+//! One vendor as a provider: a request goes out as bytes, an answer comes back as deltas.
+//!
+//! What it is: the call, in the order in which it happens: slot, URL, body, connection, status, answer.
+//!
+//! What it promises: the credential leaves only for the origin of `base_url`; no header of the asker is forwarded; no
+//! redirect is followed; every buffer and every wait is bounded; a request is repeated at most once, and only when a
+//! pooled connection proves to have been closed before the vendor saw it.
+//!
+//! What it refuses to know: other candidates, retries by policy, who asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use futures_util::stream;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request as HttpRequest, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
+use penstock_config::Problem;
+use penstock_dialect::openai::{chat, error::vendor_error, response};
+use penstock_dialect::splice;
+use penstock_domain::{Code, Content, Dialect, Error, Request, Task};
+use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Provider};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::address::segment;
+use crate::clock::Clock;
+use crate::connector::{HttpClient, Past, Tls, client, met_stale_connection};
+use crate::faults;
+use crate::presets::Preset;
+use crate::settings::{Checked, Names, Settings};
+use crate::stream::{Events, Lane};
+
+/// Largest whole answer, in bytes.
+pub const MAX_BODY: usize = 64 << 20;
+/// What is read of an error answer, in bytes, and for how long.
+const MAX_ERROR_BODY: usize = 64 << 10;
+const ERROR_BODY_WAIT: Duration = Duration::from_secs(5);
+/// A pooled connection that the vendor had closed fails at once; what fails later was being worked on.
+const STALE_WITHIN: Duration = Duration::from_secs(1);
+
+const AGENT: &str = concat!("penstock/", env!("CARGO_PKG_VERSION"));
+
+/// A vendor reached by HTTP.
+pub struct Vendor {
+    preset: &'static Preset,
+    settings: Checked,
+    client: HttpClient,
+    slots: Option<Arc<Semaphore>>,
+    /// URLs that no request changes, by task: chat, completions, embeddings.
+    fixed: [Option<Uri>; 3],
+}
+
+impl Vendor {
+    /// Makes the provider of a preset. Opens no connection and reads nothing but `ca_file`.
+    ///
+    /// # Errors
+    /// Every problem of the settings.
+    pub fn build(preset: &'static Preset, settings: Settings) -> Result<Self, Vec<Problem>> {
+        let settings = settings.check(preset)?;
+        let tls = match &settings.ca_file {
+            None => Tls::System,
+            Some(file) => Tls::only(file).map_err(|message| vec![Problem::error("ca_file", message)])?,
+        };
+        let fixed = [preset.chat, preset.completions, preset.embeddings]
+            .map(|path| path.and_then(|path| settings.address.url(path, None)));
+        Ok(Self {
+            preset,
+            client: client(settings.timeouts.connect, tls),
+            slots: settings.max_concurrency.map(|most| Arc::new(Semaphore::new(most as usize))),
+            settings,
+            fixed,
+        })
+    }
+
+    async fn call(&self, call: Call) -> Result<Deltas, Error> {
+        let slot = self.slot()?;
+        let uri = self.url(call.request.task, &call.model)?;
+        let body = self.body(&call)?;
+        let clock = Clock::start(self.settings.timeouts, call.deadline);
+        let (response, sent) = self.send(&uri, body, &call.request, &clock).await?;
+        let status = response.status();
+        if status.is_success() {
+            return answer(response, &call.request, clock, sent, slot).await;
+        }
+        if status.is_redirection() {
+            return Err(faults::redirect(status.as_u16()));
+        }
+        Err(refusal(response, &clock).await)
+    }
+
+    fn slot(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let Some(slots) = &self.slots else { return Ok(None) };
+        let full = |_| {
+            Error::new(Code::Overloaded, "the provider already has as many calls as max_concurrency allows")
+        };
+        Arc::clone(slots).try_acquire_owned().map(Some).map_err(full)
+    }
+
+    /// Where the request goes.
+    fn url(&self, task: Task, model: &str) -> Result<Uri, Error> {
+        let (index, path) = match task {
+            Task::Chat => (0, self.preset.chat),
+            Task::Completion => (1, self.preset.completions),
+            Task::Embedding => (2, self.preset.embeddings),
+        };
+        let Some(path) = path else {
+            return Err(Error::new(Code::Unsupported, "the provider of this model has no such ability"));
+        };
+        let url = match &self.settings.naming {
+            Names::Body => self.fixed[index].clone(),
+            Names::Deployment { query, deployments } => {
+                let deployment = deployments.get(model).map_or(model, String::as_str);
+                segment(deployment).and_then(|deployment| {
+                    self.settings.address.url(&format!("/openai/deployments/{deployment}{path}"), Some(query))
+                })
+            }
+        };
+        url.ok_or_else(|| {
+            Error::new(Code::InvalidValue, "the model's name cannot be a deployment's name")
+                .with_param("model")
+        })
+    }
+
+    fn body(&self, call: &Call) -> Result<Bytes, Error> {
+        let request = &*call.request;
+        if request.body.dialect() == Dialect::OpenAi {
+            return Ok(splice::upstream_body(request, &call.model, self.settings.stream_options));
+        }
+        match request.body.content()? {
+            Content::Chat(conversation) => Ok(chat::encode_body(conversation, &call.model, request.stream)),
+            _ => Err(Error::new(
+                Code::Unsupported,
+                "the provider of this model takes only chats from this API",
+            )),
+        }
+    }
+
+    /// Sends the request until its headers are answered; once more if it met a stale connection. Also gives the instant
+    /// from which the first token is awaited.
+    async fn send(
+        &self,
+        uri: &Uri,
+        body: Bytes,
+        request: &Request,
+        clock: &Clock,
+    ) -> Result<(Response<Incoming>, Instant), Error> {
+        let mut may_repeat = true;
+        loop {
+            let mut outgoing = self.dress(uri, body.clone(), request.stream)?;
+            let mut captured = capture_connection(&mut outgoing);
+            let mut answering = self.client.request(outgoing);
+            let connected = async {
+                drop(captured.wait_for_connection_metadata().await);
+            };
+            let connecting = async {
+                let connected = std::pin::pin!(connected);
+                match select(&mut answering, connected).await {
+                    Either::Left((answered, _)) => Some(answered),
+                    Either::Right(_) => None,
+                }
+            };
+            let early = clock.phase(clock.timeouts.connect, faults::connect_late, connecting).await?;
+            let sent = Instant::now();
+            let answered = match early {
+                Some(answered) => answered,
+                None => clock.phase(first_limit(request, clock), faults::first_token_late, answering).await?,
+            };
+            match answered {
+                Ok(response) => {
+                    if let Some(past) = response.extensions().get::<Past>() {
+                        past.note_answer();
+                    }
+                    return Ok((response, sent));
+                }
+                Err(error) if may_repeat && sent.elapsed() < STALE_WITHIN && met_stale_connection(&error) => {
+                    may_repeat = false;
+                }
+                Err(error) => return Err(faults::unanswered(error, clock.timeouts.connect)),
+            }
+        }
+    }
+
+    /// The request with its headers. The credential is put on here and only here, and only for its own origin.
+    fn dress(&self, uri: &Uri, body: Bytes, stream: bool) -> Result<HttpRequest<Full<Bytes>>, Error> {
+        let mut request = HttpRequest::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        let headers: &mut HeaderMap = request.headers_mut();
+        headers.reserve(self.settings.private_headers.len() + 5);
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
+        if !self.settings.address.is_origin_of(uri) {
+            return Err(Error::new(
+                Code::InternalError,
+                "a request was about to leave for another host than base_url names",
+            ));
+        }
+        headers
+            .extend(self.settings.private_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(request)
+    }
+}
+
+/// How long headers may take: a stream's come at once and embeddings are quick, but a whole chat answer comes when its
+/// last token is made, so only the total time bounds it.
+fn first_limit(request: &Request, clock: &Clock) -> Duration {
+    if request.stream || request.task == Task::Embedding {
+        clock.timeouts.first_token
+    } else {
+        clock.timeouts.total
+    }
+}
+
+/// The answer of a success status.
+async fn answer(
+    response: Response<Incoming>,
+    request: &Request,
+    clock: Clock,
+    sent: Instant,
+    slot: Option<OwnedSemaphorePermit>,
+) -> Result<Deltas, Error> {
+    let media = media(response.headers());
+    if response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(faults::bad("the provider compressed its answer although it was asked not to"));
+    }
+    match (request.stream, media) {
+        (true, Media::Events) => {
+            let first_by = sent + clock.timeouts.first_token;
+            Ok(Box::pin(Events::new(response.into_body(), Lane::for_request(request), clock, first_by, slot)))
+        }
+        (_, Media::Json) => {
+            let body = read_body(response, &clock).await?;
+            let deltas = if request.stream || request.body.dialect() != Dialect::OpenAi {
+                // The asker expects something else than this body: events, or another dialect.
+                response::unfold(request.task, &body)?
+            } else {
+                vec![response::read_whole(request.task, body)?]
+            };
+            Ok(Box::pin(stream::iter(deltas)))
+        }
+        (true, Media::Other) => {
+            Err(faults::bad("expected a stream of events from the provider, found another content type"))
+        }
+        (false, _) => Err(faults::bad("expected JSON from the provider, found another content type")),
+    }
+}
+
+enum Media {
+    Events,
+    Json,
+    Other,
+}
+
+fn media(headers: &HeaderMap) -> Media {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = value.split(';').next().unwrap_or_default().trim();
+    if name.eq_ignore_ascii_case("text/event-stream") {
+        Media::Events
+    } else if name.eq_ignore_ascii_case("application/json") {
+        Media::Json
+    } else {
+        Media::Other
+    }
+}
+
+/// Reads a whole body, bounded in size, silence and total time.
+async fn read_body(response: Response<Incoming>, clock: &Clock) -> Result<Bytes, Error> {
+    let too_large = || faults::bad(format!("the provider's answer is larger than {} MiB", MAX_BODY >> 20));
+    let mut body = response.into_body();
+    let announced = body.size_hint().lower();
+    if announced > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let Some(first) = next_chunk(&mut body, clock).await? else { return Ok(Bytes::new()) };
+    // One chunk is the usual case and is not copied.
+    let Some(mut chunk) = next_chunk(&mut body, clock).await? else { return Ok(first) };
+    // The announced length is believed up to a bound: nobody has sent it yet.
+    let mut whole = BytesMut::with_capacity((announced.min(1 << 20) as usize).max(first.len() + chunk.len()));
+    whole.extend_from_slice(&first);
+    loop {
+        if whole.len() + chunk.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&chunk);
+        match next_chunk(&mut body, clock).await? {
+            Some(next) => chunk = next,
+            None => return Ok(whole.freeze()),
+        }
+    }
+}
+
+/// The next piece of a body; `None` at its proper end.
+async fn next_chunk(body: &mut Incoming, clock: &Clock) -> Result<Option<Bytes>, Error> {
+    while let Some(frame) = clock.phase(clock.timeouts.idle, faults::idle_late, body.frame()).await? {
+        if let Ok(chunk) = frame.map_err(faults::cut)?.into_data() {
+            return Ok(Some(chunk));
+        }
+    }
+    Ok(None)
+}
+
+/// What an error status means. Its body is a help, not a condition: whatever has come of it in time is used.
+async fn refusal(response: Response<Incoming>, clock: &Clock) -> Error {
+    let status: StatusCode = response.status();
+    let wait = faults::retry_after(response.headers());
+    let mut body = response.into_body();
+    let mut text = BytesMut::new();
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(chunk) = frame.into_data() {
+                let room = MAX_ERROR_BODY - text.len();
+                text.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            if text.len() == MAX_ERROR_BODY {
+                break;
+            }
+        }
+    };
+    // Late or cut, the status alone still says what happened.
+    let _ = clock.phase(ERROR_BODY_WAIT, faults::idle_late, reading).await;
+    vendor_error(status.as_u16(), wait, &text)
+}
+
+impl Provider for Vendor {
+    fn kind(&self) -> &'static str {
+        self.preset.kind
+    }
+
+    fn chat(&self) -> Option<&dyn Chat> {
+        self.preset.chat.map(|_| self as &dyn Chat)
+    }
+
+    fn complete(&self) -> Option<&dyn Complete> {
+        self.preset.completions.map(|_| self as &dyn Complete)
+    }
+
+    fn embed(&self) -> Option<&dyn Embed> {
+        self.preset.embeddings.map(|_| self as &dyn Embed)
+    }
+}
+
+impl Chat for Vendor {
+    fn chat(&self, call: Call) -> Calling<'_> {
+        Box::pin(self.call(call))
+    }
+}
+
+impl Complete for Vendor {
+    fn complete(&self, call: Call) -> Calling<'_> {
+        Box::pin(self.call(call))
+    }
+}
+
+impl Embed for Vendor {
+    fn embed(&self, call: Call) -> Calling<'_> {
+        Box::pin(self.call(call))
+    }
+}

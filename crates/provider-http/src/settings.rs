@@ -1,0 +1,335 @@
+//! What the operator may say about a vendor, and everything that can be wrong with it.
+//!
+//! What it is: one settings type for every preset, and its check, which gives all problems at once.
+//!
+//! What it promises: what passes the check can be built without another question; no problem ever repeats a secret.
+//!
+//! What it refuses to know: files, environment variables and references to secrets: `config` has resolved them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use penstock_config::{DurationText, Problem, SecretText};
+use penstock_provider::Timeouts;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::address::{Address, segment};
+use crate::presets::{Auth, Key, Naming, Preset};
+
+/// Settings of a provider that is reached by HTTP and speaks OpenAI's dialect.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address of the API, with its version path: `https://api.example.com/v1`. Known vendors have a default.
+    pub base_url: Option<String>,
+    /// The vendor's API key, as a reference such as `${OPENAI_API_KEY}` or `file:PATH`. It is sent to the host of
+    /// `base_url` and to no other.
+    pub api_key: Option<SecretText>,
+    /// Where the vendor processes data, for residency rules: `us`, `eu`, ….
+    pub region: Option<String>,
+    /// Whether the vendor is outside or a server of your own. `internal` also allows a key over plain http.
+    pub trust: Option<Trust>,
+    /// Additional request headers, for instance `OpenAI-Organization`. Values may be references to secrets.
+    pub headers: BTreeMap<String, SecretText>,
+    /// How long each phase of a call may take.
+    pub timeouts: PhaseTimeouts,
+    /// Most calls at the same time, answers that are still streaming included. One more is refused at once with
+    /// `overloaded`, so that another candidate can serve it; nothing queues here. No bound by default.
+    #[schemars(range(min = 1))]
+    pub max_concurrency: Option<u32>,
+    /// Whether the vendor understands `stream_options`. Set it to false for a server that answers 400 or 422 to it; usage
+    /// of streams is then only known if the server reports it unasked.
+    pub stream_options: Option<bool>,
+    /// PEM file of the certificate authorities to trust for this vendor instead of the system's, for servers of your own.
+    pub ca_file: Option<PathBuf>,
+    /// Azure only: the `api-version` of the API. Not needed when `base_url` ends in `/openai/v1`.
+    pub api_version: Option<String>,
+    /// Azure only: deployment names by model name. A model that is not listed is deployed under its own name.
+    pub deployments: BTreeMap<String, String>,
+}
+
+impl penstock_config::Settings for Settings {
+    const KIND: &'static str = "openai_compatible";
+}
+
+/// Whose server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Trust {
+    /// Somebody else's.
+    External,
+    /// Your own, on a network that you trust.
+    Internal,
+}
+
+/// How long each phase of a call may take. The caller's own deadline always applies as well.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhaseTimeouts {
+    /// Name resolution, TCP and TLS. Default 5s.
+    pub connect: Option<DurationText>,
+    /// From the sent request to the first event of a stream or to an embedding; default 60s. A chat answer that is not
+    /// streamed comes in one piece when it is complete, so `total` bounds the wait for it.
+    pub first_token: Option<DurationText>,
+    /// Longest silence after that. Default 60s.
+    pub idle: Option<DurationText>,
+    /// The whole call. Default 10m.
+    pub total: Option<DurationText>,
+}
+
+/// Settings that passed the check, in the shape that calls need.
+pub(crate) struct Checked {
+    pub(crate) address: Address,
+    /// Credential and additional headers: everything that belongs to this host alone.
+    pub(crate) private_headers: HeaderMap,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) max_concurrency: Option<u32>,
+    pub(crate) stream_options: bool,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) naming: Names,
+}
+
+/// Where the model's name goes, resolved.
+pub(crate) enum Names {
+    Body,
+    Deployment { query: String, deployments: BTreeMap<String, String> },
+}
+
+impl Settings {
+    /// Checks the settings against a preset.
+    ///
+    /// # Errors
+    /// Every problem, with paths inside the section.
+    pub(crate) fn check(self, preset: &Preset) -> Result<Checked, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let address = self.address(preset, &mut problems);
+        let mut headers = self.extra_headers(preset, &mut problems);
+        self.credential(preset, address.as_ref(), &mut headers, &mut problems);
+        let timeouts = self.timeouts.resolve(&mut problems);
+        if self.max_concurrency == Some(0) {
+            problems.push(
+                Problem::error("max_concurrency", "expected at least 1, found 0")
+                    .with_hint("remove the setting for no bound"),
+            );
+        }
+        if self.region.as_deref().is_some_and(|region| region.trim().is_empty()) {
+            problems.push(Problem::error("region", "expected the name of a region, found nothing"));
+        }
+        let naming = self.names(preset, address.as_ref(), &mut problems);
+        match address {
+            Some(address) if problems.is_empty() => Ok(Checked {
+                address,
+                private_headers: headers,
+                timeouts,
+                max_concurrency: self.max_concurrency,
+                stream_options: self.stream_options.unwrap_or(preset.stream_options),
+                ca_file: self.ca_file,
+                naming,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    fn address(&self, preset: &Preset, problems: &mut Vec<Problem>) -> Option<Address> {
+        let Some(text) = self.base_url.as_deref().or(preset.base_url) else {
+            problems.push(
+                Problem::error("base_url", format!("a provider of kind {} needs an address", preset.kind))
+                    .with_hint(format!("for example `base_url: {}`", preset.example)),
+            );
+            return None;
+        };
+        match Address::parse(text) {
+            Ok(address) => Some(address),
+            Err(message) => {
+                problems.push(
+                    Problem::error("base_url", message)
+                        .with_hint(format!("for example `base_url: {}`", preset.example)),
+                );
+                None
+            }
+        }
+    }
+
+    fn extra_headers(&self, preset: &Preset, problems: &mut Vec<Problem>) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.headers.len() + 1);
+        for (name, value) in &self.headers {
+            let path = format!("headers.{name}");
+            let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
+                problems
+                    .push(Problem::error("headers", "expected a header name of letters, digits and hyphens"));
+                continue;
+            };
+            if let Some(why) = refused(&parsed, preset) {
+                problems.push(
+                    Problem::error(path, format!("the header {parsed} cannot be set here")).with_hint(why),
+                );
+                continue;
+            }
+            match secret_header(value.expose()) {
+                Some(value) if !map.contains_key(&parsed) => {
+                    map.insert(parsed, value);
+                }
+                Some(_) => problems.push(Problem::error(path, format!("the header {parsed} is set twice"))),
+                None => problems.push(
+                    Problem::error(path, "expected a header value of one line without control characters")
+                        .with_hint("if it comes from a file, remove line breaks inside it"),
+                ),
+            }
+        }
+        map
+    }
+
+    fn credential(
+        &self,
+        preset: &Preset,
+        address: Option<&Address>,
+        headers: &mut HeaderMap,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(key) = &self.api_key else {
+            if let Key::Required(variable) = preset.key {
+                problems.push(
+                    Problem::error("api_key", format!("a provider of kind {} needs a key", preset.kind))
+                        .with_hint(format!(
+                            "set the environment variable {variable} and write `api_key: ${{{variable}}}`"
+                        )),
+                );
+            }
+            return;
+        };
+        // A key in a file usually ends with a line break.
+        let key = key.expose().trim();
+        let text = match preset.auth {
+            Auth::Bearer => format!("Bearer {key}"),
+            Auth::ApiKeyHeader => key.to_owned(),
+        };
+        match secret_header(&text) {
+            Some(value) if !key.is_empty() && !key.contains(char::is_whitespace) => {
+                headers.insert(auth_header(preset), value);
+            }
+            _ => problems.push(
+                Problem::error("api_key", "expected a key of visible characters without spaces")
+                    .with_hint("check the variable or file that the key comes from: it may be empty or hold more than the key"),
+            ),
+        }
+        let exposed = address.is_some_and(|address| !address.is_encrypted() && !address.is_private());
+        if exposed && self.trust != Some(Trust::Internal) {
+            problems.push(
+                Problem::error("base_url", "expected https for a public host when a key is sent, found http")
+                    .with_cause("everybody on the way could read the key and the prompts")
+                    .with_hint(
+                        "write https://, or `trust: internal` if the host is on a network of your own",
+                    ),
+            );
+        }
+    }
+
+    fn names(&self, preset: &Preset, address: Option<&Address>, problems: &mut Vec<Problem>) -> Names {
+        let Naming::Deployment(default_version) = preset.naming else {
+            let hint = "only azure_openai has API versions and deployments: remove it";
+            if self.api_version.is_some() {
+                problems.push(Problem::error("api_version", "unknown setting for this kind").with_hint(hint));
+            }
+            if !self.deployments.is_empty() {
+                problems.push(Problem::error("deployments", "unknown setting for this kind").with_hint(hint));
+            }
+            return Names::Body;
+        };
+        let version = self.api_version.as_deref().unwrap_or(default_version);
+        let Some(version) = segment(version) else {
+            problems.push(
+                Problem::error("api_version", "expected a version such as 2024-10-21")
+                    .with_hint(format!("remove the setting for the default, {default_version}")),
+            );
+            return Names::Body;
+        };
+        for (model, deployment) in &self.deployments {
+            if segment(deployment).is_none() {
+                problems.push(Problem::error(
+                    format!("deployments.{model}"),
+                    "expected the name of a deployment: letters, digits, `-`, `_` and `.`",
+                ));
+            }
+        }
+        // Azure's newer address speaks plain OpenAI: the model in the body, no version.
+        let plain = address.is_some_and(|address| address.path().ends_with("/openai/v1"));
+        if plain && self.api_version.is_none() && self.deployments.is_empty() {
+            return Names::Body;
+        }
+        Names::Deployment { query: format!("api-version={version}"), deployments: self.deployments.clone() }
+    }
+}
+
+impl PhaseTimeouts {
+    fn resolve(&self, problems: &mut Vec<Problem>) -> Timeouts {
+        let usual = Timeouts::default();
+        let mut phase = |name: &str, setting: Option<DurationText>, usual: Duration| match setting {
+            Some(DurationText(Duration::ZERO)) => {
+                problems.push(
+                    Problem::error(
+                        format!("timeouts.{name}"),
+                        "expected a time longer than nothing, found zero",
+                    )
+                    .with_hint("remove the setting for the default"),
+                );
+                usual
+            }
+            // A day: longer is no bound, and instants must not overflow.
+            Some(DurationText(time)) => time.min(Duration::from_secs(86_400)),
+            None => usual,
+        };
+        Timeouts {
+            connect: phase("connect", self.connect, usual.connect),
+            first_token: phase("first_token", self.first_token, usual.first_token),
+            idle: phase("idle", self.idle, usual.idle),
+            total: phase("total", self.total, usual.total),
+        }
+    }
+}
+
+fn auth_header(preset: &Preset) -> HeaderName {
+    match preset.auth {
+        Auth::Bearer => header::AUTHORIZATION,
+        Auth::ApiKeyHeader => HeaderName::from_static("api-key"),
+    }
+}
+
+/// A header value that `Debug` hides and HTTP/2 never puts into its shared compression table.
+fn secret_header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Why a header cannot be configured.
+fn refused(name: &HeaderName, preset: &Preset) -> Option<&'static str> {
+    const HOPS: &[&str] = &[
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "content-length",
+        "host",
+    ];
+    const OURS: &[&str] = &["accept", "accept-encoding", "content-type", "content-encoding", "user-agent"];
+    if *name == header::AUTHORIZATION || *name == header::PROXY_AUTHORIZATION || *name == auth_header(preset)
+    {
+        Some("write the key as `api_key`")
+    } else if HOPS.contains(&name.as_str()) {
+        Some("it belongs to the connection: remove it")
+    } else if OURS.contains(&name.as_str()) {
+        Some("penstock sets it: remove it")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
