@@ -10,6 +10,7 @@
 //! What it refuses to know: HTTP clients and servers, time-outs, routing, which vendor is behind a body.
 
 pub mod anthropic;
+mod json;
 pub mod json_guard;
 pub mod openai;
 pub mod splice;

@@ -7,3 +7,4 @@ pub mod raw_lane;
 pub mod request;
 pub mod response;
 pub mod stream;
+pub(crate) mod view;

@@ -1,0 +1,195 @@
+//! The turns of a chat.
+
+use penstock_domain::{Code, Error, Media, MediaSource, Message, Part, Role, ToolCall};
+use serde_json::value::RawValue;
+
+use crate::json::{self, Object, Path};
+
+/// Most turns in one request that is decoded.
+const MAX_MESSAGES: usize = 65_536;
+/// Most parts or calls in one turn.
+const MAX_PARTS: usize = 4096;
+
+pub(super) fn read(object: &Object<'_>) -> Result<Vec<Message>, Error> {
+    let path = Path::ROOT.member("messages");
+    let Some(raw) = object.get("messages") else { return Ok(Vec::new()) };
+    json::items(raw, MAX_MESSAGES, &path)?.iter().enumerate().map(|(i, raw)| message(raw, &path.item(i))).collect()
+}
+
+fn message(raw: &RawValue, path: &Path<'_>) -> Result<Message, Error> {
+    let object = json::object(raw, path)?;
+    let role = role(&object, &path.member("role"))?;
+    let name = object.get("name").map(|raw| json::string(raw, &path.member("name"))).transpose()?;
+    let content = path.member("content");
+    let parts = match (role, object.get("content")) {
+        (Role::Assistant, found) => assistant(&object, found, path)?,
+        (Role::Tool, Some(raw)) => {
+            let id = path.member("tool_call_id");
+            let Some(raw_id) = object.get("tool_call_id") else {
+                return Err(id.error(Code::InvalidRequest, "is missing; name the call that this is the result of"));
+            };
+            vec![Part::ToolResult { call_id: json::string(raw_id, &id)?, parts: parts(raw, &content)? }]
+        }
+        (_, Some(raw)) => parts(raw, &content)?,
+        (_, None) => return Err(content.error(Code::InvalidRequest, "is missing; send a string or an array of parts")),
+    };
+    Ok(Message { role, name, parts })
+}
+
+fn role(object: &Object<'_>, path: &Path<'_>) -> Result<Role, Error> {
+    let Some(raw) = object.get("role") else {
+        return Err(path.error(Code::InvalidRequest, "is missing; say who speaks"));
+    };
+    match json::cow(raw, path)?.as_ref() {
+        "system" => Ok(Role::System),
+        "developer" => Ok(Role::Developer),
+        "user" => Ok(Role::User),
+        "assistant" => Ok(Role::Assistant),
+        "tool" => Ok(Role::Tool),
+        "function" => Err(path.error(Code::Unsupported, "`function` is not translated; use `tool`")),
+        other => {
+            let say = format!(
+                "must be `system`, `developer`, `user`, `assistant` or `tool`, found `{}`",
+                json::bounded(other, 32)
+            );
+            Err(path.error(Code::InvalidValue, say))
+        }
+    }
+}
+
+fn assistant(object: &Object<'_>, content: Option<&RawValue>, path: &Path<'_>) -> Result<Vec<Part>, Error> {
+    let mut all = Vec::new();
+    if let Some(raw) = object.get("reasoning_content") {
+        all.push(Part::Reasoning(json::string(raw, &path.member("reasoning_content"))?));
+    }
+    if let Some(raw) = content {
+        all.extend(parts(raw, &path.member("content"))?);
+    }
+    if let Some(raw) = object.get("refusal") {
+        all.push(Part::Refusal(json::string(raw, &path.member("refusal"))?));
+    }
+    if let Some(raw) = object.get("tool_calls") {
+        let path = path.member("tool_calls");
+        for (i, raw) in json::items(raw, MAX_PARTS, &path)?.iter().enumerate() {
+            all.push(Part::ToolCall(tool_call(raw, &path.item(i))?));
+        }
+    }
+    if object.get("function_call").is_some() {
+        return Err(path.member("function_call").error(Code::Unsupported, "is not translated; use `tool_calls`"));
+    }
+    if all.is_empty() {
+        let say = "is missing; an assistant's turn needs content, a refusal or tool calls";
+        return Err(path.member("content").error(Code::InvalidRequest, say));
+    }
+    Ok(all)
+}
+
+fn tool_call(raw: &RawValue, path: &Path<'_>) -> Result<ToolCall, Error> {
+    let object = json::object(raw, path)?;
+    let function_path = path.member("function");
+    let Some(function) = object.get("function") else {
+        if object.get("custom").is_some() {
+            return Err(path.error(Code::Unsupported, "is a call of a custom tool, which is not translated"));
+        }
+        return Err(function_path.error(Code::InvalidRequest, "is missing"));
+    };
+    let function = json::object(function, &function_path)?;
+    Ok(ToolCall {
+        id: member(&object, "id", path)?,
+        name: member(&function, "name", &function_path)?,
+        arguments: member(&function, "arguments", &function_path)?,
+    })
+}
+
+/// A string member that must be there.
+fn member(object: &Object<'_>, name: &str, path: &Path<'_>) -> Result<String, Error> {
+    let path = path.member(name);
+    match object.get(name) {
+        Some(raw) => json::string(raw, &path),
+        None => Err(path.error(Code::InvalidRequest, "is missing; send a string")),
+    }
+}
+
+fn parts(raw: &RawValue, path: &Path<'_>) -> Result<Vec<Part>, Error> {
+    if raw.get().starts_with('"') {
+        return Ok(vec![Part::Text(json::string(raw, path)?)]);
+    }
+    if !raw.get().starts_with('[') {
+        return Err(path.mistyped("a string or an array of parts", raw));
+    }
+    json::items(raw, MAX_PARTS, path)?.iter().enumerate().map(|(i, raw)| part(raw, &path.item(i))).collect()
+}
+
+fn part(raw: &RawValue, path: &Path<'_>) -> Result<Part, Error> {
+    let object = json::object(raw, path)?;
+    let kind = path.member("type");
+    let Some(raw) = object.get("type") else {
+        return Err(kind.error(Code::InvalidRequest, "is missing; use `text`, `image_url`, `input_audio` or `file`"));
+    };
+    let kind_name = json::cow(raw, &kind)?;
+    let inner = |name: &'static str| {
+        let path = path.member(name);
+        match object.get(name) {
+            Some(raw) => json::object(raw, &path),
+            None => Err(path.error(Code::InvalidRequest, "is missing")),
+        }
+    };
+    match kind_name.as_ref() {
+        "text" => member(&object, "text", path).map(Part::Text),
+        "refusal" => member(&object, "refusal", path).map(Part::Refusal),
+        "image_url" => image(&inner("image_url")?, &path.member("image_url")).map(Part::Image),
+        "input_audio" => audio(&inner("input_audio")?, &path.member("input_audio")).map(Part::Audio),
+        "file" => file(&inner("file")?, &path.member("file")).map(Part::File),
+        other => {
+            let say = format!(
+                "must be `text`, `image_url`, `input_audio`, `file` or `refusal`, found `{}`",
+                json::bounded(other, 32)
+            );
+            Err(kind.error(Code::InvalidValue, say))
+        }
+    }
+}
+
+fn image(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
+    let url = member(object, "url", path)?;
+    let note = object.get("detail").map(|raw| json::string(raw, &path.member("detail"))).transpose()?;
+    if let Some((mime, data)) = data_url(&url) {
+        return Ok(Media { source: MediaSource::Base64(data.to_owned()), mime: Some(mime.to_owned()), note });
+    }
+    if !(url.starts_with("https://") || url.starts_with("http://")) {
+        let say = "must be an http, https or base64 data address";
+        return Err(path.member("url").error(Code::InvalidValue, say));
+    }
+    Ok(Media { source: MediaSource::Url(url), mime: None, note })
+}
+
+fn audio(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
+    let mime = match member(object, "format", path)?.as_str() {
+        "mp3" => "audio/mpeg".to_owned(),
+        format if !format.is_empty() && format.len() <= 16 && format.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            format!("audio/{format}")
+        }
+        _ => return Err(path.member("format").error(Code::InvalidValue, "must be a format such as `wav` or `mp3`")),
+    };
+    Ok(Media { source: MediaSource::Base64(member(object, "data", path)?), mime: Some(mime), note: None })
+}
+
+fn file(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
+    let note = object.get("filename").map(|raw| json::string(raw, &path.member("filename"))).transpose()?;
+    if let Some(raw) = object.get("file_id") {
+        let id = json::string(raw, &path.member("file_id"))?;
+        return Ok(Media { source: MediaSource::FileId(id), mime: None, note });
+    }
+    let data = member(object, "file_data", path)?;
+    match data_url(&data) {
+        Some((mime, data)) => {
+            Ok(Media { source: MediaSource::Base64(data.to_owned()), mime: Some(mime.to_owned()), note })
+        }
+        None => Ok(Media { source: MediaSource::Base64(data), mime: None, note }),
+    }
+}
+
+/// Type and base64 text of a data address (RFC 2397).
+fn data_url(url: &str) -> Option<(&str, &str)> {
+    url.strip_prefix("data:")?.split_once(";base64,")
+}
