@@ -48,37 +48,33 @@ impl fmt::Display for Change {
 /// What differs between two snapshots, in the order of the file's sections.
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Vec::new();
-    let mut one = |path: &str, same: bool, needs_restart: bool| {
-        if !same {
-            changes.push(Change { path: path.to_owned(), what: What::Changed, needs_restart });
-        }
-    };
     let (a, b) = (&old.server, &new.server);
-    one("server.listen", a.listen == b.listen, true);
-    one("server.admin_listen", a.admin_listen == b.admin_listen, true);
-    one("server.drain", a.drain == b.drain, false);
-    one("server.max_body", a.max_body == b.max_body, false);
-    one("server.header_timeout", a.header_timeout == b.header_timeout, true);
-    one("server.body_timeout", a.body_timeout == b.body_timeout, false);
-    one("server.keep_alive", a.keep_alive == b.keep_alive, false);
-    one("data_dir", old.data_dir == new.data_dir, true);
-    one("stores.database", old.stores.database == new.stores.database, true);
-    one("stores.shared", old.stores.shared == new.stores.shared, true);
+    one(&mut changes, "server.listen", a.listen == b.listen, true);
+    one(&mut changes, "server.admin_listen", a.admin_listen == b.admin_listen, true);
+    one(&mut changes, "server.drain", a.drain == b.drain, false);
+    one(&mut changes, "server.max_body", a.max_body == b.max_body, false);
+    one(&mut changes, "server.header_timeout", a.header_timeout == b.header_timeout, true);
+    one(&mut changes, "server.body_timeout", a.body_timeout == b.body_timeout, false);
+    one(&mut changes, "server.keep_alive", a.keep_alive == b.keep_alive, false);
+    one(&mut changes, "data_dir", old.data_dir == new.data_dir, true);
+    one(&mut changes, "stores.database", old.stores.database == new.stores.database, true);
+    one(&mut changes, "stores.shared", old.stores.shared == new.stores.shared, true);
     named("providers", &old.providers, &new.providers, &mut changes);
     named("models", &old.models, &new.models, &mut changes);
     let by_name = |keys: &[FileKey]| -> BTreeMap<String, FileKey> {
         keys.iter().map(|key| (key.name.clone(), key.clone())).collect()
     };
     named("keys", &by_name(&old.keys), &by_name(&new.keys), &mut changes);
-    let mut one = |path: &str, same: bool, needs_restart: bool| {
-        if !same {
-            changes.push(Change { path: path.to_owned(), what: What::Changed, needs_restart });
-        }
-    };
-    one("limits", old.limits == new.limits, false);
-    one("log.format", old.log.format == new.log.format, true);
-    one("log.level", old.log.level == new.log.level, true);
+    one(&mut changes, "limits", old.limits == new.limits, false);
+    one(&mut changes, "log.format", old.log.format == new.log.format, true);
+    one(&mut changes, "log.level", old.log.level == new.log.level, true);
     changes
+}
+
+fn one(changes: &mut Vec<Change>, path: &str, same: bool, needs_restart: bool) {
+    if !same {
+        changes.push(Change { path: path.to_owned(), what: What::Changed, needs_restart });
+    }
 }
 
 fn named<T: PartialEq>(

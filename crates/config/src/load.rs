@@ -49,13 +49,19 @@ pub struct Source {
 /// Everything that is wrong with it and everything to warn of, in the order of the file; at least one is an error.
 pub fn load(path: &Path, env: &dyn Environment, kinds: &KindSchemas) -> Result<Loaded, Vec<Problem>> {
     let text = env.read(path).map_err(|error| {
-        let problem = Problem::error("", format!("the configuration file {} cannot be read: {error}", path.display()));
-        vec![problem.with_hint("give another one with --config FILE; `penstock up` writes one when there is none")]
+        let problem =
+            Problem::error("", format!("the configuration file {} cannot be read: {error}", path.display()));
+        vec![
+            problem.with_hint(
+                "give another one with --config FILE; `penstock up` writes one when there is none",
+            ),
+        ]
     })?;
     if text.len() as u64 > crate::environment::MAX_FILE {
         return Err(vec![Problem::error("", "the configuration file is larger than 1 MiB")]);
     }
-    let (tree, duplicates) = yaml::parse(&text).map_err(|(problem, spot)| {
+    let (tree, duplicates) = yaml::parse(&text).map_err(|located| {
+        let (problem, spot) = *located;
         let places = Places::new(path.to_owned(), places::guarded_lines(&text), BTreeMap::new());
         vec![places.at(problem, spot)]
     })?;
@@ -72,7 +78,7 @@ pub fn load(path: &Path, env: &dyn Environment, kinds: &KindSchemas) -> Result<L
     let lines = places::covered_lines(&text, &covers);
     let places = Places::new(path.to_owned(), lines, spots).hiding(hidden);
     let mut problems: Vec<Problem> = problems.into_iter().map(|p| places.locate(p)).collect();
-    problems.extend(duplicates.into_iter().map(|(problem, spot)| places.at(problem, spot)));
+    problems.extend(duplicates.into_iter().map(|located| places.at(located.0, located.1)));
     problems.sort_by(|a, b| a.place.cmp(&b.place));
     if problems.iter().any(Problem::is_error) {
         return Err(problems);

@@ -71,7 +71,9 @@ impl<P: ?Sized, N> Registry<P, N> {
         &mut self,
         build: impl Fn(S, &N) -> Result<Arc<P>, Vec<Problem>> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.register_kind(S::KIND, schema_of::<S>(), move |section, needs| build(section.settings::<S>()?, needs));
+        self.register_kind(S::KIND, schema_of::<S>(), move |section, needs| {
+            build(section.settings::<S>()?, needs)
+        });
         for alias in S::ALIASES {
             self.alias(alias, S::KIND);
         }

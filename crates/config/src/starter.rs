@@ -45,12 +45,15 @@ pub fn starter(found: &Found) -> String {
         }
     }
     if found.local {
-        providers.push_str("  local: {kind: local}          # the embedded model: nothing leaves this machine\n");
+        providers
+            .push_str("  local: {kind: local}          # the embedded model: nothing leaves this machine\n");
         models.push_str("  smollm2-135m: {provider: local, model: smollm2-135m}\n");
         models.push_str("  minilm: {provider: local, model: minilm}   # embeddings\n");
     }
     if providers.is_empty() {
-        providers.push_str("  mock: {kind: mock}            # scripted answers, to try everything without a vendor\n");
+        providers.push_str(
+            "  mock: {kind: mock}            # scripted answers, to try everything without a vendor\n",
+        );
         models.push_str("  mock: {provider: mock, model: mock}\n");
     }
     format!(

@@ -215,3 +215,45 @@ impl serde::Serialize for ByteSize {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_need_a_unit_and_never_overflow() {
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse_size("20MiB"), Some(20 << 20));
+        assert_eq!(parse_size("1 GB"), Some(1_000_000_000));
+        for bad in ["", "30", "s", "-1s", "1.5s", "1 week", "18446744073709551615d", "99999999999999999999s"]
+        {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+        for bad in ["", "20", "MiB", "18446744073709551615GiB", "1 MiB "] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_in_utc() {
+        assert_eq!(parse_time("1970-01-02"), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)));
+        assert_eq!(parse_time("1970-01-01T01:00:00+01:00"), Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(parse_time("2027-02-30"), None);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        for text in ["0s", "1500ms", "30s", "5m", "2h"] {
+            assert_eq!(DurationText(parse_duration(text).unwrap()).to_string(), text);
+        }
+        for text in ["0B", "5B", "64KiB", "20MiB", "1GiB"] {
+            assert_eq!(ByteSize(parse_size(text).unwrap()).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_secret_setting_prints_nothing() {
+        assert!(!format!("{:?}", SecretText::new("sk-1")).contains("sk-1"));
+    }
+}

@@ -76,3 +76,32 @@ fn look(file: &Path) -> Seen {
         content,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_different_content_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("penstock.yaml");
+        fs::write(&file, "version: 1\n").unwrap();
+        let mut watch = Watch::new([file.clone()]);
+        assert!(!watch.changed());
+
+        let touched = fs::File::options().write(true).open(&file).unwrap();
+        touched.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(!watch.changed(), "touching is no change");
+
+        fs::remove_file(&file).unwrap();
+        assert!(!watch.changed(), "gone for a moment is no change");
+        fs::write(&file, "version: 1\nlog: {}\n").unwrap();
+        assert!(watch.changed());
+        assert!(!watch.changed(), "a change is reported once");
+
+        let other = folder.path().join("key");
+        watch.follow([file.clone(), other.clone()]);
+        fs::write(&other, "a new secret").unwrap();
+        assert!(watch.changed(), "a file that appears is a change");
+    }
+}

@@ -82,7 +82,9 @@ impl<'s> Rule<'s> {
         let rule = self.resolved();
         match rule.options() {
             Some(options) => options.iter().any(|o| rule.at(o).allows_null()),
-            None => rule.types().contains(&"null") || rule.schema == &Value::Bool(true) || rule.types().is_empty(),
+            None => {
+                rule.types().contains(&"null") || rule.schema == &Value::Bool(true) || rule.types().is_empty()
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::check::Checker;
 use super::nearest;
-use crate::text::{parse_duration, parse_size};
 use crate::Problem;
+use crate::text::{parse_duration, parse_size};
 
 /// Every problem between settings.
 pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Problem> {
@@ -22,8 +22,11 @@ pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Pr
     if checker.env.world_readable(path) {
         for setting in &checker.literal_secrets {
             found.push(
-                Problem::warning(setting, "this secret stands in a file that everybody on this machine can read")
-                    .with_hint(format!("take it from ${{NAME}} or file:PATH, or chmod 600 {}", path.display())),
+                Problem::warning(
+                    setting,
+                    "this secret stands in a file that everybody on this machine can read",
+                )
+                .with_hint(format!("take it from ${{NAME}} or file:PATH, or chmod 600 {}", path.display())),
             );
         }
     }
@@ -63,19 +66,25 @@ fn models(value: &Value, found: &mut Vec<Problem>) {
     for unused in providers.difference(&used) {
         found.push(
             Problem::warning(format!("providers.{unused}"), format!("no model uses the provider `{unused}`"))
-                .with_hint(format!("add a model: NAME: {{provider: {unused}, model: …}}, or remove the provider")),
+                .with_hint(format!(
+                    "add a model: NAME: {{provider: {unused}, model: …}}, or remove the provider"
+                )),
         );
     }
     if map(value, "models").next().is_none() {
         found.push(
-            Problem::warning("models", "there is no model, so every request is answered with model_not_found")
-                .with_hint("add one: NAME: {provider: …, model: …}"),
+            Problem::warning(
+                "models",
+                "there is no model, so every request is answered with model_not_found",
+            )
+            .with_hint("add one: NAME: {provider: …, model: …}"),
         );
     }
 }
 
 fn aliases(value: &Value, found: &mut Vec<Problem>) {
-    let mut owners: BTreeMap<&str, &str> = map(value, "models").map(|(name, _)| (name.as_str(), name.as_str())).collect();
+    let mut owners: BTreeMap<&str, &str> =
+        map(value, "models").map(|(name, _)| (name.as_str(), name.as_str())).collect();
     for (name, model) in map(value, "models") {
         for (index, alias) in list(model, "aliases").iter().filter_map(Value::as_str).enumerate() {
             if let Some(owner) = owners.insert(alias, name) {
@@ -97,8 +106,11 @@ fn keys(value: &Value, found: &mut Vec<Problem>) {
             && let Some(first) = names.insert(name, index)
         {
             found.push(
-                Problem::error(format!("keys[{index}].name"), format!("`{name}` is already the name of keys[{first}]"))
-                    .with_cause("logs, metrics and revocation go by the name"),
+                Problem::error(
+                    format!("keys[{index}].name"),
+                    format!("`{name}` is already the name of keys[{first}]"),
+                )
+                .with_cause("logs, metrics and revocation go by the name"),
             );
         }
         if let Some(secret) = word(key, "key") {
@@ -113,7 +125,9 @@ fn keys(value: &Value, found: &mut Vec<Problem>) {
             }
         }
         for (at, scope) in list(key, "scopes").iter().filter_map(Value::as_str).enumerate() {
-            found.extend(scope_problem(scope).map(|p| Problem { path: format!("keys[{index}].scopes[{at}]"), ..p }));
+            found.extend(
+                scope_problem(scope).map(|p| Problem { path: format!("keys[{index}].scopes[{at}]"), ..p }),
+            );
         }
         for (at, model) in list(key, "models").iter().filter_map(Value::as_str).enumerate() {
             if model.contains('*') || models.contains(model) {
@@ -129,8 +143,11 @@ fn keys(value: &Value, found: &mut Vec<Problem>) {
         if list(key, "scopes").is_empty() && key.is_object() {
             let name = word(key, "name").unwrap_or_default();
             found.push(
-                Problem::warning(format!("keys[{index}]"), format!("the key `{name}` has no scope, so it may do nothing"))
-                    .with_hint("add scopes: [\"chat:*\", \"embeddings:*\", \"models:*\"]"),
+                Problem::warning(
+                    format!("keys[{index}]"),
+                    format!("the key `{name}` has no scope, so it may do nothing"),
+                )
+                .with_hint("add scopes: [\"chat:*\", \"embeddings:*\", \"models:*\"]"),
             );
         }
     }

@@ -78,7 +78,8 @@ impl Places {
         let path = if path == "." { String::new() } else { path };
         let inside = |hidden: &&String| hidden.starts_with(&path) || path.starts_with(hidden.as_str());
         if self.0.hidden.iter().any(|hidden| inside(&hidden)) {
-            return Problem::error(path, "the value is not accepted").with_hint("compare it with the reference of this setting");
+            return Problem::error(path, "the value is not accepted")
+                .with_hint("compare it with the reference of this setting");
         }
         // serde_path_to_error puts the path in front, which `Problem` shows anyway.
         let text = error.to_string();
@@ -137,7 +138,12 @@ pub(super) fn guarded_lines(text: &str) -> Vec<String> {
         {
             return format!("{} …", clip(&line[..=at + colon]));
         }
-        line.split_inclusive(char::is_whitespace).map(mask).collect::<String>().chars().take(MAX_LINE).collect()
+        line.split_inclusive(char::is_whitespace)
+            .map(mask)
+            .collect::<String>()
+            .chars()
+            .take(MAX_LINE)
+            .collect()
     };
     text.trim_start_matches('\u{feff}').lines().map(guard).collect()
 }

@@ -81,7 +81,9 @@ fn follow(inside: &str, env: &dyn Environment, out: &mut Expanded) -> Result<(),
         (None, None) => {
             return Err(Broken {
                 message: format!("the environment variable `{name}` is not set"),
-                hint: format!("set it before the start (`export {name}=…`), give a default with ${{{name}:-…}}, or remove this setting"),
+                hint: format!(
+                    "set it before the start (`export {name}=…`), give a default with ${{{name}:-…}}, or remove this setting"
+                ),
             });
         }
     }
@@ -93,7 +95,11 @@ fn follow(inside: &str, env: &dyn Environment, out: &mut Expanded) -> Result<(),
 }
 
 /// A file that holds one secret: its path and its text without the line break at the end.
-pub(super) fn read_secret(reference: &str, base: &Path, env: &dyn Environment) -> Result<(PathBuf, String), Broken> {
+pub(super) fn read_secret(
+    reference: &str,
+    base: &Path,
+    env: &dyn Environment,
+) -> Result<(PathBuf, String), Broken> {
     let path = base.join(reference);
     match env.read(&path) {
         Ok(text) => {

@@ -4,10 +4,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::*;
-use crate::{DurationText, MapEnvironment, Registry, SecretText, Settings, Severity, diff, report, schema};
+use crate::{
+    DurationText, Found, MapEnvironment, Registry, SecretText, Settings, Severity, diff, exposure, report,
+    schema, starter,
+};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only the schema of these fields matters here")]
 struct Acme {
     /// The key.
     api_key: Option<SecretText>,
@@ -153,7 +157,7 @@ keys:
         &[
             "1 version: expected 1, found 2",
             "2 sever: unknown setting `sever` | did you mean `server`?",
-            "4 server.listen: expected a address such as 127.0.0.1:8080, found `localhost:8080`",
+            "4 server.listen: expected an address such as 127.0.0.1:8080, found `localhost:8080`",
             "5 server.drain: expected a duration such as 30s, found the number 30",
             "6 server.max_body: expected a size such as 20MiB, found `20 megs`",
             "8 providers.one.api_kye: unknown setting `api_kye` | did you mean `api_key`?",
@@ -185,13 +189,20 @@ providers:
 keys: [{name: a, key: "sk-in-clear-6", nme: x}]
 "#;
     let found = load_with(text, env()).unwrap_err();
-    let all = format!("{}{found:?}{}", report(&found), found.iter().map(|p| p.to_json().to_string()).collect::<String>());
+    let all = format!(
+        "{}{found:?}{}",
+        report(&found),
+        found.iter().map(|p| p.to_json().to_string()).collect::<String>()
+    );
     assert!(!all.contains("sk-in-clear"), "{all}");
     assert!(!all.contains("verysecret"), "{all}");
 
     let loaded = good(&GOOD.replace("x-team: \"abc\"", "x-team: \"sk-in-clear\""));
     let all = format!("{loaded:?}{}", show(&loaded));
-    assert!(!all.contains("sk-in-clear") && !all.contains("verysecret") && !all.contains("0123456789abcdef"), "{all}");
+    assert!(
+        !all.contains("sk-in-clear") && !all.contains("verysecret") && !all.contains("0123456789abcdef"),
+        "{all}"
+    );
     assert_eq!(show(&loaded)["providers"]["one"]["api_key"], "${ACME_KEY}");
     assert_eq!(show(&loaded)["server"]["keep_alive"], "15s", "defaults are filled in");
     assert_eq!(show(&loaded)["models"]["small"]["max_output_tokens"], "${MAX}");
@@ -257,7 +268,8 @@ fn bombs_are_refused_quickly() {
         aliases.push_str(&format!("a{n}: &a{n} [{list}]\n"));
     }
     expect(&aliases, &["more than 20000 values"]);
-    expect(&"[".repeat(100_000), &["nested more than 32 levels"]);
+    expect(&format!("{}{}", "[".repeat(40), "]".repeat(40)), &["nested more than 32 levels"]);
+    expect(&"[".repeat(100_000), &["nested too deeply"]);
     expect(&format!("version: 1\n{}: 1\n", "k".repeat(1000)), &["longer than 256 bytes"]);
     expect("version: 1\na: &a [*a]\n", &["alias"]);
     expect("version: 1\n---\nversion: 1\n", &["a second one"]);
@@ -309,7 +321,11 @@ fn a_difference_names_what_needs_a_restart() {
             "keys.cd added"
         ]
     );
-    assert_eq!(diff(&old, &good(&format!("\n# moved down\n{GOOD}")).config), [], "moving a section changes nothing");
+    assert_eq!(
+        diff(&old, &good(&format!("\n# moved down\n{GOOD}")).config),
+        [],
+        "moving a section changes nothing"
+    );
 }
 
 #[test]
@@ -325,6 +341,44 @@ fn the_schema_offers_the_kinds_and_hides_secrets() {
         assert!(schema["$defs"].get(name).is_some(), "{name} is referred to and missing");
     }
     assert!(!text.contains("x-family"));
+}
+
+#[test]
+fn the_starter_file_is_accepted_whatever_was_found() {
+    let mut registry: Registry<str, ()> = Registry::new();
+    for kind in ["openai", "anthropic", "ollama", "local", "mock"] {
+        registry.register_kind(kind, schema_of::<Acme>(), |_, ()| Ok("".into()));
+    }
+    let kinds = KindSchemas { providers: registry.kinds().clone() };
+    let found = Found {
+        keys: vec![
+            ("openai".into(), "OPENAI_API_KEY".into()),
+            ("anthropic".into(), "ANTHROPIC_API_KEY".into()),
+        ],
+        servers: vec![(
+            "ollama".into(),
+            "http://127.0.0.1:11434/v1".into(),
+            vec!["qwen3:8b".into(), "${x}".into()],
+        )],
+        local: true,
+    };
+    let env = MapEnvironment::default().with_var("OPENAI_API_KEY", "a").with_var("ANTHROPIC_API_KEY", "b");
+    for (found, models) in [(found, 6), (Found::default(), 1)] {
+        let text = starter(&found);
+        assert!(text.starts_with("# yaml-language-server: $schema=./penstock.schema.json\n"));
+        let loaded = load(Path::new("p.yaml"), &env.clone().with_file("p.yaml", text), &kinds);
+        let loaded = loaded.unwrap_or_else(|problems| panic!("{}", report(&problems)));
+        assert_eq!(loaded.config.models.len(), models);
+        assert_eq!(loaded.warnings, []);
+    }
+}
+
+#[test]
+fn a_public_address_without_any_key_is_a_problem() {
+    let public = good("version: 1\nserver: {listen: \"0.0.0.0:80\"}\n").config;
+    assert_eq!(exposure(&public, 0).map(|p| p.path).as_deref(), Some("server.listen"));
+    assert_eq!(exposure(&public, 1), None);
+    assert_eq!(exposure(&good("version: 1\n").config, 0), None, "loopback is not public");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(super) struct Entry {
 }
 
 /// A problem whose place is known.
-pub(super) type Located = (Problem, Spot);
+pub(super) type Located = Box<(Problem, Spot)>;
 
 /// Reads the one document of a file; an empty file is an empty mapping. Duplicate keys are reported beside the tree, with
 /// the first of them kept.
@@ -88,7 +88,11 @@ fn spot(span: Span) -> Spot {
     } else {
         usize::MAX
     };
-    Spot { line: clamp(span.start.line()).max(1), column: clamp(span.start.col()).saturating_add(1), width: clamp(width) }
+    Spot {
+        line: clamp(span.start.line()).max(1),
+        column: clamp(span.start.col()).saturating_add(1),
+        width: clamp(width),
+    }
 }
 
 fn node(span: Span, data: Data) -> Node {
@@ -102,9 +106,15 @@ impl<'t> Reader<'t> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let mark = *error.marker();
+                // The parser guards its own stack before our bound is met.
+                if error.info().contains("recursion limit") {
+                    return Err(Box::new((Problem::error("", "nested too deeply"), spot(Span::empty(mark)))));
+                }
                 let problem = Problem::error("", format!("this is not valid YAML: {}", error.info()))
-                    .with_hint("look for a missing quote, a missing space after `:`, a tab, or a wrong indentation");
-                Err((problem, spot(Span::empty(mark))))
+                    .with_hint(
+                        "look for a missing quote, a missing space after `:`, a tab, or a wrong indentation",
+                    );
+                Err(Box::new((problem, spot(Span::empty(mark)))))
             }
             None => Ok((Event::StreamEnd, Span::default())),
         }
@@ -120,7 +130,7 @@ impl<'t> Reader<'t> {
                 Event::DocumentStart(_) if root.is_some() => {
                     let problem = Problem::error("", "expected one YAML document, found a second one")
                         .with_hint("remove the `---` line between them");
-                    return Err((problem, spot(span)));
+                    return Err(Box::new((problem, spot(span))));
                 }
                 Event::DocumentStart(_) => {
                     let (event, span) = self.next()?;
@@ -140,23 +150,35 @@ impl<'t> Reader<'t> {
         if self.nodes <= MAX_NODES {
             return Ok(());
         }
-        Err((Problem::error("", format!("the file has more than {MAX_NODES} values, aliases included")), spot(at)))
+        Err(Box::new((
+            Problem::error("", format!("the file has more than {MAX_NODES} values, aliases included")),
+            spot(at),
+        )))
     }
 
     fn value(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Located> {
         self.count(1, span)?;
         if depth > MAX_DEPTH {
-            return Err((Problem::error("", format!("nested more than {MAX_DEPTH} levels deep")), spot(span)));
+            return Err(Box::new((
+                Problem::error("", format!("nested more than {MAX_DEPTH} levels deep")),
+                spot(span),
+            )));
         }
         let (anchor, node) = match event {
             Event::Alias(id) => {
                 // An anchor is known only once its value is complete, so a value cannot hold itself.
                 let Some(known) = self.anchors.get(&id).cloned() else {
-                    return Err((Problem::error("", "this alias stands inside the value that it repeats"), spot(span)));
+                    return Err(Box::new((
+                        Problem::error("", "this alias stands inside the value that it repeats"),
+                        spot(span),
+                    )));
                 };
                 self.count(size(&known), span)?;
                 if depth + height(&known) > MAX_DEPTH {
-                    return Err((Problem::error("", format!("nested more than {MAX_DEPTH} levels deep")), spot(span)));
+                    return Err(Box::new((
+                        Problem::error("", format!("nested more than {MAX_DEPTH} levels deep")),
+                        spot(span),
+                    )));
                 }
                 (0, Node { spot: spot(span), ..known })
             }
@@ -202,13 +224,16 @@ impl<'t> Reader<'t> {
                 Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<" => {
                     let problem = Problem::error("", "merge keys (`<<`) are not supported")
                         .with_hint("repeat the settings, or use an alias for a whole value");
-                    return Err((problem, spot(span)));
+                    return Err(Box::new((problem, spot(span))));
                 }
                 Event::Scalar(text, _, 0, None) if text.len() <= MAX_KEY => text.into_owned(),
                 Event::Scalar(_, _, 0, None) => {
-                    return Err((Problem::error("", format!("a key is longer than {MAX_KEY} bytes")), spot(span)));
+                    return Err(Box::new((
+                        Problem::error("", format!("a key is longer than {MAX_KEY} bytes")),
+                        spot(span),
+                    )));
                 }
-                _ => return Err((Problem::error("", "expected a plain word as key"), spot(span))),
+                _ => return Err(Box::new((Problem::error("", "expected a plain word as key"), spot(span)))),
             };
             let (event, value_span) = self.next()?;
             let node = self.value(event, value_span, depth + 1)?;
@@ -217,7 +242,7 @@ impl<'t> Reader<'t> {
                 let problem = Problem::error("", format!("`{key}` stands here a second time"))
                     .with_cause(format!("it already has a value in line {first}"))
                     .with_hint("remove one of them");
-                self.duplicates.push((problem, spot(span)));
+                self.duplicates.push(Box::new((problem, spot(span))));
                 continue;
             }
             entries.push(Entry { key, spot: spot(span), node });
@@ -244,13 +269,15 @@ fn height(node: &Node) -> usize {
 fn refuse_tag(tag: Option<&Tag>, span: Span) -> Result<(), Located> {
     match tag {
         None => Ok(()),
-        Some(_) => Err((Problem::error("", "YAML tags (`!…`) have no meaning here"), spot(span))),
+        Some(_) => Err(Box::new((Problem::error("", "YAML tags (`!…`) have no meaning here"), spot(span)))),
     }
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Result<Data, Located> {
     match tag {
-        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => return Ok(Data::Text(text.to_owned())),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
+            return Ok(Data::Text(text.to_owned()));
+        }
         tag => refuse_tag(tag, span)?,
     }
     Ok(if style == ScalarStyle::Plain { plain(text) } else { Data::Text(text.to_owned()) })
@@ -264,12 +291,13 @@ pub(super) fn plain(text: &str) -> Data {
         "false" | "False" | "FALSE" => return Data::Bool(false),
         _ => {}
     }
-    let number = match text.strip_prefix("0x").map(|t| (t, 16)).or_else(|| text.strip_prefix("0o").map(|t| (t, 8))) {
-        Some((digits, radix)) if digits.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-            u64::from_str_radix(digits, radix).ok().map(Number::from)
-        }
-        _ => decimal(text),
-    };
+    let number =
+        match text.strip_prefix("0x").map(|t| (t, 16)).or_else(|| text.strip_prefix("0o").map(|t| (t, 8))) {
+            Some((digits, radix)) if digits.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                u64::from_str_radix(digits, radix).ok().map(Number::from)
+            }
+            _ => decimal(text),
+        };
     match number {
         Some(number) => Data::Number(number, text.to_owned()),
         None => Data::Text(text.to_owned()),

@@ -100,6 +100,13 @@ impl Checker<'_> {
         let kinds = &self.kinds.providers;
         let (name, spot) = match entries.iter().find(|e| e.key == "kind").map(|e| &e.node) {
             Some(Node { data: Data::Text(text), spot, .. }) => (text.clone(), *spot),
+            None if let Some(near) =
+                entries.iter().find(|e| nearest(&e.key, ["kind"].into_iter()).is_some()) =>
+            {
+                self.cover(node);
+                self.unknown(near, ["kind"].into_iter());
+                return nothing;
+            }
             other => {
                 let known = kinds.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let message = if other.is_some() { "`kind` must be a word" } else { "`kind` is missing" };

@@ -33,7 +33,7 @@ impl Checker<'_> {
                 (Value::Number(n), fits)
             }
             Data::Text(text) if wants("string") => (Value::String(text), true),
-            Data::Text(text) if said.followed => return self.typed(&text, &said.shown, node, rule, types),
+            Data::Text(text) if said.followed => return self.typed(&text, &said.shown, node, rule),
             _ => (Value::Null, false),
         };
         if !fits {
@@ -46,10 +46,13 @@ impl Checker<'_> {
     }
 
     /// Text from a reference where a number or truth value is wanted: it is read as if it stood there unquoted.
-    fn typed(&mut self, text: &str, shown: &str, node: &Node, rule: Rule<'_>, types: &[&str]) -> Checked {
+    fn typed(&mut self, text: &str, shown: &str, node: &Node, rule: Rule<'_>) -> Checked {
+        let types = rule.types();
         let value = match yaml::plain(text.trim()) {
             Data::Bool(b) if types.contains(&"boolean") => Value::Bool(b),
-            Data::Number(n, _) if types.contains(&"number") || (types.contains(&"integer") && !n.is_f64()) => {
+            Data::Number(n, _)
+                if types.contains(&"number") || (types.contains(&"integer") && !n.is_f64()) =>
+            {
                 Value::Number(n)
             }
             _ => {
@@ -139,7 +142,8 @@ impl Checker<'_> {
             // Container engines mount secrets readable for all inside the container and nobody else is in there.
             let mounted = path.starts_with("/run/secrets") || path.starts_with("/var/run/secrets");
             let shown = path.display().to_string();
-            let problem = self.note(format!("the secret file {shown} can be read by everybody on this machine"));
+            let problem =
+                self.note(format!("the secret file {shown} can be read by everybody on this machine"));
             problem.severity = if mounted { Severity::Warning } else { Severity::Error };
             problem.hint = Some(format!("chmod 600 {shown} (Kubernetes: defaultMode: 0400)"));
         }
@@ -177,7 +181,8 @@ impl Checker<'_> {
             self.note(format!("{what} is not available in this version")).hint = Some(format!("use {names}"));
             return Checked::plain(Value::Null);
         }
-        let near = nearest(text, words.iter().filter_map(|w| w.as_str())).map(|w| format!("did you mean `{w}`?"));
+        let near =
+            nearest(text, words.iter().filter_map(|w| w.as_str())).map(|w| format!("did you mean `{w}`?"));
         let shown = if said.followed { said.shown } else { clip(&describe_value(&value)) };
         self.note(format!("expected {}, found {shown}", list(&words))).hint = near;
         Checked::plain(Value::Null)
@@ -193,13 +198,15 @@ impl Checker<'_> {
     }
 
     fn range(&mut self, number: &Number, rule: Rule<'_>) {
-        let most = rule.get("maximum").and_then(Value::as_f64).or(match rule.get("format").and_then(Value::as_str) {
-            Some("uint8") => Some(f64::from(u8::MAX)),
-            Some("uint16") => Some(f64::from(u16::MAX)),
-            Some("uint32") => Some(f64::from(u32::MAX)),
-            Some("int32") => Some(f64::from(i32::MAX)),
-            _ => None,
-        });
+        let most = rule.get("maximum").and_then(Value::as_f64).or(
+            match rule.get("format").and_then(Value::as_str) {
+                Some("uint8") => Some(f64::from(u8::MAX)),
+                Some("uint16") => Some(f64::from(u16::MAX)),
+                Some("uint32") => Some(f64::from(u32::MAX)),
+                Some("int32") => Some(f64::from(i32::MAX)),
+                _ => None,
+            },
+        );
         let Some(found) = number.as_f64() else { return };
         let hidden = self.hidden.contains(&self.path());
         let found_text = if hidden { "another number".to_owned() } else { number.to_string() };
@@ -234,7 +241,10 @@ impl Checker<'_> {
         }
         let wanted = wanted(rule);
         let hint = if is_address {
-            Some("numbers only: 127.0.0.1:8080, or [::1]:8080; 0.0.0.0:8080 listens on every interface".to_owned())
+            Some(
+                "numbers only: 127.0.0.1:8080, or [::1]:8080; 0.0.0.0:8080 listens on every interface"
+                    .to_owned(),
+            )
         } else {
             None
         };
@@ -249,20 +259,22 @@ impl Checker<'_> {
             describe(&node.data)
         };
         let hint = match &node.data {
-            Data::Text(t) if wanted == "true or false" && matches!(t.as_str(), "yes" | "on" | "Yes" | "On") => {
+            Data::Text(t)
+                if wanted == "true or false" && matches!(t.as_str(), "yes" | "on" | "Yes" | "On") =>
+            {
                 Some("write true".to_owned())
             }
-            Data::Text(t) if wanted == "true or false" && matches!(t.as_str(), "no" | "off" | "No" | "Off") => {
+            Data::Text(t)
+                if wanted == "true or false" && matches!(t.as_str(), "no" | "off" | "No" | "Off") =>
+            {
                 Some("write false".to_owned())
             }
             Data::Text(t) if matches!(yaml::plain(t), Data::Number(..) | Data::Bool(_)) => {
                 Some("remove the quotes".to_owned())
             }
-            Data::Number(_, raw) | Data::Text(raw) if rule.get("examples").is_some() => {
-                let _ = raw;
-                None
-            }
-            Data::Number(..) | Data::Bool(_) if rule.types().contains(&"string") => {
+            Data::Number(..) | Data::Bool(_)
+                if rule.get("examples").is_none() && rule.types().contains(&"string") =>
+            {
                 Some("put it in quotes".to_owned())
             }
             _ => None,
@@ -296,7 +308,11 @@ fn describe_value(value: &Value) -> String {
 fn wanted(rule: Rule<'_>) -> String {
     if let Some(example) = rule.get("examples").and_then(|e| e.get(0)).and_then(Value::as_str) {
         let what = rule.get("title").and_then(Value::as_str).map_or("text".to_owned(), str::to_lowercase);
-        let article = if what == "text" { "" } else { "a " };
+        let article = match what.chars().next() {
+            _ if what == "text" => "",
+            Some('a' | 'e' | 'i' | 'o') => "an ",
+            _ => "a ",
+        };
         return format!("{article}{what} such as {example}");
     }
     if let Some(pattern) = rule.get("pattern").and_then(Value::as_str) {
