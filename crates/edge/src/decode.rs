@@ -1,0 +1,134 @@
+//! The first stage: bytes and headers become a request and a credential.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::Incoming;
+use penstock_dialect::openai;
+use penstock_domain::{Code, Credential, Error, Kind, Origin, Request, RequestId, Stage, Task};
+use penstock_flow::{Flow, Scope};
+
+use crate::{EdgeSettings, upload};
+
+/// Bodies above this are read only for callers who have proved who they are.
+const STRANGERS_BODY: u64 = 64 << 10;
+/// The longest wait that a client may ask for; more is cut, so that arithmetic on clocks cannot overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// The credential of a request, by the one extractor.
+pub(crate) fn credential(headers: &HeaderMap) -> Credential {
+    penstock_identity::credential(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
+/// What a request brings besides its body.
+pub(crate) struct Arriving<'a> {
+    pub(crate) id: &'a RequestId,
+    pub(crate) arrived: Instant,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) task: Task,
+    pub(crate) scope: Scope,
+}
+
+/// Reads and decodes one inference request.
+///
+/// # Errors
+/// Everything that is wrong with a request before anybody asked what it means: media type, size, time, JSON, members,
+/// time-out headers; and the credential errors when the body is too large to be read for a stranger.
+pub(crate) async fn decode(
+    arriving: Arriving<'_>,
+    body: Incoming,
+    flow: &Flow,
+    settings: &EdgeSettings,
+) -> Result<(Request, Credential), Error> {
+    let Arriving { id, arrived, headers, task, scope } = arriving;
+    upload::check_media(headers)?;
+    let credential = credential(headers);
+    // An unknown length counts as long. Nobody makes us hold megabytes before they have shown a key.
+    if upload::announced(headers).is_none_or(|length| length > STRANGERS_BODY && length <= settings.max_body as u64)
+        && let Err(error) = flow.authorize(&credential, scope, None)
+        && error.kind() == Kind::Unauthenticated
+    {
+        return Err(error);
+    }
+    let bytes: Bytes = upload::read(headers, body, settings).await?;
+    let decoded = openai::request::decode(task, bytes, &settings.decode)?;
+    let own = decoded.penstock.as_ref().and_then(|options| options.timeout);
+    let wait = wait(headers, own, decoded.stream)?;
+    let deadline = wait.map(|wait| arrived + wait.min(LONGEST_WAIT));
+    Ok((decoded.into_request(id.clone(), Origin::Http, deadline), credential))
+}
+
+/// How long the asker waits: the shortest of what they say. Ours (`penstock.timeout_ms`, `x-request-timeout`) bounds
+/// the whole answer. The SDKs' own headers tell how long they wait for *bytes*: for a whole answer that is the same,
+/// for a stream it is not, and a stream that keeps talking must not be cut by it.
+fn wait(headers: &HeaderMap, own: Option<Duration>, stream: bool) -> Result<Option<Duration>, Error> {
+    let mut shortest = own;
+    let mut take = |wait: Duration| shortest = Some(shortest.map_or(wait, |shortest| shortest.min(wait)));
+    if let Some(value) = headers.get("x-request-timeout") {
+        take(value.to_str().ok().and_then(duration).ok_or_else(bad_timeout)?);
+    }
+    if !stream {
+        for name in ["x-stainless-timeout", "x-stainless-read-timeout"] {
+            // What an SDK writes there when it has no time-out is its own business.
+            headers.get(name).and_then(|value| value.to_str().ok()).and_then(duration).into_iter().for_each(&mut take);
+        }
+    }
+    Ok(shortest)
+}
+
+fn bad_timeout() -> Error {
+    let say = "x-request-timeout must be a positive time in seconds or with a unit, such as 30, 30s, 1500ms or 2m";
+    Error::new(Code::InvalidValue, say).with_param("x-request-timeout").at(Stage::Decode)
+}
+
+/// `30`, `0.5`, `30s`, `1500ms`, `2m`; positive.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, unit) = match text {
+        _ if text.ends_with("ms") => (&text[..text.len() - 2], 0.001),
+        _ if text.ends_with('s') => (&text[..text.len() - 1], 1.0),
+        _ if text.ends_with('m') => (&text[..text.len() - 1], 60.0),
+        _ => (text, 1.0),
+    };
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let seconds = number.parse::<f64>().ok()? * unit;
+    (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_unit() {
+        for (text, millis) in [("30", 30_000), ("30s", 30_000), ("1500ms", 1_500), ("2m", 120_000), ("0.5", 500)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "s", "0", "-1", "1e9", "inf", "NaN", "30 s s", "None", "1h"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+        assert_eq!(duration("999999999999999999999999"), Some(LONGEST_WAIT));
+    }
+
+    #[test]
+    fn the_shortest_wait_counts_and_sdk_headers_do_not_cut_streams() {
+        let both = headers(&[("x-request-timeout", "20"), ("x-stainless-read-timeout", "5")]);
+        assert_eq!(wait(&both, None, false).unwrap(), Some(Duration::from_secs(5)));
+        assert_eq!(wait(&both, None, true).unwrap(), Some(Duration::from_secs(20)));
+        assert_eq!(wait(&both, Some(Duration::from_secs(1)), true).unwrap(), Some(Duration::from_secs(1)));
+        assert_eq!(wait(&headers(&[("x-stainless-timeout", "NOT_GIVEN")]), None, false).unwrap(), None);
+    }
+
+    #[test]
+    fn our_own_header_is_refused_when_it_is_not_a_time() {
+        let error = wait(&headers(&[("x-request-timeout", "soon")]), None, true).unwrap_err();
+        assert_eq!((error.code(), error.param()), (Code::InvalidValue, Some("x-request-timeout")));
+    }
+}

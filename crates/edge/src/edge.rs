@@ -1,0 +1,247 @@
+//! The edge itself: what a matched route does.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response, request};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use penstock_dialect::openai::models::{self, ModelRow};
+use penstock_dialect::openai::response::Folder;
+use penstock_dialect::openai::stream::StreamEncoder;
+use penstock_domain::{Code, Credential, Error, RequestId, Stage, Task};
+use penstock_flow::{Gateway, ModelInfo, Refusal};
+use penstock_identity::{Needs, Route, Scope};
+use tower::ServiceExt;
+
+use crate::decode::{self, Arriving};
+use crate::drain::{Drain, shutdown};
+use crate::error::Refused;
+use crate::reply::{self, Events, Reply, Source};
+use crate::routes::{self, Handler};
+use crate::{EdgeSettings, Extra, pages, upload};
+
+/// The HTTP face of a gateway. Cheap to clone; serve it with [`crate::serve`].
+#[derive(Clone)]
+pub struct Edge(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) gateway: Gateway,
+    pub(crate) settings: EdgeSettings,
+    pub(crate) extra: Extra,
+    pub(crate) drain: Drain,
+}
+
+impl Edge {
+    /// Puts HTTP in front of a gateway. The settings hold for the life of the listener; the gateway's snapshot may
+    /// change under it. Several listeners may share one drain.
+    pub fn new(gateway: Gateway, settings: EdgeSettings, extra: Extra, drain: Drain) -> Self {
+        Self(Arc::new(Inner { gateway, settings, extra, drain }))
+    }
+
+    /// The switch that ends it.
+    pub fn drain(&self) -> &Drain {
+        &self.0.drain
+    }
+}
+
+/// One request on its way through the edge.
+pub(crate) struct Visit<'a> {
+    pub(crate) edge: &'a Inner,
+    pub(crate) id: &'a RequestId,
+    pub(crate) arrived: Instant,
+    /// Whether somebody has taken over the duty to record this request.
+    pub(crate) recorded: &'a AtomicBool,
+}
+
+type Outcome = Result<Response<Reply>, Box<Refused>>;
+
+impl Visit<'_> {
+    /// Authorises by the matched row, then answers.
+    pub(crate) async fn serve(
+        &self,
+        route: &Route<Handler>,
+        rest: &str,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Outcome {
+        match (route.handler, route.needs) {
+            (Handler::Infer(task), Needs::Scope(scope)) => self.infer(task, scope, headers, body).await,
+            (handler, Needs::Scope(scope)) => {
+                let credential = decode::credential(headers);
+                let flow = self.edge.gateway.snapshot();
+                let caller = flow.authorize(&credential, scope, None)?;
+                self.known(handler, &flow.models(&caller), rest)
+            }
+            (handler, Needs::Nothing(_)) => self.open(handler, rest),
+        }
+    }
+
+    /// Routes for a proven caller that are not inference.
+    fn known(&self, handler: Handler, listed: &[ModelInfo], rest: &str) -> Outcome {
+        match handler {
+            Handler::Models => {
+                let rows: Vec<_> = listed.iter().map(row).collect();
+                Ok(json(models::list(&rows)))
+            }
+            Handler::Model => {
+                let id = routes::parameter(rest);
+                let found = id.as_deref().and_then(|id| listed.iter().find(|model| *model.id == *id));
+                match found {
+                    Some(model) => Ok(json(models::one(&row(model)))),
+                    None => {
+                        let say = "no such model, or not for this key; GET /v1/models lists those it may use";
+                        Err(Error::new(Code::ModelNotFound, say).with_param("model").into())
+                    }
+                }
+            }
+            _ => Err(misrouted()),
+        }
+    }
+
+    /// Routes for everybody.
+    fn open(&self, handler: Handler, rest: &str) -> Outcome {
+        match handler {
+            Handler::Live => Ok(json(&b"{\"status\":\"live\"}"[..])),
+            Handler::Ready => Ok(pages::ready(self.edge)),
+            Handler::Metrics => Ok(pages::metrics(self.edge)),
+            Handler::OpenApi => Ok(json(self.edge.extra.openapi.clone())),
+            Handler::Docs => Ok(pages::docs()),
+            Handler::DocsScript => Ok(pages::docs_script()),
+            Handler::ErrorPage => Ok(pages::error_page(rest)?),
+            Handler::Home => Ok(pages::home()),
+            Handler::Infer(_) | Handler::Models | Handler::Model => Err(misrouted()),
+        }
+    }
+
+    /// Hands a request to the admin router, its body read within the same bounds as any other.
+    pub(crate) async fn admin(&self, parts: request::Parts, body: Incoming) -> Outcome {
+        let Some(router) = self.edge.extra.admin.clone() else {
+            return Err(Error::new(Code::RouteNotFound, "this listener has no administration").into());
+        };
+        let bytes = upload::read(&parts.headers, body, &self.edge.settings).await?;
+        let request = Request::from_parts(parts, axum::body::Body::new(Full::new(bytes)));
+        self.recorded.store(true, Ordering::Relaxed);
+        let answered = self.edge.drain.unless_over(router.oneshot(request)).await?;
+        Ok(answered.unwrap_or_else(|never| match never {}).map(Reply::routed))
+    }
+
+    async fn infer(&self, task: Task, scope: Scope, headers: &HeaderMap, body: Incoming) -> Outcome {
+        let flow = self.edge.gateway.snapshot();
+        let arriving = Arriving { id: self.id, arrived: self.arrived, headers, task, scope };
+        let (request, credential) =
+            decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(|error| {
+                let error = error.at(Stage::Decode);
+                self.refuse(Some(task), &error);
+                error
+            })?;
+        // From here on the flow keeps the record, whichever way the request ends.
+        self.recorded.store(true, Ordering::Relaxed);
+        let decoded = self.arrived.elapsed();
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut outcome = if request.stream {
+            let encoder = StreamEncoder::new(&request, created);
+            let dialect = request.body.dialect();
+            let run = Box::pin(async move { flow.run(request, credential, scope).await });
+            self.stream(run, dialect, encoder, decoded).await
+        } else {
+            self.fold(flow, (request, credential, scope), created, decoded).await
+        };
+        if let Err(refused) = &mut outcome
+            && let Some(head) = &mut refused.head
+        {
+            head.timings.add(Stage::Decode, decoded);
+        }
+        outcome
+    }
+
+    async fn fold(
+        &self,
+        flow: Arc<penstock_flow::Flow>,
+        (request, credential, scope): (penstock_domain::Request, Credential, Scope),
+        created: u64,
+        decoded: std::time::Duration,
+    ) -> Outcome {
+        let folder = Folder::new(&request, created);
+        let dialect = request.body.dialect();
+        let run = async {
+            let mut answer = flow.run(request, credential, scope).await.map_err(refused)?;
+            match reply::whole(&mut answer, dialect, folder).await {
+                Ok(bytes) => Ok((bytes, answer.head)),
+                Err(error) => Err(Box::new(Refused {
+                    error: error.at(Stage::Reply),
+                    head: Some(answer.head),
+                    allow: None,
+                    close: false,
+                })),
+            }
+        };
+        let (bytes, mut head) = self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
+        let mut response = json(bytes);
+        response.headers_mut().reserve(16);
+        head.timings.add(Stage::Decode, decoded);
+        reply::describe(response.headers_mut(), &head);
+        Ok(response)
+    }
+
+    /// Waits for the first content, which decides the status; after `hold_max` it commits without.
+    async fn stream(
+        &self,
+        run: impl Future<Output = Result<penstock_flow::Answer, Refusal>> + Send + 'static,
+        dialect: penstock_domain::Dialect,
+        encoder: StreamEncoder,
+        decoded: std::time::Duration,
+    ) -> Outcome {
+        let EdgeSettings { hold_max, keep_alive, .. } = self.edge.settings;
+        let drain = &self.edge.drain;
+        let mut run: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(run);
+        let mut silence = Box::pin(tokio::time::sleep(hold_max));
+        let first = std::future::poll_fn(|context| {
+            if drain.is_over() {
+                let refusal = Refusal { error: shutdown().at(Stage::Call), head: penstock_flow::Head::default() };
+                return Poll::Ready(Some(Err(refusal)));
+            }
+            match run.as_mut().poll(context) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => silence.as_mut().poll(context).map(|()| None),
+            }
+        });
+        let (source, head) = match pin!(first).await {
+            Some(Err(refusal)) => return Err(refused(refusal)),
+            Some(Ok(answer)) => (Source::Live(answer.deltas), Some(answer.head)),
+            None => (Source::Running(run), None),
+        };
+        let events = Events::new(source, dialect, encoder, silence, (keep_alive, drain.clone()));
+        let mut response = reply::events(events);
+        if let Some(mut head) = head {
+            head.timings.add(Stage::Decode, decoded);
+            reply::describe(response.headers_mut(), &head);
+        }
+        Ok(response)
+    }
+}
+
+fn refused(refusal: Refusal) -> Box<Refused> {
+    Box::new(Refused { error: refusal.error, head: Some(refusal.head), allow: None, close: false })
+}
+
+/// A row whose `needs` and handler do not fit each other: a mistake in the table, found by the route matrix test.
+fn misrouted() -> Box<Refused> {
+    Error::new(Code::InternalError, "this route is wired wrongly").into()
+}
+
+fn row(model: &ModelInfo) -> ModelRow<'_> {
+    let created = model.created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    ModelRow { id: &model.id, created, owned_by: &model.provider }
+}
+
+pub(crate) fn json(body: impl Into<bytes::Bytes>) -> Response<Reply> {
+    let mut response = Response::new(Reply::whole(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

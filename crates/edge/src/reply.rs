@@ -1,0 +1,175 @@
+//! The last stage: the answer leaves, whole or as events.
+
+mod sse;
+mod whole;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use penstock_flow::Head;
+
+use crate::server::Busy;
+
+pub(crate) use sse::{Events, Source, events};
+pub(crate) use whole::whole;
+
+const MODEL: HeaderName = HeaderName::from_static("penstock-model");
+const PROVIDER: HeaderName = HeaderName::from_static("penstock-provider");
+const ATTEMPTS: HeaderName = HeaderName::from_static("penstock-attempts");
+const CACHE: HeaderName = HeaderName::from_static("penstock-cache");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+
+/// The body of every response.
+pub(crate) struct Reply {
+    kind: Kind,
+    /// Tells the connection, when the body is dropped, that it is between requests again.
+    _busy: Option<Busy>,
+}
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Events(Pin<Box<Events>>),
+    Routed(axum::body::Body),
+}
+
+impl Reply {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _busy: None }
+    }
+
+    pub(crate) fn events(events: Events) -> Self {
+        Self { kind: Kind::Events(Box::pin(events)), _busy: None }
+    }
+
+    pub(crate) fn routed(body: axum::body::Body) -> Self {
+        Self { kind: Kind::Routed(body), _busy: None }
+    }
+
+    pub(crate) fn keeping(mut self, busy: Busy) -> Self {
+        self._busy = Some(busy);
+        self
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut self.get_mut().kind {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Events(events) => {
+                let frame: Poll<Option<Result<Frame<Bytes>, Infallible>>> = events.as_mut().poll_frame(context);
+                frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Kind::Routed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole(bytes) => bytes.is_none(),
+            Kind::Events(events) => events.is_end_stream(),
+            Kind::Routed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Events(_) => SizeHint::default(),
+            Kind::Routed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Writes what is known of an answer into its response headers (contract, section 4).
+pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
+    let mut text = |name: HeaderName, value: &Option<Arc<str>>| {
+        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    text(MODEL, &head.model);
+    text(PROVIDER, &head.provider);
+    headers.insert(ATTEMPTS, HeaderValue::from(head.attempts));
+    // There is no cache yet, so every answer goes past it.
+    headers.insert(CACHE, HeaderValue::from_static("bypass"));
+    if let Some(timing) = timings(head) {
+        headers.insert(SERVER_TIMING, timing);
+    }
+    if let Some(rate) = &head.rate {
+        headers.insert(LIMIT, HeaderValue::from(rate.limit));
+        headers.insert(REMAINING, HeaderValue::from(rate.remaining));
+        headers.insert(RESET, reset(rate.reset));
+    }
+}
+
+/// `decode;dur=0.052, call;dur=13.200`, in milliseconds (W3C Server Timing).
+fn timings(head: &Head) -> Option<HeaderValue> {
+    let mut out = Vec::with_capacity(128);
+    let mut digits = itoa::Buffer::new();
+    for (stage, time) in head.timings.iter() {
+        if !out.is_empty() {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(stage.name().as_bytes());
+        out.extend_from_slice(b";dur=");
+        let micros = time.as_micros();
+        out.extend_from_slice(digits.format(micros / 1_000).as_bytes());
+        let rest = (micros % 1_000) as u16;
+        out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10 % 10), digit(rest % 10)]);
+    }
+    if out.is_empty() { None } else { HeaderValue::from_maybe_shared(Bytes::from(out)).ok() }
+}
+
+fn digit(number: u16) -> u8 {
+    b'0' + number as u8
+}
+
+/// A wait as OpenAI writes it: `0s`, `12ms`, `1.5s`, `6m0s`.
+fn reset(wait: Duration) -> HeaderValue {
+    let (seconds, millis) = (wait.as_secs(), wait.subsec_millis());
+    let text = match (seconds, millis) {
+        (0, 0) => return HeaderValue::from_static("0s"),
+        (0, millis) => format!("{millis}ms"),
+        (1..60, 0) => format!("{seconds}s"),
+        (1..60, millis) => format!("{}s", seconds as f64 + f64::from(millis) / 1_000.0),
+        _ => format!("{}m{}s", seconds / 60, seconds % 60),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::Stage;
+
+    #[test]
+    fn waits_read_like_those_of_openai() {
+        for (millis, text) in [(0, "0s"), (12, "12ms"), (1_000, "1s"), (1_500, "1.5s"), (360_000, "6m0s"), (61_200, "1m1s")] {
+            assert_eq!(reset(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn timings_are_milliseconds_with_three_digits() {
+        let mut head = Head::default();
+        head.timings.add(Stage::Decode, Duration::from_micros(52));
+        head.timings.add(Stage::Call, Duration::from_micros(13_205));
+        assert_eq!(timings(&head).unwrap(), "decode;dur=0.052, call;dur=13.205");
+    }
+}

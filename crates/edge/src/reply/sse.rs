@@ -1,0 +1,202 @@
+//! A streamed answer: a body that encodes deltas as they are polled. No channel, no task: when the client goes, the
+//! server drops the body, the body drops the deltas, and the call behind them is cancelled.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response};
+use http_body::{Body, Frame};
+use penstock_dialect::openai::stream::StreamEncoder;
+use penstock_dialect::sse::KEEP_ALIVE;
+use penstock_domain::{Code, Delta, Dialect, Error, Stage};
+use penstock_flow::{Answer, Refusal};
+use penstock_provider::Deltas;
+use tokio::time::{Instant, Sleep};
+
+use super::Reply;
+use crate::drain::{Drain, shutdown};
+
+/// Ready deltas are put together up to this many bytes, then they are sent.
+const TOGETHER: usize = 16 << 10;
+
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// A run that has not given its first content yet.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send>>;
+
+/// Where the events come from.
+pub(crate) enum Source {
+    /// The hold is over and the first content has not come: headers are out, errors are in-band.
+    Running(Running),
+    /// The answer flows.
+    Live(Deltas),
+    /// Nothing more comes.
+    Ended,
+}
+
+/// The body of a streamed answer.
+pub(crate) struct Events {
+    source: Source,
+    dialect: Dialect,
+    encoder: StreamEncoder,
+    /// The one timer of this stream. Sending a frame does not move it: it is compared when it fires.
+    silence: Pin<Box<Sleep>>,
+    sent: Instant,
+    keep_alive: Duration,
+    drain: Drain,
+}
+
+impl Events {
+    pub(crate) fn new(
+        source: Source,
+        dialect: Dialect,
+        encoder: StreamEncoder,
+        silence: Pin<Box<Sleep>>,
+        (keep_alive, drain): (Duration, Drain),
+    ) -> Self {
+        let now = Instant::now();
+        // Headers that went out without content are followed by a comment at once, so that the client sees life.
+        let sent = match source {
+            Source::Running(_) => now.checked_sub(keep_alive).unwrap_or(now),
+            _ => now,
+        };
+        Self { source, dialect, encoder, silence, sent, keep_alive, drain }
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
+        loop {
+            let polled = match &mut self.source {
+                Source::Ended => return Poll::Ready(None),
+                Source::Running(run) => {
+                    match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+                        Ok(Poll::Pending) => return Poll::Pending,
+                        Ok(Poll::Ready(Ok(answer))) => {
+                            self.source = Source::Live(answer.deltas);
+                            continue;
+                        }
+                        Ok(Poll::Ready(Err(refusal))) => Some(Delta::Failed(refusal.error)),
+                        Err(_) => Some(Delta::Failed(panicked())),
+                    }
+                }
+                Source::Live(deltas) => match catch_unwind(AssertUnwindSafe(|| deltas.as_mut().poll_next(context))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(delta)) => delta,
+                    Err(_) => Some(Delta::Failed(panicked())),
+                },
+            };
+            if matches!(polled, None | Some(Delta::Failed(_))) {
+                self.source = Source::Ended;
+            }
+            return Poll::Ready(polled);
+        }
+    }
+
+    /// Gathers what is ready. One event in the asker's own dialect leaves as the bytes that came.
+    fn gather(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
+        let mut alone: Option<Bytes> = None;
+        let mut together = BytesMut::new();
+        while together.len() < TOGETHER {
+            match self.poll_source(context) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Delta::Raw(raw)))
+                    if raw.dialect == self.dialect && alone.is_none() && together.is_empty() =>
+                {
+                    let full = raw.bytes.len() >= TOGETHER;
+                    alone = Some(raw.bytes);
+                    if full {
+                        break;
+                    }
+                }
+                Poll::Ready(delta) => {
+                    if let Some(first) = alone.take() {
+                        together.extend_from_slice(&first);
+                    }
+                    match delta {
+                        Some(delta) => self.encoder.encode(delta, &mut together),
+                        None => {
+                            self.encoder.finish(&mut together);
+                            break;
+                        }
+                    }
+                    if matches!(self.source, Source::Ended) {
+                        break;
+                    }
+                }
+            }
+        }
+        alone.or_else(|| (!together.is_empty()).then(|| together.freeze()))
+    }
+
+    /// A comment, once nothing has been sent for as long as proxies in between may bear.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        while self.silence.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let due = self.sent + self.keep_alive;
+            if now >= due {
+                self.sent = now;
+                self.silence.as_mut().reset(now + self.keep_alive);
+                return Poll::Ready(Bytes::from_static(KEEP_ALIVE));
+            }
+            self.silence.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        if matches!(this.source, Source::Ended) {
+            return Poll::Ready(None);
+        }
+        let bytes = if this.drain.is_over() {
+            // Dropping the source first cancels the call before the client hears of it.
+            this.source = Source::Ended;
+            let mut last = BytesMut::new();
+            this.encoder.encode(Delta::Failed(shutdown().at(Stage::Reply)), &mut last);
+            Some(last.freeze())
+        } else {
+            this.gather(context)
+        };
+        match bytes {
+            Some(bytes) => {
+                this.sent = Instant::now();
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            None if matches!(this.source, Source::Ended) => Poll::Ready(None),
+            None => this.poll_silence(context).map(|comment| Some(Ok(Frame::data(comment)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.source, Source::Ended)
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(Code::InternalError, "the gateway failed while the answer was under way").at(Stage::Reply)
+}
+
+/// The response that carries events, its headers but for those that describe the answer.
+pub(crate) fn events(events: Events) -> Response<Reply> {
+    let mut response = Response::new(Reply::events(events));
+    let headers = response.headers_mut();
+    headers.reserve(16);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would otherwise collect events until a buffer is full.
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,159 @@
+//! One connection: HTTP/1.1 or HTTP/2 with prior knowledge, told apart by its first bytes.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::socket::{self, Protocol, Wire};
+use crate::drain::{Drain, Phase, Watched};
+use crate::edge::Inner;
+use crate::layers;
+use crate::reply::Reply;
+use crate::{Edge, EdgeSettings};
+
+/// Bytes of answers that may wait in memory for a client that does not read, beside the kernel's own buffers.
+const WRITE_BUFFER: usize = 32 << 10;
+/// Most headers of one request.
+const MAX_HEADERS: usize = 128;
+/// How often an HTTP/2 peer must show that it lives.
+const PING: Duration = Duration::from_secs(20);
+
+/// The two protocols, set up once per listener.
+#[derive(Clone)]
+pub(super) struct Builders {
+    one: http1::Builder,
+    two: http2::Builder<Streams>,
+}
+
+impl Builders {
+    pub(super) fn new(settings: &EdgeSettings, drain: &Drain) -> Self {
+        let mut one = http1::Builder::new();
+        one.timer(TokioTimer::new())
+            // The socket keeps this time itself, and more cheaply; hyper's would allocate a timer per request.
+            .header_read_timeout(None)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(settings.max_head)
+            .max_buf_size(settings.max_head.max(WRITE_BUFFER))
+            .writev(true);
+        let mut two = http2::Builder::new(Streams(drain.clone()));
+        two.timer(TokioTimer::new())
+            .max_concurrent_streams(settings.max_http2_streams)
+            .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
+            // Rapid reset (CVE-2023-44487) and made-you-reset: a few stray resets are normal, a flood ends the connection.
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(100)
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(1 << 20)
+            .max_send_buf_size(WRITE_BUFFER)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        Self { one, two }
+    }
+}
+
+/// Serves one connection until it ends or the drain ends it.
+pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Builders) {
+    // A small event must not wait for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let drain = edge.drain().clone();
+    let wire = Arc::new(Wire::default());
+    let settings = &edge.0.settings;
+    let opened = tokio::select! {
+        opened = socket::open(stream, Arc::clone(&wire), settings) => opened,
+        () = drain.reaches(Phase::Draining) => return,
+    };
+    let Some((protocol, socket)) = opened else { return };
+    let io = TokioIo::new(socket);
+    let service = Service { edge: Arc::clone(&edge.0), wire };
+    let ended = match protocol {
+        Protocol::One => {
+            let connection = pin!(builders.one.serve_connection(io, service));
+            drive(connection, drain, |connection| connection.graceful_shutdown()).await
+        }
+        Protocol::Two => {
+            let connection = pin!(builders.two.serve_connection(io, service));
+            drive(connection, drain, |connection| connection.graceful_shutdown()).await
+        }
+    };
+    if let Some(Err(error)) = ended {
+        // Clients leave in the middle all day; it is news only to somebody who looks for it.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Polls a connection and tells it when the drain begins. `None` when the drain cut it off.
+async fn drive<C: Future>(
+    mut connection: Pin<&mut C>,
+    drain: Drain,
+    finish: impl Fn(Pin<&mut C>),
+) -> Option<C::Output> {
+    let mut watched = Watched::new(drain);
+    let mut told = false;
+    poll_fn(|context| {
+        let phase = watched.phase(context);
+        if phase == Phase::Closed {
+            return Poll::Ready(None);
+        }
+        if phase >= Phase::Draining && !told {
+            told = true;
+            finish(connection.as_mut());
+        }
+        connection.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Runs the streams of an HTTP/2 connection. Each is a task of its own, so each watches the drain for itself.
+#[derive(Clone)]
+struct Streams(Drain);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let mut watched = Watched::new(self.0.clone());
+        tokio::spawn(async move {
+            let mut stream = pin!(stream);
+            poll_fn(|context| {
+                if watched.phase(context) == Phase::Closed {
+                    return Poll::Ready(());
+                }
+                stream.as_mut().poll(context).map(|_| ())
+            })
+            .await;
+        });
+    }
+}
+
+/// Hands hyper's requests to the edge.
+struct Service {
+    edge: Arc<Inner>,
+    wire: Arc<Wire>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let edge = Arc::clone(&self.edge);
+        let (busy, ambiguous) = self.wire.begin();
+        Box::pin(async move {
+            let response = layers::guarded(&edge, request, ambiguous).await;
+            Ok(response.map(|reply| reply.keeping(busy)))
+        })
+    }
+}
