@@ -1,0 +1,125 @@
+//! The gateway holds the current snapshot; a snapshot is everything a request may ask while it runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use penstock_admission::Admission;
+use penstock_domain::{Code, Credential, Error, Stage};
+use penstock_identity::{Caller, KeyRing, Scope};
+use penstock_observe::Recorder;
+use penstock_provider::{Health, Provider};
+use penstock_routing::Catalogue;
+
+/// What a snapshot is made of. Key ring, admission and recorder outlive reloads: they are shared between snapshots.
+pub struct Parts {
+    /// Who may call.
+    pub keys: Arc<KeyRing>,
+    /// Rates and slots.
+    pub admission: Arc<Admission>,
+    /// Model names.
+    pub catalogue: Catalogue,
+    /// Back ends by their name in the configuration.
+    pub providers: HashMap<Arc<str>, Arc<dyn Provider>>,
+    /// Where records go.
+    pub recorder: Arc<dyn Recorder>,
+    /// When this snapshot was made; models report it as their creation time.
+    pub made: SystemTime,
+}
+
+/// One configuration snapshot, and the path through it.
+pub struct Flow {
+    pub(crate) parts: Parts,
+}
+
+/// The current snapshot, swapped atomically on reload. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    current: Arc<ArcSwap<Flow>>,
+}
+
+/// A model as `/v1/models` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The name that clients ask for.
+    pub id: Arc<str>,
+    /// The provider that serves it.
+    pub provider: Arc<str>,
+    /// When the running configuration was loaded.
+    pub created: SystemTime,
+}
+
+impl Gateway {
+    /// Starts with a first snapshot.
+    pub fn new(parts: Parts) -> Self {
+        Self { current: Arc::new(ArcSwap::from_pointee(Flow { parts })) }
+    }
+
+    /// The snapshot for one request; take it once and keep it to the end.
+    pub fn snapshot(&self) -> Arc<Flow> {
+        self.current.load_full()
+    }
+
+    /// Puts a new snapshot in force. Requests in flight keep theirs.
+    pub fn swap(&self, parts: Parts) {
+        self.current.store(Arc::new(Flow { parts }));
+    }
+}
+
+impl Flow {
+    /// Proves a caller and a scope for routes that are not inference.
+    ///
+    /// # Errors
+    /// The credential errors, and `insufficient_scope`.
+    pub fn authorize(
+        &self,
+        credential: &Credential,
+        scope: Scope,
+        object: Option<&str>,
+    ) -> Result<Arc<Caller>, Error> {
+        let caller = self
+            .parts
+            .keys
+            .authenticate(credential, SystemTime::now())
+            .map_err(|error| error.at(Stage::Authenticate))?;
+        if caller.scopes.allows(scope, object) {
+            Ok(caller)
+        } else {
+            Err(missing_scope(scope).at(Stage::Admit))
+        }
+    }
+
+    /// The models that a caller may use, sorted by name; patterns are not listed.
+    pub fn models(&self, caller: &Caller) -> Vec<ModelInfo> {
+        let listed = self.parts.catalogue.listed().into_iter();
+        listed
+            .filter(|model| caller.models.allows(&model.name))
+            .map(|model| ModelInfo {
+                id: Arc::clone(&model.name),
+                provider: Arc::clone(&model.provider),
+                created: self.parts.made,
+            })
+            .collect()
+    }
+
+    /// Every provider's health, sorted by name.
+    pub fn health(&self) -> Vec<(Arc<str>, Health)> {
+        let mut all: Vec<_> =
+            self.parts.providers.iter().map(|(name, provider)| (Arc::clone(name), provider.health())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// The providers of this snapshot, so that a reload can keep those whose configuration did not change.
+    pub fn providers(&self) -> &HashMap<Arc<str>, Arc<dyn Provider>> {
+        &self.parts.providers
+    }
+}
+
+pub(crate) fn missing_scope(scope: Scope) -> Error {
+    Error::new(
+        Code::InsufficientScope,
+        format!("this key lacks the scope {scope}; ask the operator for a key that has it"),
+    )
+}

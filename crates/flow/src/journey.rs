@@ -1,0 +1,136 @@
+//! What is learnt of a request on its way, and the promise that it ends in exactly one record.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use penstock_admission::Rate;
+use penstock_domain::{Code, Delta, Error, FinishReason, Request, RequestId, Stage, Task, Usage};
+use penstock_identity::Caller;
+use penstock_observe::{Outcome, Record, Recorder, Timings};
+
+use crate::Head;
+
+/// One request's notes. Dropped before [`Journey::end`], it ends as cancelled: the asker went away.
+pub(crate) struct Journey {
+    recorder: Arc<dyn Recorder>,
+    id: RequestId,
+    at: SystemTime,
+    start: Instant,
+    task: Option<Task>,
+    stream: bool,
+    caller: Option<Arc<Caller>>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) provider: Option<Arc<str>>,
+    pub(crate) upstream_model: Option<Arc<str>>,
+    pub(crate) attempts: u32,
+    pub(crate) rate: Option<Rate>,
+    timings: Timings,
+    usage: Option<Usage>,
+    finish: Option<FinishReason>,
+    first_token: Option<Duration>,
+    ended: bool,
+}
+
+impl Journey {
+    pub(crate) fn begin(recorder: Arc<dyn Recorder>, request: &Request) -> Self {
+        Self::with(recorder, request.id.clone(), Some(request.task), request.stream)
+    }
+
+    pub(crate) fn with(recorder: Arc<dyn Recorder>, id: RequestId, task: Option<Task>, stream: bool) -> Self {
+        recorder.begin();
+        Self {
+            recorder,
+            id,
+            at: SystemTime::now(),
+            start: Instant::now(),
+            task,
+            stream,
+            caller: None,
+            model: None,
+            provider: None,
+            upstream_model: None,
+            attempts: 0,
+            rate: None,
+            timings: Timings::default(),
+            usage: None,
+            finish: None,
+            first_token: None,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn known(&mut self, caller: &Arc<Caller>) {
+        self.caller = Some(Arc::clone(caller));
+    }
+
+    /// Books the time since `since` on a stage and returns now.
+    pub(crate) fn lap(&mut self, stage: Stage, since: Instant) -> Instant {
+        let now = Instant::now();
+        self.timings.add(stage, now - since);
+        now
+    }
+
+    /// Learns what a delta tells in passing.
+    pub(crate) fn see(&mut self, delta: &Delta) {
+        if self.first_token.is_none() && delta.is_content() {
+            self.first_token = Some(self.start.elapsed());
+        }
+        let notes = match delta {
+            Delta::Raw(raw) => raw.notes,
+            Delta::Whole(whole) => whole.notes,
+            Delta::Usage(usage) => return self.usage = Some(*usage),
+            Delta::Finished { reason, .. } => return self.finish = Some(*reason),
+            _ => return,
+        };
+        self.usage = notes.usage.or(self.usage);
+        self.finish = notes.finish.or(self.finish);
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            model: self.model.clone(),
+            provider: self.provider.clone(),
+            upstream_model: self.upstream_model.clone(),
+            attempts: self.attempts,
+            rate: self.rate,
+            timings: self.timings,
+        }
+    }
+
+    /// Sends the record. Later calls do nothing.
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.recorder.end(Record {
+            id: self.id.clone(),
+            at: self.at,
+            task: self.task,
+            stream: self.stream,
+            key: self.caller.as_ref().map(|caller| caller.key_id.shared()),
+            team: self.caller.as_ref().and_then(|caller| caller.team.clone()),
+            model: self.model.take(),
+            provider: self.provider.take(),
+            upstream_model: self.upstream_model.take(),
+            attempts: self.attempts,
+            usage: self.usage,
+            finish: self.finish,
+            duration: self.start.elapsed(),
+            first_token: self.first_token,
+            timings: self.timings,
+            outcome,
+        });
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        // A panic below us is our fault, not the asker's leaving.
+        let outcome = if std::thread::panicking() {
+            Outcome::Failed(Error::new(Code::InternalError, "the gateway failed while it worked on this request"))
+        } else {
+            Outcome::Cancelled
+        };
+        self.end(outcome);
+    }
+}

@@ -1,0 +1,72 @@
+//! The path, in the order in which it happens.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use penstock_domain::{Credential, Error, Request, RequestId, Stage, Task};
+use penstock_identity::Scope;
+use penstock_observe::Outcome;
+
+use crate::journey::Journey;
+use crate::stage::{admit, authenticate, call, prepare, route, settle};
+use crate::{Answer, Flow, Refusal};
+
+/// What decode knew of a request that it had to refuse.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The request's id.
+    pub id: RequestId,
+    /// What the route asks for, if the route was found.
+    pub task: Option<Task>,
+}
+
+impl Flow {
+    /// Takes one request from credential to answer. The future resolves when the first content is in hand; the rest
+    /// comes through the answer's stream.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the reason and how far the request came; it has been recorded.
+    pub async fn run(
+        self: &Arc<Self>,
+        request: Request,
+        credential: Credential,
+        scope: Scope,
+    ) -> Result<Answer, Refusal> {
+        let mut journey = Journey::begin(Arc::clone(&self.parts.recorder), &request);
+        match self.path(&mut journey, request, credential, scope).await {
+            Ok(settling) => Ok(settling.answer(journey)),
+            Err(error) => {
+                let head = journey.head();
+                journey.end(Outcome::Refused(error.clone()));
+                Err(Refusal { error, head })
+            }
+        }
+    }
+
+    async fn path(
+        &self,
+        journey: &mut Journey,
+        request: Request,
+        credential: Credential,
+        scope: Scope,
+    ) -> Result<settle::Settling, Error> {
+        let clock = Instant::now();
+        let caller = authenticate(self, journey, &credential).map_err(|error| error.at(Stage::Authenticate))?;
+        let clock = journey.lap(Stage::Authenticate, clock);
+        let admitted = admit(self, journey, &caller, scope, &request).map_err(|error| error.at(Stage::Admit))?;
+        let clock = journey.lap(Stage::Admit, clock);
+        let prepared = prepare(self, journey, &caller, request).map_err(|error| error.at(Stage::Prepare))?;
+        let clock = journey.lap(Stage::Prepare, clock);
+        let routed = route(self, prepared).map_err(|error| error.at(Stage::Route))?;
+        let clock = journey.lap(Stage::Route, clock);
+        let live = call(self, journey, routed).await.map_err(|error| error.at(Stage::Call))?;
+        journey.lap(Stage::Call, clock);
+        Ok(settle(admitted, live))
+    }
+
+    /// Records a request that decode refused, so that it counts like any other.
+    pub fn refuse(&self, seen: Seen, error: &Error) {
+        let mut journey = Journey::with(Arc::clone(&self.parts.recorder), seen.id, seen.task, false);
+        journey.end(Outcome::Refused(error.clone()));
+    }
+}

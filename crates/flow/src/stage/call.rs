@@ -1,0 +1,84 @@
+//! Who answers: candidates are tried until the first content is in hand.
+//!
+//! Until then an attempt can fail without the asker seeing anything, so lifecycle deltas are held back (bounded). This
+//! is the commit point of the docs: after it nothing is spliced, and an error becomes the last delta of the stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use penstock_domain::{Code, Delta, Error, Request, Task};
+use penstock_provider::{Call, Deltas, Provider, within};
+
+use super::route::Routed;
+use crate::Flow;
+use crate::journey::Journey;
+
+/// Lifecycle deltas held before the first content: enough for any vendor's opening, and a bound for a hostile one.
+const HELD: usize = 64;
+
+/// The longest that any attempt may take before its first content, whatever the provider's own time-outs say.
+const FIRST_CONTENT: Duration = Duration::from_secs(600);
+
+/// An answer whose first content is in hand.
+pub(crate) struct Live {
+    pub(crate) request: Arc<Request>,
+    pub(crate) held: Vec<Delta>,
+    pub(crate) rest: Deltas,
+}
+
+/// Tries the candidates in order; the last error is the request's.
+pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) -> Result<Live, Error> {
+    let Routed { request, candidates } = routed;
+    let mut last = Error::new(Code::NoProviderAvailable, "no provider of this model is configured");
+    for (candidate, provider) in candidates {
+        journey.provider = Some(candidate.provider);
+        journey.upstream_model = Some(Arc::clone(&candidate.model));
+        journey.attempts += 1;
+        let attempt = Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
+        let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
+        match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
+            Ok(Ok((held, rest))) => return Ok(Live { request, held, rest }),
+            Ok(Err(error)) | Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn first_content(provider: &dyn Provider, call: Call) -> Result<(Vec<Delta>, Deltas), Error> {
+    let mut deltas = start(provider, call).await?;
+    let mut held = Vec::new();
+    while let Some(delta) = deltas.next().await {
+        match delta {
+            Delta::Failed(error) => return Err(error),
+            delta if delta.is_content() => {
+                held.push(delta);
+                return Ok((held, deltas));
+            }
+            _ if held.len() >= HELD => {
+                return Err(Error::new(Code::UpstreamBadResponse, "the provider opened its answer without end"));
+            }
+            delta => held.push(delta),
+        }
+    }
+    Err(Error::new(Code::UpstreamBadResponse, "the provider ended its answer before giving any content"))
+}
+
+async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
+    let task = call.request.task;
+    let unable = || {
+        let what = match task {
+            Task::Chat => "chat",
+            Task::Completion => "complete a prompt",
+            Task::Embedding => "embed",
+        };
+        let kind = provider.kind();
+        let say = format!("the provider behind this model (kind {kind}) cannot {what}; choose another model");
+        Error::new(Code::Unsupported, say).with_param("model")
+    };
+    match task {
+        Task::Chat => provider.chat().ok_or_else(unable)?.chat(call).await,
+        Task::Completion => provider.complete().ok_or_else(unable)?.complete(call).await,
+        Task::Embedding => provider.embed().ok_or_else(unable)?.embed(call).await,
+    }
+}

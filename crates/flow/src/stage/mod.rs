@@ -1,0 +1,15 @@
+//! The stages, one file each. Their order is [`crate::Flow::run`]'s business alone.
+
+mod admit;
+mod authenticate;
+mod call;
+mod prepare;
+mod route;
+pub(crate) mod settle;
+
+pub(crate) use admit::admit;
+pub(crate) use authenticate::authenticate;
+pub(crate) use call::call;
+pub(crate) use prepare::prepare;
+pub(crate) use route::route;
+pub(crate) use settle::settle;

@@ -1,0 +1,107 @@
+//! The end, however it comes: the permit goes back, the record is sent.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_core::Stream;
+use penstock_admission::Permit;
+use penstock_domain::{Code, Delta, Error, Request, Stage};
+use penstock_observe::Outcome;
+use penstock_provider::Deltas;
+use tokio::time::Sleep;
+
+use super::admit::Admitted;
+use super::call::Live;
+use crate::Answer;
+use crate::journey::Journey;
+
+/// An admitted request with a live answer: what is left is to see it through.
+pub(crate) struct Settling {
+    permit: Permit,
+    live: Live,
+}
+
+/// Joins the permit and the live answer.
+pub(crate) fn settle(admitted: Admitted, live: Live) -> Settling {
+    Settling { permit: admitted.permit, live }
+}
+
+impl Settling {
+    /// The answer whose stream settles when it ends or is dropped.
+    pub(crate) fn answer(self, journey: Journey) -> Answer {
+        let head = journey.head();
+        let Live { request, held, rest } = self.live;
+        let deadline = request.deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+        let settled = Settled {
+            held: held.into_iter(),
+            rest: Some(rest),
+            deadline,
+            _request: request,
+            _permit: self.permit,
+            journey,
+            since: Instant::now(),
+        };
+        Answer { head, deltas: Box::pin(settled) }
+    }
+}
+
+/// The answer's stream. Dropped early, the journey's own drop records the cancellation, the permit's returns the slot,
+/// and the provider's stream cancels the call.
+struct Settled {
+    held: std::vec::IntoIter<Delta>,
+    rest: Option<Deltas>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    _request: Arc<Request>,
+    _permit: Permit,
+    journey: Journey,
+    since: Instant,
+}
+
+impl Settled {
+    fn end(&mut self, outcome: Outcome) {
+        self.rest = None;
+        self.journey.lap(Stage::Reply, self.since);
+        self.journey.end(outcome);
+    }
+
+    fn fail(&mut self, error: Error) -> Delta {
+        let error = error.at(Stage::Reply);
+        self.end(Outcome::Failed(error.clone()));
+        Delta::Failed(error)
+    }
+}
+
+impl Stream for Settled {
+    type Item = Delta;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delta>> {
+        let this = self.get_mut();
+        if let Some(delta) = this.held.next() {
+            this.journey.see(&delta);
+            return Poll::Ready(Some(delta));
+        }
+        let Some(rest) = this.rest.as_mut() else { return Poll::Ready(None) };
+        match rest.as_mut().poll_next(context) {
+            Poll::Ready(Some(Delta::Failed(error))) => Poll::Ready(Some(this.fail(error))),
+            Poll::Ready(Some(delta)) => {
+                this.journey.see(&delta);
+                Poll::Ready(Some(delta))
+            }
+            Poll::Ready(None) => {
+                this.end(Outcome::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let Some(deadline) = this.deadline.as_mut() else { return Poll::Pending };
+                if deadline.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                let say = "the deadline of the request passed before the answer was complete";
+                Poll::Ready(Some(this.fail(Error::new(Code::DeadlineExceeded, say))))
+            }
+        }
+    }
+}
