@@ -288,7 +288,7 @@ def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[di
         "inner": {"kind": "mock"},
         "outer": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
         "hasty": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}",
-                  "timeouts": {"first_token": "700ms", "idle": "700ms"}},
+                  "timeouts": {"first_token": "700ms", "idle": "700ms", "total": "4s"}},
         "nobody": {"kind": "openai", "base_url": f"http://127.0.0.1:{free_port()}/v1", "api_key": "${VENDOR_KEY}"},
     }
     models: dict[str, Any] = {

@@ -134,9 +134,10 @@ def test_an_error_inside_a_200_is_an_error(client: OpenAI) -> None:
 
 
 def test_a_vendor_that_never_begins(client: OpenAI) -> None:
-    with pytest.raises(openai.APIStatusError) as caught:
-        ask(client, {"hang": "before_headers"}, model="hasty")
-    checked(caught, 504, "upstream_timeout")
+    for members in ({"stream": True}, {}):
+        with pytest.raises(openai.APIStatusError) as caught:
+            ask(client, {"hang": "before_headers"}, model="hasty", **members)
+        checked(caught, 504, "upstream_timeout")
 
 
 def test_the_clients_own_timeout_is_the_sdks_exception(client: OpenAI) -> None:
