@@ -21,9 +21,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use penstock_config::Problem;
+use penstock_dialect::openai::request::{decode, decode_content};
 use penstock_dialect::openai::{chat, error::vendor_error, response};
-use penstock_dialect::splice;
-use penstock_domain::{Code, Content, Dialect, Error, Request, Task};
+use penstock_dialect::{DecodeLimits, splice};
+use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Request, Task};
 use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Provider};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -130,6 +131,10 @@ impl Vendor {
     fn body(&self, call: &Call) -> Result<Bytes, Error> {
         let request = &*call.request;
         if request.body.dialect() == Dialect::OpenAi {
+            if !self.settings.stream_options && request.body.members().stream_options.is_some() {
+                let request = without_stream_options(request)?;
+                return Ok(splice::upstream_body(&request, &call.model, false));
+            }
             return Ok(splice::upstream_body(request, &call.model, self.settings.stream_options));
         }
         match request.body.content()? {
@@ -208,6 +213,19 @@ impl Vendor {
             .extend(self.settings.private_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         Ok(request)
     }
+}
+
+/// The same request without its `stream_options`, for a vendor that would refuse it. Rare, so it may decode again.
+fn without_stream_options(request: &Request) -> Result<Request, Error> {
+    let body = &request.body;
+    // The one member that a splice cuts out is the one that it is told to be ours.
+    let members =
+        Members { stream_options: None, penstock: body.members().stream_options, ..*body.members() };
+    let marked = Body::new(body.dialect(), request.task, body.bytes().clone(), members, decode_content);
+    let marked = Request { body: marked, ..request.clone() };
+    let bytes = splice::upstream_body(&marked, &request.model, false);
+    let decoded = decode(request.task, bytes, &DecodeLimits::default())?;
+    Ok(decoded.into_request(request.id.clone(), request.origin, request.deadline))
 }
 
 /// How long headers may take: a stream's come at once and embeddings are quick, but a whole chat answer comes when its
@@ -365,3 +383,6 @@ impl Embed for Vendor {
         Box::pin(self.call(call))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -29,17 +30,17 @@ use crate::faults;
 /// What turns body chunks into deltas.
 pub(crate) enum Lane {
     /// For an asker of the vendor's dialect: bytes stay bytes.
-    Raw(RawLane),
+    Raw(Box<RawLane>),
     /// For an asker of another dialect.
-    Read(ChunkReader),
+    Read(Box<ChunkReader>),
 }
 
 impl Lane {
     /// The lane that the asker of this request needs.
     pub(crate) fn for_request(request: &Request) -> Self {
         match request.body.dialect() {
-            Dialect::OpenAi => Lane::Raw(RawLane::for_request(request).expecting(request.choices)),
-            Dialect::Anthropic => Lane::Read(ChunkReader::new(request.task)),
+            Dialect::OpenAi => Lane::Raw(Box::new(RawLane::for_request(request))),
+            Dialect::Anthropic => Lane::Read(Box::new(ChunkReader::new(request.task))),
         }
     }
 
@@ -63,7 +64,19 @@ impl Lane {
             Lane::Read(lane) => lane.finish(),
         }
     }
+
+    /// Whether the vendor's end marker was seen: the answer is complete, whatever becomes of the connection.
+    fn is_over(&self) -> bool {
+        match self {
+            Lane::Raw(lane) => lane.is_over(),
+            Lane::Read(_) => false,
+        }
+    }
 }
+
+/// How long the end of the body may lag behind the end marker: it makes the connection usable again, and the asker waits
+/// for it.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// The stream of one answer.
 pub(crate) struct Events {
@@ -77,10 +90,12 @@ pub(crate) struct Events {
     first_by: Option<Instant>,
     /// Since when we wait for the vendor in vain.
     silent_since: Option<Instant>,
-    /// What ends the stream once the lane is empty.
-    last: Option<Delta>,
+    /// The body came to its proper end: the lane is to be asked whether the answer did.
+    ended: bool,
+    /// The fault that ends the stream once the lane is empty.
+    fault: Option<Error>,
     /// Held until the answer is over.
-    _slot: Option<OwnedSemaphorePermit>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Events {
@@ -100,22 +115,37 @@ impl Events {
             timer,
             first_by: Some(first_by),
             silent_since: None,
-            last: None,
-            _slot: slot,
+            ended: false,
+            fault: None,
+            slot,
         }
     }
 
-    /// Gives the vendor up. What the lane has finished still goes out before the fault.
-    fn fail(&mut self, fault: Error) {
+    /// Gives the vendor up. What the lane has finished still goes out before the fault; a complete answer has none.
+    fn give_up(&mut self, fault: Error) {
         self.body = None;
-        self.last = Some(Delta::Failed(fault));
+        self.fault = (!self.lane.is_over()).then_some(fault);
+    }
+
+    /// Nothing follows a failure, whoever noticed it.
+    fn hand_out(&mut self, delta: Delta) -> Delta {
+        if matches!(delta, Delta::Failed(_)) {
+            self.body = None;
+            self.ended = false;
+            self.fault = None;
+        }
+        delta
     }
 
     /// Nothing is here: waits for the vendor, or gives it up when its time is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.silent_since.get_or_insert_with(Instant::now);
         let idle = self.clock.timeouts.idle;
-        let phase_end = self.first_by.unwrap_or(since + idle);
+        let phase_end = match self.first_by {
+            _ if self.lane.is_over() => since + LINGER,
+            Some(first_by) => first_by,
+            None => since + idle,
+        };
         let end = phase_end.min(self.clock.end());
         if self.timer.deadline() > end {
             self.timer.as_mut().reset(end);
@@ -135,17 +165,6 @@ impl Events {
         }
         Poll::Pending
     }
-
-    /// The vendor's time is over. If its answer is complete and only the end of the body is missing, that is an end.
-    fn give_up(&mut self, fault: Error) {
-        match self.lane.finish() {
-            Some(Delta::Failed(_)) => self.fail(fault),
-            complete => {
-                self.body = None;
-                self.last = complete;
-            }
-        }
-    }
 }
 
 impl Stream for Events {
@@ -156,30 +175,29 @@ impl Stream for Events {
         loop {
             if let Some(delta) = this.lane.next() {
                 this.first_by = None;
-                if matches!(delta, Delta::Failed(_)) {
-                    this.body = None;
-                    this.last = None;
-                }
-                return Poll::Ready(Some(delta));
+                return Poll::Ready(Some(this.hand_out(delta)));
             }
             let Some(body) = &mut this.body else {
-                return Poll::Ready(this.last.take());
+                this.slot = None;
+                let last = if this.ended { this.lane.finish() } else { this.fault.take().map(Delta::Failed) };
+                return Poll::Ready(last.map(|delta| this.hand_out(delta)));
             };
             match Pin::new(body).poll_frame(cx) {
+                // Nobody wants what follows the end marker.
+                Poll::Ready(Some(Ok(_))) if this.lane.is_over() => this.body = None,
                 Poll::Ready(Some(Ok(frame))) => {
                     this.silent_since = None;
-                    if let Some(fault) = this.clock.over() {
-                        this.give_up(fault);
-                    } else if let Ok(chunk) = frame.into_data()
-                        && let Err(fault) = this.lane.push(chunk)
-                    {
-                        this.fail(fault);
+                    let pushed = frame.into_data().map_or(Ok(()), |chunk| this.lane.push(chunk));
+                    // A lane that cannot go on counts as over, so its fault is kept here.
+                    if let Some(fault) = this.clock.over().or(pushed.err()) {
+                        this.body = None;
+                        this.fault = Some(fault);
                     }
                 }
-                Poll::Ready(Some(Err(cause))) => this.fail(faults::cut(cause)),
+                Poll::Ready(Some(Err(cause))) => this.give_up(faults::cut(cause)),
                 Poll::Ready(None) => {
                     this.body = None;
-                    this.last = this.lane.finish();
+                    this.ended = true;
                 }
                 Poll::Pending => match this.wait(cx) {
                     Poll::Ready(()) => {}

@@ -1,0 +1,12 @@
+//! Vendors by HTTP, against a server whose every byte is scripted.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "the helpers of tests fail the test")]
+
+mod connections;
+mod failures;
+mod presets;
+mod secrets;
+mod streams;
+mod support;
+mod tls;
+mod whole;
