@@ -28,7 +28,7 @@ pub struct Previous {
 pub struct KeyRecord {
     /// Its id.
     pub id: KeyId,
-    /// Its name, unique in its store, also among revoked keys.
+    /// Its name, unique among the keys that are not revoked.
     pub name: Arc<str>,
     /// The team it belongs to.
     pub team: Option<Arc<str>>,

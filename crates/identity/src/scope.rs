@@ -190,7 +190,7 @@ fn parse_grant(text: &str) -> Result<Grant, String> {
     let name = match name {
         None | Some("*") => None,
         Some(name)
-            if name.is_empty() || name.contains('*') || name.chars().any(|c| c.is_control() || c == ' ') =>
+            if name.is_empty() || name.contains('*') || name.chars().any(|c| c.is_control() || c.is_whitespace()) =>
         {
             return Err(format!(
                 "the name in scope `{shown}` must be one whole name or `*`; for patterns use the key's models list"

@@ -1,0 +1,235 @@
+//! The key store on the table `keys`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use penstock_domain::{Code, Error};
+use penstock_identity::{
+    Digest, KeyId, KeyRecord, KeySource, KeyStore, Limits, Listing, ModelAllow, Pending, Previous, ScopeSet,
+};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row, Sqlite};
+
+use crate::{SqlStore, trouble};
+
+const INSERT: &str = "INSERT INTO keys (team, digest, last_four, prefix, scopes, models, requests_per_minute, \
+     concurrent_requests, expires, revoked, rotated, previous_digest, previous_last_four, previous_until, version, id, \
+     name, created, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
+     ?19)";
+const UPDATE: &str = "UPDATE keys SET team = ?1, digest = ?2, last_four = ?3, prefix = ?4, scopes = ?5, models = ?6, \
+     requests_per_minute = ?7, concurrent_requests = ?8, expires = ?9, revoked = ?10, rotated = ?11, \
+     previous_digest = ?12, previous_last_four = ?13, previous_until = ?14, version = ?15 + 1 \
+     WHERE id = ?16 AND version = ?15";
+const EXISTS: &str = "SELECT count(*) FROM keys WHERE id = ?1";
+const LIST: &str = "SELECT * FROM keys ORDER BY id";
+const REVISION: &str = "SELECT revision FROM store WHERE one = 1";
+const NEXT_REVISION: &str = "UPDATE store SET revision = revision + 1 WHERE one = 1";
+
+impl KeyStore for SqlStore {
+    fn list(&self) -> Pending<'_, Listing> {
+        Box::pin(async {
+            let mut connection = self.connection().await?;
+            let outcome = read_all(&mut connection).await;
+            drop(connection);
+            let (revision, rows) = match outcome {
+                Ok(read) => read,
+                Err(error) => return Err(self.failed(error).await),
+            };
+            Ok(Listing { revision, keys: rows.iter().filter_map(|row| readable(self, row)).collect() })
+        })
+    }
+
+    fn insert(&self, record: KeyRecord) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let mut connection = self.connection().await?;
+            let outcome = add(&mut connection, &record).await;
+            drop(connection);
+            match outcome {
+                Ok(()) => Ok(()),
+                Err(error) => match trouble::taken(&error) {
+                    Some(what) => Err(conflict(what, &record)),
+                    None => Err(self.failed(error).await),
+                },
+            }
+        })
+    }
+
+    fn update(&self, mut record: KeyRecord) -> Pending<'_, KeyRecord> {
+        Box::pin(async move {
+            let mut connection = self.connection().await?;
+            let outcome = change(&mut connection, &record).await;
+            drop(connection);
+            match outcome {
+                Ok(Changed::Done) => {
+                    record.version += 1;
+                    Ok(record)
+                }
+                Ok(Changed::Newer) => {
+                    Err(Error::new(Code::Conflict, "the key was changed by somebody else meanwhile: read it again"))
+                }
+                Ok(Changed::Gone) => Err(Error::new(Code::NotFound, "there is no key of this id")),
+                Err(error) => match trouble::taken(&error) {
+                    Some(what) => Err(conflict(what, &record)),
+                    None => Err(self.failed(error).await),
+                },
+            }
+        })
+    }
+
+    fn revision(&self) -> Pending<'_, u64> {
+        Box::pin(async {
+            let mut connection = self.connection().await?;
+            let outcome = revision(&mut connection).await;
+            drop(connection);
+            match outcome {
+                Ok(revision) => Ok(revision),
+                Err(error) => Err(self.failed(error).await),
+            }
+        })
+    }
+}
+
+async fn revision(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+    let revision: i64 = sqlx::query_scalar(REVISION).fetch_one(connection).await?;
+    Ok(u64::try_from(revision).unwrap_or(0))
+}
+
+/// One read transaction: revision and rows belong to the same moment.
+async fn read_all(connection: &mut SqliteConnection) -> sqlx::Result<(u64, Vec<SqliteRow>)> {
+    let mut transaction = connection.begin().await?;
+    let revision = revision(&mut transaction).await?;
+    let rows = sqlx::query(LIST).fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok((revision, rows))
+}
+
+async fn add(connection: &mut SqliteConnection, record: &KeyRecord) -> sqlx::Result<()> {
+    // A transaction that is dropped, by an error or by a caller that went away, is rolled back.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    changeable(sqlx::query(INSERT), record)
+        .bind(record.name.to_string())
+        .bind(millis(record.created))
+        .bind(record.created_by.as_ref().map(ToString::to_string))
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query(NEXT_REVISION).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+enum Changed {
+    Done,
+    Newer,
+    Gone,
+}
+
+async fn change(connection: &mut SqliteConnection, record: &KeyRecord) -> sqlx::Result<Changed> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let done = changeable(sqlx::query(UPDATE), record).execute(&mut *transaction).await?;
+    if done.rows_affected() == 0 {
+        let id = record.id.to_string();
+        let there: i64 = sqlx::query_scalar(EXISTS).bind(id).fetch_one(&mut *transaction).await?;
+        return Ok(if there == 0 { Changed::Gone } else { Changed::Newer });
+    }
+    sqlx::query(NEXT_REVISION).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Changed::Done)
+}
+
+type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// Binds what a change may touch, in the order of both statements, and then the id.
+fn changeable<'q>(query: Query<'q>, record: &KeyRecord) -> Query<'q> {
+    let previous = record.previous.as_ref();
+    query
+        .bind(record.team.as_deref().map(str::to_owned))
+        .bind(record.digest.as_bytes().to_vec())
+        .bind(record.last_four.to_string())
+        .bind(record.prefix.to_string())
+        // Neither scopes nor model patterns can hold a space.
+        .bind(record.scopes.to_vec().join(" "))
+        .bind(record.models.patterns().map(|patterns| patterns.join(" ")))
+        .bind(record.limits.requests_per_minute.map(i64::from))
+        .bind(record.limits.concurrent_requests.map(i64::from))
+        .bind(record.expires.map(millis))
+        .bind(record.revoked.map(millis))
+        .bind(record.rotated.map(millis))
+        .bind(previous.map(|previous| previous.digest.as_bytes().to_vec()))
+        .bind(previous.map(|previous| previous.last_four.to_string()))
+        .bind(previous.map(|previous| millis(previous.until)))
+        .bind(i64::try_from(record.version).unwrap_or(i64::MAX))
+        .bind(record.id.to_string())
+}
+
+fn conflict(what: &str, record: &KeyRecord) -> Error {
+    if what.contains("keys.name") {
+        let say = format!("a key named `{}` exists already: choose another name, or revoke that key", record.name);
+        return Error::new(Code::Conflict, say).with_param("name");
+    }
+    Error::new(Code::Conflict, "the database refused the key because it clashes with another one")
+}
+
+/// A row that cannot be understood, perhaps written by a later version, costs its key and no other.
+fn readable(store: &SqlStore, row: &SqliteRow) -> Option<KeyRecord> {
+    match record(row) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            let id: String = row.try_get("id").unwrap_or_default();
+            tracing::error!(file = %store.path().display(), key = id, %error, "a stored key cannot be read and is refused");
+            None
+        }
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send + Sync>> {
+    let text = |column: &str| row.try_get::<String, _>(column);
+    let maybe_text = |column: &str| row.try_get::<Option<String>, _>(column);
+    let maybe_time = |column: &str| row.try_get::<Option<i64>, _>(column).map(|time| time.map(time_of));
+    let maybe_digest = |column: &str| row.try_get::<Option<Vec<u8>>, _>(column);
+    let digest = |bytes: Vec<u8>| {
+        <[u8; 32]>::try_from(bytes).map(Digest::new).map_err(|_| "a digest does not have 32 bytes")
+    };
+    let limit = |column: &str| row.try_get::<Option<u32>, _>(column);
+    let models = match maybe_text("models")? {
+        None => ModelAllow::ALL,
+        Some(models) => ModelAllow::parse(models.split(' ')).map_err(|says| says.join(", "))?,
+    };
+    let previous = match (maybe_digest("previous_digest")?, maybe_time("previous_until")?) {
+        (Some(bytes), Some(until)) => Some(Previous {
+            digest: digest(bytes)?,
+            last_four: maybe_text("previous_last_four")?.unwrap_or_default().into(),
+            until,
+        }),
+        _ => None,
+    };
+    Ok(KeyRecord {
+        id: KeyId::new(text("id")?),
+        name: text("name")?.into(),
+        team: maybe_text("team")?.map(Arc::from),
+        digest: digest(row.try_get("digest")?)?,
+        last_four: text("last_four")?.into(),
+        prefix: text("prefix")?.into(),
+        scopes: ScopeSet::parse(text("scopes")?.split(' ').filter(|scope| !scope.is_empty())).map_err(|says| says.join(", "))?,
+        models,
+        limits: Limits {
+            requests_per_minute: limit("requests_per_minute")?,
+            concurrent_requests: limit("concurrent_requests")?,
+        },
+        created: time_of(row.try_get("created")?),
+        created_by: maybe_text("created_by")?.map(KeyId::new),
+        expires: maybe_time("expires")?,
+        revoked: maybe_time("revoked")?,
+        rotated: maybe_time("rotated")?,
+        previous,
+        source: KeySource::Database,
+        version: u64::try_from(row.try_get::<i64, _>("version")?)?,
+    })
+}
+
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+fn time_of(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
