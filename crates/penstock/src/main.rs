@@ -1,1 +1,64 @@
-fn main() {}
+//! The `penstock` program: what the user types, and the wiring of all parts.
+//!
+//! This is the only crate that knows every other one, and the only one with feature flags.
+
+mod administration;
+mod cli;
+mod client;
+mod data;
+mod logging;
+mod reload;
+mod serving;
+mod terminal;
+mod verb;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, ConfigVerb, KeysVerb, Verb};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Why a verb failed: sentences for standard error. The exit code is 1.
+pub(crate) struct Failure(pub(crate) String);
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(code) => code,
+        Err(Failure(text)) => {
+            terminal::note(format!("penstock: {text}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Up(args) => verb::up::run(&args),
+        Verb::Serve(args) => verb::serve::run(&args),
+        Verb::Check(args) => verb::check::run(&args),
+        Verb::Config(ConfigVerb::Schema) => verb::config::schema(),
+        Verb::Config(ConfigVerb::Show(file)) => verb::config::show(&file),
+        Verb::Keys(KeysVerb::Create(args)) => verb::keys::create(args),
+        Verb::Keys(KeysVerb::List(args)) => verb::keys::list(&args),
+        Verb::Keys(KeysVerb::Rotate(args)) => verb::keys::rotate(&args),
+        Verb::Keys(KeysVerb::Revoke(args)) => verb::keys::revoke(&args),
+        Verb::Chat(args) => verb::chat::run(&args),
+        Verb::Mock(args) => verb::mock::run(&args),
+        Verb::Doctor(args) => verb::doctor::run(&args),
+        Verb::Openapi => verb::openapi::run(),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "penstock", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

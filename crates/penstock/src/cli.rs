@@ -1,0 +1,197 @@
+//! What the user types.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Self-hosted gateway between API clients and AI models.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start with no configuration: write one, find providers, make a first key, serve.
+    Up(Up),
+    /// Start with a configuration file.
+    Serve(Serve),
+    /// Check a configuration file and print every problem at once.
+    Check(Check),
+    /// Print the configuration's JSON Schema, or the effective configuration with secrets hidden.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Create, list, rotate and revoke API keys.
+    #[command(subcommand)]
+    Keys(KeysVerb),
+    /// Ask one question and stream the answer to the terminal.
+    Chat(Chat),
+    /// Run a scripted model server that speaks the OpenAI and Anthropic dialects, with faults on demand.
+    Mock(Mock),
+    /// Say what is wrong with this installation and how to mend it.
+    Doctor(Doctor),
+    /// Print the OpenAPI document of the API.
+    Openapi,
+    /// Print the completion script of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, short, value_name = "FILE", default_value = "penstock.yaml", env = "PENSTOCK_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Listen here instead of where the file says.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Listen here instead of where the file says.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Also ask every provider whether it can be reached.
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Print the effective configuration with secrets hidden.
+    Show(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysVerb {
+    /// Make a key and print it once.
+    Create(CreateKey),
+    /// List the keys; the keys themselves are not stored and cannot be shown.
+    List(ListKeys),
+    /// Give a key a new secret.
+    Rotate(RotateKey),
+    /// Make a key useless at once.
+    Revoke(RevokeKey),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateKey {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// A name for lists and logs.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Whose key it is.
+    #[arg(long, value_name = "TEAM")]
+    pub(crate) team: Option<String>,
+    /// What it may do, as family:action[:name]; may be repeated. Default: every model by every inference route.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// Which models it may use; a trailing * stands for any ending; may be repeated. Default: all.
+    #[arg(long = "model", value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Limits: 60rpm (requests per minute), 4concurrent (requests in flight); may be repeated.
+    #[arg(long = "limit", value_name = "LIMIT")]
+    pub(crate) limits: Vec<String>,
+    /// When it stops working: 30d, 12h or an RFC 3339 time.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) expires: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListKeys {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateKey {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The key's id or name.
+    pub(crate) key: String,
+    /// How long the old secret goes on working, such as 1h. Default: not at all.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) overlap: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeKey {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The key's id or name.
+    pub(crate) key: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The model to ask. Default: the first that the key may use.
+    #[arg(long, short, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// The gateway's address. Default: where the configuration listens.
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_ADDRESS")]
+    pub(crate) address: Option<SocketAddr>,
+    /// The API key. Default: the one in penstock-data/admin.key.
+    #[arg(long, value_name = "KEY", env = "PENSTOCK_API_KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+    /// The question.
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mock {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100")]
+    pub(crate) listen: SocketAddr,
+    /// A JSON file of rules: how to answer, how slowly, with which faults.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

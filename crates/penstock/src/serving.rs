@@ -1,0 +1,209 @@
+//! Serving: everything is put together, runs until a signal, and drains.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_admission::Admission;
+use penstock_config::{Config, Loaded, exposure};
+use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
+use penstock_flow::Gateway;
+use penstock_identity::Keys;
+use penstock_observe::{Metrics, Sink};
+use penstock_provider::Health;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::reload::Reloader;
+use crate::wiring::{self, Lasting};
+use crate::{Failure, administration, logging};
+
+/// How often the database is asked whether another process changed a key.
+const KEY_LOOK: Duration = Duration::from_millis(500);
+
+/// How long records that are still queued may take to be written at the end.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
+/// What runs, for whoever announces it.
+pub(crate) struct Serving {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) gateway: Gateway,
+    pub(crate) address: SocketAddr,
+}
+
+/// Starts, announces, serves until SIGTERM or SIGINT, drains. `listen` is the address of the command line, which wins
+/// over the file's on reload too.
+pub(crate) fn run<F>(
+    loaded: Loaded,
+    listen: Option<SocketAddr>,
+    announce: impl FnOnce(Serving) -> F,
+) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    logging::start(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(path = warning.path, "{}", warning.message);
+    }
+    wiring::prepare(&loaded.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("penstock")
+        .build()
+        .map_err(|error| format!("the runtime cannot start: {error}"))?;
+    runtime.block_on(serve(Arc::new(loaded), listen, announce))
+}
+
+async fn serve<F>(
+    loaded: Arc<Loaded>,
+    listen: Option<SocketAddr>,
+    announce: impl FnOnce(Serving) -> F,
+) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let config = &loaded.config;
+    let keys = wiring::open_keys(config).await.map_err(|error| error.say().to_owned())?;
+    if let Some(problem) = exposure(config, keys.ring().len()) {
+        return Err(crate::verb::report(&loaded.source.path, &[problem]).into());
+    }
+    let providers = wiring::providers(config, None)
+        .map_err(|problems| crate::verb::report(&loaded.source.path, &problems))?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let (recorder, tally) = Sink::new(Arc::clone(&metrics));
+    let admission = Arc::new(Admission::new(Instant::now()));
+    let lasting = Lasting { keys: Arc::clone(&keys), admission, recorder };
+    let gateway = Gateway::new(lasting.parts(config, providers));
+    let tally = tokio::spawn(tally.run());
+    let reloader =
+        Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
+    let extra = extra(&gateway, &keys, &reloader, metrics);
+    let drain = Drain::new();
+    let (address, listeners) = open(config, &gateway, extra, &drain).await?;
+    let looking = tokio::spawn(look_at_keys(Arc::clone(&keys)));
+    announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
+    let reloading = tokio::spawn(reloader.run());
+    terminated().await;
+    drain.begin();
+    tokio::spawn(second_signal(drain));
+    for listener in listeners {
+        // A listener that panicked has nothing left to drain.
+        let _ = listener.await;
+    }
+    reloading.abort();
+    looking.abort();
+    let _ = (reloading.await, looking.await);
+    drop(gateway);
+    // Every recorder is gone with the last snapshot: the tally ends once its queue is empty.
+    let _ = tokio::time::timeout(LAST_RECORDS, tally).await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn extra(gateway: &Gateway, keys: &Arc<Keys>, reloader: &Reloader, metrics: Arc<Metrics>) -> Extra {
+    Extra {
+        admin: None,
+        openapi: wiring::openapi().into(),
+        metrics: metrics_text(gateway.clone(), metrics),
+        store: administration::store_health(keys),
+    }
+}
+
+/// Opens the listeners: one for everything, or a second one for administration.
+async fn open(
+    config: &Config,
+    gateway: &Gateway,
+    extra: Extra,
+    drain: &Drain,
+) -> Result<(SocketAddr, Vec<JoinHandle<()>>), Failure> {
+    let edge = |surface| {
+        let settings = EdgeSettings { surface, ..settings(config) };
+        Edge::new(gateway.clone(), settings, extra.clone(), drain.clone())
+    };
+    let listener = bind(config.server.listen).await?;
+    let address = listener.local_addr().map_err(|error| format!("the listener has no address: {error}"))?;
+    let mut listeners = Vec::new();
+    let mut surface = Surface::All;
+    if let Some(address) = config.server.admin_listen {
+        surface = Surface::Data;
+        listeners.push(tokio::spawn(penstock_edge::serve(bind(address).await?, edge(Surface::Admin))));
+    }
+    listeners.push(tokio::spawn(penstock_edge::serve(listener, edge(surface))));
+    Ok((address, listeners))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there; stop it or choose another port",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+            _ => "choose an address of this machine",
+        };
+        format!("cannot listen on {address}: {error}; {hint} (server.listen or --listen)").into()
+    })
+}
+
+fn settings(config: &Config) -> EdgeSettings {
+    let server = &config.server;
+    EdgeSettings {
+        max_body: usize::try_from(server.max_body.0).unwrap_or(usize::MAX),
+        header_timeout: server.header_timeout.0,
+        body_timeout: server.body_timeout.0,
+        keep_alive: server.keep_alive.0,
+        drain: server.drain.0,
+        ..EdgeSettings::default()
+    }
+}
+
+fn metrics_text(gateway: Gateway, metrics: Arc<Metrics>) -> penstock_edge::MetricsText {
+    Arc::new(move || {
+        for (name, health) in gateway.snapshot().health() {
+            metrics.provider_up(&name, matches!(health, Health::Ready));
+        }
+        metrics.text()
+    })
+}
+
+async fn look_at_keys(keys: Arc<Keys>) {
+    let mut every = tokio::time::interval(KEY_LOOK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        every.tick().await;
+        match keys.refresh().await {
+            Ok(true) => tracing::info!("the keys changed"),
+            Ok(false) => {}
+            // Once, not twice a second: the keys in memory go on working meanwhile.
+            Err(error) if !failing => tracing::error!(%error, "the keys cannot be read; the known ones stay in force"),
+            Err(_) => {
+                failing = true;
+                continue;
+            }
+        }
+        failing = false;
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub(crate) async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without a handler SIGINT is what is left.
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// A second signal ends the grace at once.
+async fn second_signal(drain: Drain) {
+    terminated().await;
+    tracing::warn!("second signal: open streams end now");
+    drain.end();
+}

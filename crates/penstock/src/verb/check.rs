@@ -1,0 +1,43 @@
+//! `penstock check`: every problem of a configuration at once.
+
+use std::process::ExitCode;
+
+use penstock_config::{Problem, ProcessEnvironment, Severity};
+use penstock_provider::Health;
+use serde_json::json;
+
+use crate::cli::Check;
+use crate::{Failure, terminal, wiring};
+
+/// Parses, cross-checks and builds every provider, without serving. Exit code 1 when anything is an error.
+pub(crate) fn run(args: &Check) -> Result<ExitCode, Failure> {
+    let path = &args.file.config;
+    let (problems, loaded) = match penstock_config::load(path, &ProcessEnvironment, &wiring::kinds()) {
+        Ok(loaded) => (loaded.warnings.clone(), Some(loaded)),
+        Err(problems) => (problems, None),
+    };
+    let mut problems = problems;
+    if let Some(loaded) = &loaded {
+        match wiring::check_providers(&loaded.config) {
+            Ok(providers) if args.online => {
+                for (name, health) in super::block(async { Ok(wiring::probe(&loaded.config, &providers).await) })? {
+                    if let Health::Unavailable(why) = health {
+                        problems.push(Problem::warning(format!("providers.{name}"), why));
+                    }
+                }
+            }
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
+        }
+    }
+    let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
+    if args.json {
+        let list: Vec<_> = problems.iter().map(Problem::to_json).collect();
+        terminal::line(json!({"ok": !failed, "problems": list}).to_string());
+    } else if problems.is_empty() {
+        terminal::line(format!("{} is valid", path.display()));
+    } else {
+        terminal::line(super::report(path, &problems));
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,189 @@
+//! Which parts there are and how they hang together: the one place that names every leaf.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use penstock_admission::Admission;
+use penstock_config::{Config, KindSchemas, Problem, Registry, Section};
+use penstock_domain::Error;
+use penstock_flow::Parts;
+use penstock_identity::Keys;
+use penstock_observe::Recorder;
+use penstock_provider::{Health, Provider};
+use penstock_provider_http::PRESETS;
+use penstock_routing::{Catalogue, Model};
+use penstock_store_sql::SqlStore;
+
+use crate::data;
+
+/// How long a provider's address may take to accept a connection.
+const REACH: Duration = Duration::from_secs(3);
+
+/// Back ends by their name in the configuration.
+pub(crate) type Providers = HashMap<Arc<str>, Arc<dyn Provider>>;
+
+/// Every kind of provider in this build. A kind that was left out says how to get it.
+fn registry() -> Registry<dyn Provider, ()> {
+    let mut registry = Registry::new();
+    penstock_provider_http::register(&mut registry);
+    penstock_provider_mock::register(&mut registry);
+    #[cfg(feature = "local")]
+    penstock_provider_local::register(&mut registry);
+    #[cfg(not(feature = "local"))]
+    registry.register_absent("local", "build penstock with the feature `local` (it is on by default)");
+    registry
+}
+
+/// Whether the embedded model is in this build.
+pub(crate) const fn has_local() -> bool {
+    cfg!(feature = "local")
+}
+
+/// The kinds and their schemas, for checking a file.
+pub(crate) fn kinds() -> KindSchemas {
+    KindSchemas { providers: registry().kinds().clone() }
+}
+
+/// Builds every provider; those whose section did not change are taken over as they are, with their connections and
+/// loaded models.
+///
+/// # Errors
+/// The problems of all providers together.
+pub(crate) fn providers(config: &Config, before: Option<(&Config, &Providers)>) -> Result<Providers, Vec<Problem>> {
+    let registry = registry();
+    let mut built = Providers::new();
+    let mut problems = Vec::new();
+    for (name, section) in &config.providers {
+        if let Some(kept) = before.and_then(|(config, providers)| unchanged(name, section, config, providers)) {
+            built.insert(name.as_str().into(), kept);
+            continue;
+        }
+        match registry.build(section, &()) {
+            Ok(provider) => drop(built.insert(name.as_str().into(), provider)),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() { Ok(built) } else { Err(problems) }
+}
+
+fn unchanged(name: &str, section: &Section, before: &Config, providers: &Providers) -> Option<Arc<dyn Provider>> {
+    (before.providers.get(name)? == section).then(|| providers.get(name).map(Arc::clone))?
+}
+
+/// Builds every provider, and the database's keys of the file, only to see whether it can be done.
+pub(crate) fn check_providers(config: &Config) -> Result<Providers, Vec<Problem>> {
+    let mut problems: Vec<Problem> =
+        Keys::check_file(&config.keys).into_iter().map(|(path, say)| Problem::error(path, say)).collect();
+    match providers(config, None) {
+        Ok(built) if problems.is_empty() => Ok(built),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
+    }
+}
+
+/// The catalogue of the configuration's models; `model: "*"` passes the asked name on.
+pub(crate) fn catalogue(config: &Config) -> Catalogue {
+    let models = config.models.iter().flat_map(|(name, model)| {
+        let names = std::iter::once(name).chain(&model.aliases);
+        names.map(|name| Model {
+            name: name.as_str().into(),
+            provider: model.provider.as_str().into(),
+            upstream: (model.model != "*").then(|| model.model.as_str().into()),
+            max_output_tokens: model.max_output_tokens,
+        })
+    });
+    Catalogue::new(models)
+}
+
+/// Opens the database of the configuration and reads its keys and those of the file.
+///
+/// # Errors
+/// `store_unavailable`, with a sentence on the mend.
+pub(crate) async fn open_keys(config: &Config) -> Result<Arc<Keys>, Error> {
+    let pepper = penstock_store_sql::pepper(&config.data_dir)?;
+    let store = SqlStore::open(&config.data_dir).await?;
+    let keys = Arc::new(Keys::new(Arc::new(store), pepper));
+    keys.refresh().await?;
+    use_file_keys(&keys, config).map_err(|problems| {
+        let say = problems.first().map_or("the keys of the file cannot be used", |problem| &problem.message);
+        Error::new(penstock_domain::Code::InvalidRequest, say)
+    })?;
+    Ok(keys)
+}
+
+/// Takes the keys of the file in place of those before.
+pub(crate) fn use_file_keys(keys: &Keys, config: &Config) -> Result<(), Vec<Problem>> {
+    keys.use_file(&config.keys, config.limits)
+        .map_err(|problems| problems.into_iter().map(|(path, say)| Problem::error(path, say)).collect())
+}
+
+/// What outlives every reload.
+pub(crate) struct Lasting {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) recorder: Arc<dyn Recorder>,
+}
+
+impl Lasting {
+    /// A snapshot's parts.
+    pub(crate) fn parts(&self, config: &Config, providers: Providers) -> Parts {
+        Parts {
+            keys: self.keys.ring(),
+            admission: Arc::clone(&self.admission),
+            catalogue: catalogue(config),
+            providers,
+            recorder: Arc::clone(&self.recorder),
+            made: SystemTime::now(),
+        }
+    }
+}
+
+/// Whether each provider can be reached, for `doctor` and `check --online`: its own health, and for vendors behind HTTP
+/// a connection to their address. No credential is sent.
+pub(crate) async fn probe(config: &Config, providers: &Providers) -> Vec<(String, Health)> {
+    let mut found = Vec::new();
+    for (name, section) in &config.providers {
+        let Some(provider) = providers.get(name.as_str()) else { continue };
+        let health = match base_url(section) {
+            Some(url) => reach(&url).await.map_or_else(Health::Unavailable, |()| Health::Ready),
+            None => provider.health(),
+        };
+        found.push((name.clone(), health));
+    }
+    found
+}
+
+fn base_url(section: &Section) -> Option<String> {
+    let own = section.value.get("base_url").and_then(serde_json::Value::as_str);
+    let preset = || PRESETS.iter().find(|preset| preset.kind == section.kind).and_then(|preset| preset.base_url);
+    own.or_else(preset).map(str::to_owned)
+}
+
+async fn reach(url: &str) -> Result<(), String> {
+    let address = url.parse::<hyper::Uri>().ok().and_then(|uri| {
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        uri.host().map(|host| format!("{}:{port}", host.trim_matches(['[', ']'])))
+    });
+    let Some(address) = address else { return Err(format!("base_url {url} has no host")) };
+    match tokio::time::timeout(REACH, tokio::net::TcpStream::connect(&address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("cannot connect to {address}: {error}; is it running, and is base_url right?")),
+        Err(_) => Err(format!("{address} does not answer; is a firewall in between?")),
+    }
+}
+
+/// The OpenAPI document as text.
+pub(crate) fn openapi() -> Vec<u8> {
+    let rows = penstock_edge::rows();
+
+    penstock_edge::openapi::document(&rows, Default::default()).to_vec()
+}
+
+/// Makes the data folder if it is missing.
+pub(crate) fn prepare(config: &Config) -> Result<(), String> {
+    data::prepare(&config.data_dir)
+}
