@@ -97,7 +97,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name(format!("model {name}").chars().take(15).collect());
         let failed = state.clone();
         let started = thread.spawn(move || {
-            let run = || journal::listening(|| live(&cache, &name, &settings, &state, orders)).0;
+            let run = || journal::listening(|| live(&cache, &name, &settings, &state, orders));
             let ended = std::panic::catch_unwind(AssertUnwindSafe(run));
             let why = match ended {
                 Ok(Ok(())) => return,
@@ -185,6 +185,7 @@ fn live(
     let begun = std::time::Instant::now();
     let loaded = Arc::new(Loaded::load(cache, name, settings)?);
     let ready = || {
+        journal::flush();
         tracing::debug!(model = %name, elapsed = ?begun.elapsed(), "the model is loaded");
         state.send_replace(State::Ready(loaded.clone()));
     };

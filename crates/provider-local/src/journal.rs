@@ -1,8 +1,9 @@
 //! What llama.cpp prints goes to `tracing` at debug, and only there.
 //!
-//! The binding forwards each line at llama.cpp's own level, which is `info` for hundreds of lines per load. So the engine's
-//! threads run under a dispatcher of their own that passes these lines on one level down, and remembers the last
-//! complaint: it is the only place where the reason of a failed load is told.
+//! The binding forwards each line at llama.cpp's own level, which is `info` for hundreds of lines per load. So an engine's
+//! thread runs under a dispatcher of its own that keeps these lines; `flush` passes them on at debug. They cannot be passed
+//! on at once, because `tracing` drops events that are sent while another one is being handled. The last complaint among
+//! them is the only place where the reason of a failed load is told.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,8 +12,11 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber, dispatcher};
 
+/// More lines than this between two flushes are not kept.
+const MOST_LINES: usize = 512;
+
 thread_local! {
-    static COMPLAINT: RefCell<Option<String>> = const { RefCell::new(None) };
+    static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes llama.cpp's printing away from standard error. Once per process.
@@ -20,12 +24,23 @@ pub(crate) fn route() {
     llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
 }
 
-/// Runs `work` with the engine's lines passed on at debug; also gives the last warning or error that it printed.
-pub(crate) fn listening<T>(work: impl FnOnce() -> T) -> (T, Option<String>) {
-    COMPLAINT.with_borrow_mut(Option::take);
+/// Runs `work` with the engine's lines kept.
+pub(crate) fn listening<T>(work: impl FnOnce() -> T) -> T {
     let outer = dispatcher::get_default(Clone::clone);
-    let result = dispatcher::with_default(&Dispatch::new(Quieter(outer)), work);
-    (result, COMPLAINT.with_borrow_mut(Option::take))
+    dispatcher::with_default(&Dispatch::new(Quieter(outer)), work)
+}
+
+/// Passes the lines that were kept on this thread on at debug, and gives the last warning or error among them.
+pub(crate) fn flush() -> Option<String> {
+    let lines = LINES.with_borrow_mut(std::mem::take);
+    for (_, line) in &lines {
+        tracing::debug!(target: "penstock::engine", "{line}");
+    }
+    // "failed to load" comes last and says nothing; the line before it names the reason.
+    let complaints = lines.into_iter().filter(|(level, _)| *level <= Level::WARN).map(|(_, line)| line);
+    let complaints: Vec<String> = complaints.collect();
+    let telling = complaints.iter().rev().find(|line| line.contains(": ") && !line.contains("failed to load model"));
+    telling.or(complaints.last()).cloned()
 }
 
 struct Quieter(Dispatch);
@@ -62,10 +77,11 @@ impl Subscriber for Quieter {
         }
         let mut line = Line(String::new());
         event.record(&mut line);
-        if *event.metadata().level() <= Level::WARN && !line.0.is_empty() {
-            COMPLAINT.with_borrow_mut(|complaint| *complaint = Some(line.0.clone()));
-        }
-        dispatcher::with_default(&self.0, || tracing::debug!(target: "penstock::engine", "{}", line.0));
+        LINES.with_borrow_mut(|lines| {
+            if lines.len() < MOST_LINES && !line.0.is_empty() {
+                lines.push((*event.metadata().level(), line.0));
+            }
+        });
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

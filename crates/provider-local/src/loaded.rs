@@ -52,7 +52,8 @@ impl Loaded {
         let backend = backend()?;
         let path = model::resolve(cache, name, own).map_err(|error| error.to_string())?;
         let peek = Peek::at(&path).map_err(|error| error.to_string())?;
-        let (loading, said) = journal::listening(|| LlamaModel::load_from_file(backend, &path, &LlamaModelParams::default()));
+        let loading = LlamaModel::load_from_file(backend, &path, &LlamaModelParams::default());
+        let said = journal::flush();
         let model = loading.map_err(|error| {
             let why = said.unwrap_or_else(|| error.to_string());
             format!("{} ({}) could not be loaded: {why}; use a GGUF file of an architecture that this engine knows", path.display(), peek.architecture)

@@ -22,6 +22,7 @@ use super::sequence::{Progress, Prompt, Sequence};
 use super::slots::Slots;
 use super::{Order, Work, unavailable};
 use crate::answer::Scratch;
+use crate::journal;
 use crate::loaded::{Loaded, backend};
 use crate::settings::Settings;
 
@@ -298,6 +299,7 @@ impl<'m> Worker<'m> {
 
     /// The memory is full: forgets what is only remembered, else lets the newest answer wait.
     fn make_room(&mut self) {
+        journal::flush();
         if self.slots.forget_oldest(&mut self.context) {
             return;
         }
@@ -335,6 +337,7 @@ impl<'m> Worker<'m> {
     }
 
     fn fail_all(&mut self, error: &DecodeError) -> Result<(), String> {
+        journal::flush();
         tracing::error!(%error, "a decode step failed; its requests are ended");
         let error = unavailable("the engine failed while it decoded; try again").with_source(error.to_string());
         for mut sequence in std::mem::take(&mut self.running) {

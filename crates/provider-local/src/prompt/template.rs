@@ -2,7 +2,8 @@
 //! methods, loop controls, `tojson` without HTML escapes, `raise_exception` and `strftime_now`. Fuel and recursion are
 //! limited, because the template comes from a file that somebody downloaded.
 
-use minijinja::value::{Kwargs, Value as Jinja};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value as Jinja};
 use minijinja::{Environment, ErrorKind};
 use serde_json::Value;
 
@@ -26,9 +27,8 @@ impl Template {
         let source = source.unwrap_or_else(|| CHATML.to_owned());
         let knows_tools = source.contains("tools");
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_keep_trailing_newline(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+        environment.set_syntax(syntax.map_err(|error| error.to_string())?);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -48,14 +48,14 @@ impl Template {
     /// Renders messages and tools, ending where the assistant begins to speak.
     pub(crate) fn render(&self, vocabulary: &Vocabulary, messages: &[Value], tools: &[Value]) -> Result<String, String> {
         let template = self.environment.get_template("chat").map_err(|error| error.to_string())?;
-        let tools = if tools.is_empty() { Jinja::from(()) } else { Jinja::from_serialize(tools) };
+        let tools = if tools.is_empty() { Jinja::from(()) } else { Jinja::from(Serde(tools)) };
         template
             .render(minijinja::context! {
-                messages,
+                messages => Jinja::from(Serde(messages)),
                 tools,
                 add_generation_prompt => true,
-                bos_token => vocabulary.bos_text,
-                eos_token => vocabulary.eos_text,
+                bos_token => vocabulary.bos_text.as_str(),
+                eos_token => vocabulary.eos_text.as_str(),
             })
             .map_err(|error| error.detail().map_or_else(|| error.to_string(), str::to_owned))
     }
@@ -100,7 +100,9 @@ mod tests {
     fn render(source: &str, messages: Value) -> Result<String, String> {
         let template = Template::new(Some(source.to_owned()))?;
         let template = template.environment.get_template("chat").map_err(|error| error.to_string())?;
-        template.render(context! { messages, tools => json!([{"a": "<b>"}]) }).map_err(|error| error.to_string())
+        template
+            .render(context! { messages => Jinja::from(Serde(messages)), tools => Jinja::from(Serde(json!([{"a": "<b>"}]))) })
+            .map_err(|error| error.to_string())
     }
 
     #[test]
