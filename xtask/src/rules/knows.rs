@@ -149,10 +149,14 @@ pub(super) fn check(tree: &Tree, found: &mut Vec<Finding>) {
     }
     let lock = lock(&fs::read_to_string(tree.root.join("Cargo.lock")).unwrap_or_default());
     for (name, package) in tree.crates() {
+        versions(tree, package, found);
+        // Tools beside the product (xtask, bench) may know what they like.
+        if !manifest(tree, package).starts_with("crates/") {
+            continue;
+        }
         arrows(name, package, found);
         axum(name, package, found);
         features(name, package, found);
-        versions(tree, name, found);
         if QUIET.contains(&name) {
             sockets(name, package, &lock, found);
         }
@@ -170,6 +174,13 @@ pub(super) fn check(tree: &Tree, found: &mut Vec<Finding>) {
     }
 }
 
+/// A crate's manifest as a path from the root.
+fn manifest(tree: &Tree, package: &Value) -> String {
+    let path = package.get("manifest_path").and_then(Value::as_str).unwrap_or_default();
+    let inside = std::path::Path::new(path).strip_prefix(&tree.root);
+    inside.map(|p| p.to_string_lossy().replace('\\', "/")).unwrap_or_default()
+}
+
 /// Dependencies of a kind (`None` is normal) by package name.
 fn dependencies<'p>(package: &'p Value, kind: Option<&'p str>) -> impl Iterator<Item = &'p str> {
     let all = package.get("dependencies").and_then(Value::as_array).into_iter().flatten();
@@ -185,7 +196,7 @@ fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {
 }
 
 fn arrows(name: &str, package: &Value, found: &mut Vec<Finding>) {
-    if name == "penstock" || name == "xtask" {
+    if name == "penstock" {
         return;
     }
     let Some(allowed) = allowed(name) else {
@@ -223,7 +234,7 @@ fn arrows(name: &str, package: &Value, found: &mut Vec<Finding>) {
 }
 
 fn axum(name: &str, package: &Value, found: &mut Vec<Finding>) {
-    if matches!(name, "edge" | "admin" | "xtask") {
+    if matches!(name, "edge" | "admin") {
         return;
     }
     if dependencies(package, None).any(|d| d == "axum" || d.starts_with("axum-")) {
@@ -249,9 +260,8 @@ fn features(name: &str, package: &Value, found: &mut Vec<Finding>) {
 }
 
 /// Versions stand once, in the workspace table.
-fn versions(tree: &Tree, name: &str, found: &mut Vec<Finding>) {
-    let path =
-        if name == "xtask" { "xtask/Cargo.toml".to_owned() } else { format!("crates/{name}/Cargo.toml") };
+fn versions(tree: &Tree, package: &Value, found: &mut Vec<Finding>) {
+    let path = manifest(tree, package);
     let Some(file) = tree.file(&path) else { return };
     let mut inside = false;
     for line in file.text.lines().map(str::trim) {

@@ -21,6 +21,20 @@ pub(super) fn check(tree: &Tree, found: &mut Vec<Finding>) {
     }
 }
 
+/// What clippy's ban of `std::env::var` leaves open: its siblings, in the product's own code.
+fn environment(file: &File, line: &str, place: &str, found: &mut Vec<Finding>) {
+    let product = file.path.starts_with("crates/") && file.path.contains("/src/");
+    let siblings = ["env::var_os(", "env::vars(", "env::vars_os(", "env::set_var("];
+    if product && !file.path.starts_with("crates/config/") && siblings.iter().any(|s| line.contains(s)) {
+        found.push(Finding::new(
+            "environment",
+            place,
+            "reads the environment",
+            "ask penstock_config::Environment, so that the setting is documented and testable",
+        ));
+    }
+}
+
 /// The folder of each crate has a root file that says what the crate is.
 fn heads(tree: &Tree, found: &mut Vec<Finding>) {
     for file in tree.rust() {
@@ -95,6 +109,7 @@ fn code(file: &File, found: &mut Vec<Finding>) {
                 "write #[expect(LINT, reason = \"…\")]: it says why, and it speaks up when it is no longer needed",
             ));
         }
+        environment(file, line, &place, found);
         if line.contains("unimplemented!") || line.contains(concat!("to", "do!")) {
             found.push(Finding::new("unfinished", place, "is a stub", "write it, or leave the ability out"));
         }
@@ -119,6 +134,12 @@ mod tests {
         assert_eq!(rules("a.md", concat!("MATOTO", "DOS")), [""; 0]);
         assert_eq!(rules("a.md", concat!("cd /ho", "me/jane/x")), ["machine-path"]);
         assert_eq!(rules("a.md", concat!("https://example.com/ho", "me/x and $R/wo", "rk/")), [""; 0]);
+    }
+
+    #[test]
+    fn only_config_reads_the_environment() {
+        assert_eq!(rules("crates/edge/src/a.rs", "let a = env::var_os(\"A\");\n"), ["environment"]);
+        assert_eq!(rules("crates/edge/build.rs", "let a = env::var_os(\"A\");\n"), [""; 0]);
     }
 
     #[test]
