@@ -1,5 +1,6 @@
 //! OpenAI chat completions, completions, embeddings and models.
 
+pub(crate) mod base64;
 pub mod chat;
 pub mod error;
 pub mod models;
@@ -8,3 +9,5 @@ pub mod request;
 pub mod response;
 pub mod stream;
 pub(crate) mod view;
+pub(crate) mod wire;
+pub(crate) mod write;

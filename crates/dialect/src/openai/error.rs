@@ -1,14 +1,66 @@
 //! Errors as OpenAI clients expect them, and vendors' errors as we understand them.
+//!
+//! What it promises: a vendor's refusal of *our* credential never looks like a refusal of the caller's; a vendor's text
+//! reaches the caller only where the vendor judged the caller's own input, bounded and without control characters; what
+//! else a vendor says is kept for the log, with everything that looks like a key blotted out.
+
+mod vendor;
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
-use penstock_domain::{Code, Error, RequestId};
-use std::time::Duration;
-/// The JSON body of an error.
-pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
-    let _ = (error, request_id);
-    Bytes::new()
+use penstock_domain::{Error, Kind, RequestId};
+use serde::Serialize;
+
+pub use vendor::vendor_error;
+pub(crate) use vendor::{bad_response, in_band_error};
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    error: Inner<'a>,
 }
-/// What a vendor's error answer means.
-pub fn vendor_error(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-    let _ = (status, retry_after, body);
-    Error::new(Code::UpstreamError, "vendor error")
+
+#[derive(Serialize)]
+struct Inner<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+    penstock: Ours<'a>,
+}
+
+#[derive(Serialize)]
+struct Ours<'a> {
+    request_id: &'a str,
+    docs_url: String,
+}
+
+/// The JSON body of an error: OpenAI's four members, and ours under `penstock`.
+pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
+    let code = error.code().name();
+    let wire = Wire {
+        error: Inner {
+            message: error.say(),
+            kind: kind(error.kind()),
+            param: error.param(),
+            code,
+            penstock: Ours { request_id: request_id.as_str(), docs_url: format!("/docs/errors/{code}") },
+        },
+    };
+    // Strings only: writing them into memory cannot fail.
+    serde_json::to_vec(&wire).map(Bytes::from).unwrap_or_default()
+}
+
+/// OpenAI's `type` of an error.
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::TooLarge | Kind::Conflict => "invalid_request_error",
+        Kind::Unauthenticated => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::NotFound => "not_found_error",
+        Kind::RateLimited => "rate_limit_error",
+        Kind::Timeout | Kind::SlowBody => "timeout_error",
+        Kind::BadUpstream | Kind::Unavailable | Kind::Internal => "api_error",
+    }
 }

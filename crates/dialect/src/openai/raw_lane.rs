@@ -1,43 +1,311 @@
-//! The fast lane of one upstream stream.
-use bytes::Bytes;
-use penstock_domain::{Code, Delta, Error, Request, Task};
-/// Turns body chunks into [`Delta::Raw`].
+//! The fast lane of one upstream stream: an OpenAI vendor's events for an OpenAI asker.
+//!
+//! What it promises: only whole, well-formed events leave, each as the vendor wrote it; a chunk's events leave together,
+//! as a slice of the chunk where nothing has to be cut out; every cut, error or garbage becomes one `Failed` at its own
+//! place. What it refuses to know: the content of the events.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use penstock_domain::{Code, Delta, Dialect, Error, Notes, RawEvents, Request, Task};
+use serde_json::value::RawValue;
+
+use super::error::{bad_response, in_band_error};
+use super::view::{self, ChoiceSet};
+use crate::json;
+use crate::sse::{self, Block, Data, Scanner, parse_block};
+
+/// Turns the chunks of a body into [`Delta::Raw`].
 #[derive(Debug)]
-pub struct RawLane {}
+pub struct RawLane {
+    scanner: Scanner,
+    lane: Lane,
+}
+
 impl RawLane {
-    /// A lane at the start of a stream. `strip_usage`: the asker did not ask for usage.
+    /// A lane at the start of a stream. `strip_usage`: the asker did not ask for usage, so the usage-only event and the
+    /// `usage` members are cut out; what they say is in the notes, or in a [`Delta::Usage`] of its own.
     pub fn new(task: Task, strip_usage: bool) -> Self {
-        let _ = (task, strip_usage);
-        Self {}
+        let lane = Lane {
+            task,
+            strip_usage,
+            expected: 1,
+            ended: ChoiceSet::default(),
+            seen: ChoiceSet::default(),
+            events: 0,
+            done: false,
+            failed: false,
+            run: Run::Empty,
+            notes: Notes::default(),
+            queue: VecDeque::new(),
+        };
+        Self { scanner: Scanner::new(sse::MAX_EVENT), lane }
     }
+
     /// A lane for the answer to this request.
     pub fn for_request(request: &Request) -> Self {
-        Self::new(request.task, !request.stream_usage)
+        Self::new(request.task, !request.stream_usage).expecting(request.choices)
     }
-    /// How many choices must finish for a stream without `[DONE]` to be complete.
+
+    /// How many choices must finish at least for a stream without `[DONE]` to be complete; 1 unless told.
     #[must_use]
-    pub fn expecting(self, choices: u32) -> Self {
-        let _ = choices;
+    pub fn expecting(mut self, choices: u32) -> Self {
+        self.lane.expected = choices;
         self
     }
-    /// Feeds a chunk of the body.
+
+    /// Feeds a chunk of the body; the deltas that it completes wait in [`RawLane::next`].
     ///
     /// # Errors
-    /// `upstream_bad_response` when an event is too large.
+    /// `upstream_bad_response` when an event is larger than 1 MiB; nothing more can be read, and no `Failed` follows.
     pub fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let _ = chunk;
-        Ok(())
+        let lane = &mut self.lane;
+        let scanned = self.scanner.scan(&chunk, |block| match block {
+            Block::Inside(range) => lane.block(&chunk[range.clone()], || Place::Inside(range), &chunk),
+            Block::Across(bytes) => lane.block(&bytes, || Place::Own(bytes.clone()), &chunk),
+            Block::Comment => {}
+        });
+        lane.flush(&chunk);
+        scanned.map_err(|e| {
+            lane.failed = true;
+            Error::new(Code::UpstreamBadResponse, format!("the provider's stream cannot be read: {e}"))
+        })
     }
-    /// The next delta, if one is ready.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more deltas may come after None, so it is no iterator"
-    )]
+
+    /// The next delta, if one is ready: [`Delta::Raw`], [`Delta::Usage`] or, last of all, [`Delta::Failed`].
+    #[expect(clippy::should_implement_trait, reason = "more deltas may come after None, so it is no iterator")]
     pub fn next(&mut self) -> Option<Delta> {
-        None
+        self.lane.queue.pop_front()
     }
-    /// Ends the stream.
+
+    /// Whether the vendor's `[DONE]` or an error was seen: what follows is ignored, reading can stop.
+    pub fn is_over(&self) -> bool {
+        self.lane.done || self.lane.failed
+    }
+
+    /// Ends the stream; call it when the body has ended, until it gives `None`. `None` at once means complete: `[DONE]`
+    /// came, or every choice finished. Otherwise a last event without its blank line, if it proves whole, and then
+    /// `Failed` with `upstream_stream_cut`.
     pub fn finish(&mut self) -> Option<Delta> {
-        Some(Delta::Failed(Error::new(Code::UpstreamStreamCut, "cut")))
+        let tail = self.scanner.take_tail();
+        if !tail.is_empty() && !self.is_over() {
+            self.lane.tail(&tail);
+        }
+        let waiting = self.lane.queue.pop_front();
+        if waiting.is_some() || self.is_over() {
+            return waiting;
+        }
+        self.lane.failed = !self.lane.is_complete();
+        self.lane.failed.then(|| Delta::Failed(cut()))
     }
+}
+
+/// The stream ended before the answer was complete.
+pub(crate) fn cut() -> Error {
+    Error::new(Code::UpstreamStreamCut, "the provider's stream ended before the answer was complete")
+}
+
+/// Where an event's bytes are.
+enum Place {
+    Inside(Range<usize>),
+    Own(Bytes),
+}
+
+/// Events that leave together.
+#[derive(Debug)]
+enum Run {
+    Empty,
+    /// A slice of the present chunk.
+    Slice(Range<usize>),
+    /// One event that began in an earlier chunk.
+    Own(Bytes),
+    /// Put together, because something was cut out.
+    Built(BytesMut),
+}
+
+#[derive(Debug)]
+struct Lane {
+    task: Task,
+    strip_usage: bool,
+    expected: u32,
+    ended: ChoiceSet,
+    seen: ChoiceSet,
+    events: u64,
+    done: bool,
+    failed: bool,
+    run: Run,
+    notes: Notes,
+    queue: VecDeque<Delta>,
+}
+
+impl Lane {
+    fn is_complete(&self) -> bool {
+        self.done || (self.ended.len() >= self.expected.max(1) && self.ended == self.seen)
+    }
+
+    /// Takes one block; `place` says where its bytes are.
+    fn block(&mut self, block: &[u8], place: impl FnOnce() -> Place, chunk: &Bytes) {
+        if self.done || self.failed {
+            return;
+        }
+        let fields = parse_block(block);
+        let data: &[u8] = match &fields.data {
+            Data::None => return,
+            Data::One(range) => &block[range.clone()],
+            Data::Many(joined) => joined,
+        };
+        if data == b"[DONE]" {
+            return self.end(chunk);
+        }
+        let name = fields.event.map_or(&b""[..], |range| &block[range]);
+        match self.look(name, data) {
+            Seen::Skip => {}
+            Seen::Usage(usage) => {
+                self.flush(chunk);
+                self.queue.push_back(Delta::Usage(usage));
+            }
+            Seen::Whole if fields.canonical => self.keep(place(), chunk),
+            Seen::Whole => self.write(&[data], chunk),
+            Seen::Without(cut) => self.write(&[&data[..cut.start], &data[cut.end..]], chunk),
+            Seen::Wrong(error) => {
+                self.flush(chunk);
+                self.fail(error);
+            }
+        }
+    }
+
+    /// An event without its blank line is whole only if its data proves it.
+    fn tail(&mut self, block: &[u8]) {
+        let fields = parse_block(block);
+        let data = match fields.data {
+            Data::None => return,
+            Data::One(range) => block[range].to_vec(),
+            Data::Many(joined) => joined,
+        };
+        if data != b"[DONE]" && view::view(&data).is_none() {
+            return;
+        }
+        let mut whole = BytesMut::with_capacity(data.len() + 16);
+        sse::encode_event(&mut whole, None, &data);
+        let whole = whole.freeze();
+        self.block(&whole, || Place::Inside(0..whole.len()), &whole);
+        self.flush(&whole);
+    }
+
+    fn end(&mut self, chunk: &Bytes) {
+        self.flush(chunk);
+        if self.events == 0 {
+            return self.fail(bad_response("is a stream without a single event", b""));
+        }
+        self.done = true;
+    }
+
+    fn look(&mut self, name: &[u8], data: &[u8]) -> Seen {
+        let Some(view) = view::view(data) else {
+            return match name {
+                b"" | b"message" | b"error" => Seen::Wrong(bad_response("has an event that is not JSON", data)),
+                // A kind of event that we do not know and that is no chunk: nobody here waits for it.
+                _ => Seen::Skip,
+            };
+        };
+        if view.error.is_some() || name == b"error" || view.choices.broke {
+            return Seen::Wrong(in_band_error(data));
+        }
+        self.events += 1;
+        self.seen.extend(&view.choices.seen);
+        self.ended.extend(&view.choices.ended);
+        let usage = view.usage.and_then(|raw| view::usage(raw, self.task));
+        let bare = view.choices.count == 0;
+        let cut = view.usage.filter(|_| self.strip_usage).and_then(|raw| cut_of(data, raw));
+        if let (Some(usage), true, true) = (usage, bare, self.strip_usage) {
+            return Seen::Usage(usage);
+        }
+        self.notes.events += 1;
+        self.notes.content |= view.choices.content;
+        self.notes.finish = view.choices.finish.or(self.notes.finish);
+        self.notes.usage = usage.or(self.notes.usage);
+        cut.map_or(Seen::Whole, Seen::Without)
+    }
+
+    fn keep(&mut self, place: Place, chunk: &Bytes) {
+        self.run = match (std::mem::replace(&mut self.run, Run::Empty), place) {
+            (Run::Empty, Place::Inside(range)) => Run::Slice(range),
+            (Run::Empty, Place::Own(bytes)) => Run::Own(bytes),
+            (Run::Slice(run), Place::Inside(range)) if run.end == range.start => Run::Slice(run.start..range.end),
+            (run, place) => {
+                let mut built = build(run, chunk);
+                match place {
+                    Place::Inside(range) => built.put_slice(&chunk[range]),
+                    Place::Own(bytes) => built.put_slice(&bytes),
+                }
+                Run::Built(built)
+            }
+        };
+    }
+
+    /// Writes one event anew.
+    fn write(&mut self, pieces: &[&[u8]], chunk: &Bytes) {
+        let mut built = build(std::mem::replace(&mut self.run, Run::Empty), chunk);
+        // Valid JSON may hold line ends between its tokens, and SSE may not: they become further data lines.
+        if pieces.iter().any(|piece| memchr::memchr2(b'\n', b'\r', piece).is_some()) {
+            sse::encode_event(&mut built, None, &pieces.concat());
+        } else {
+            built.put_slice(b"data: ");
+            pieces.iter().for_each(|piece| built.put_slice(piece));
+            built.put_slice(b"\n\n");
+        }
+        self.run = Run::Built(built);
+    }
+
+    fn flush(&mut self, chunk: &Bytes) {
+        let bytes = match std::mem::replace(&mut self.run, Run::Empty) {
+            Run::Empty => return,
+            Run::Slice(range) => chunk.slice(range),
+            Run::Own(bytes) => bytes,
+            Run::Built(built) => built.freeze(),
+        };
+        let notes = std::mem::take(&mut self.notes);
+        self.queue.push_back(Delta::Raw(RawEvents { dialect: Dialect::OpenAi, bytes, notes }));
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failed = true;
+        self.queue.push_back(Delta::Failed(error));
+    }
+}
+
+/// What to do with an event.
+enum Seen {
+    Skip,
+    Whole,
+    Without(Range<usize>),
+    Usage(penstock_domain::Usage),
+    Wrong(Error),
+}
+
+fn build(run: Run, chunk: &Bytes) -> BytesMut {
+    match run {
+        Run::Built(built) => built,
+        Run::Empty => BytesMut::with_capacity(chunk.len() + 64),
+        Run::Slice(range) => {
+            let mut built = BytesMut::with_capacity(chunk.len() + 64);
+            built.put_slice(&chunk[range]);
+            built
+        }
+        Run::Own(bytes) => {
+            let mut built = BytesMut::with_capacity(bytes.len() + chunk.len() + 64);
+            built.put_slice(&bytes);
+            built
+        }
+    }
+}
+
+/// The `usage` member's bytes in an event's data.
+fn cut_of(data: &[u8], raw: &RawValue) -> Option<Range<usize>> {
+    let text = std::str::from_utf8(data).ok()?;
+    json::member_range(data, json::place_of(text, raw.get()))
 }

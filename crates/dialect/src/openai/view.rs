@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::json;
 
 /// Choices above this index are garbage: 128 choices of 2,048 prompts is what the protocol allows, nobody sends it.
-const MAX_CHOICE: u32 = 4096;
+pub(crate) const MAX_CHOICE: u32 = 4096;
 
 /// The top level of a chunk (`chat.completion.chunk`, `text_completion`) or of a whole answer.
 #[derive(Default)]

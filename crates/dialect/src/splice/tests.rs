@@ -9,7 +9,7 @@ fn spliced(body: &str, model: &str, ask_usage: bool) -> String {
     let decoded = openai::request::decode(Task::Chat, bytes, &DecodeLimits::default()).unwrap();
     let request = decoded.into_request(RequestId::new("req_1"), Origin::Http, None);
     let out = upstream_body(&request, model, ask_usage);
-    serde_json::from_slice::<serde_json::Value>(&out).expect("what is spliced is JSON");
+    serde_json::from_slice::<&serde_json::value::RawValue>(&out).expect("what is spliced is JSON");
     String::from_utf8(out.to_vec()).unwrap()
 }
 
