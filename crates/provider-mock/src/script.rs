@@ -267,6 +267,11 @@ impl Directives {
                 format!("the mock script has {} bytes, at most {MAX_INLINE_SCRIPT} are read", text.len());
             return Err(ScriptError { directive: String::new(), say });
         }
+        if !text.trim_ascii_start().starts_with('{') {
+            // A list would be read as the members in order.
+            let say = "the mock script is not a JSON object of directives".to_owned();
+            return Err(ScriptError { directive: String::new(), say });
+        }
         let directives: Self = serde_json::from_str(text).map_err(|error| culprit(text, &error))?;
         directives.check()?;
         Ok(directives)

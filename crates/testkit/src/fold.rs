@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use penstock_dialect::openai::response::unfold;
 use penstock_dialect::openai::stream::ChunkReader;
-use penstock_domain::{Delta, Dialect, Error, FinishReason, Task, Usage};
+use penstock_domain::{Delta, Dialect, Error, FinishReason, Request, Usage};
 use penstock_provider::Deltas;
 
 /// Everything that an answer said.
@@ -39,20 +39,20 @@ pub async fn collect(deltas: Deltas) -> Vec<Delta> {
     deltas.collect().await
 }
 
-/// Gathers an answer. Wire bytes in OpenAI's dialect are read first, as a translating gateway would.
+/// Gathers the answer to a request. Wire bytes in OpenAI's dialect are read first, as a translating gateway would.
 ///
 /// # Panics
 /// When the deltas are in an order that [`Delta`] forbids: content before the start or after a choice's end, a choice
 /// that ends twice, usage twice or before the end, anything after a failure, a tool call without its name.
-pub fn fold(task: Task, deltas: Vec<Delta>) -> Seen {
+pub fn fold(request: &Request, deltas: Vec<Delta>) -> Seen {
     let mut seen = Seen { deltas: deltas.len(), ..Seen::default() };
-    for delta in semantic(task, deltas) {
+    for delta in semantic(request, deltas) {
         seen.take(delta);
     }
     seen
 }
 
-fn semantic(task: Task, deltas: Vec<Delta>) -> Vec<Delta> {
+fn semantic(request: &Request, deltas: Vec<Delta>) -> Vec<Delta> {
     let mut out = Vec::new();
     let mut reader: Option<ChunkReader> = None;
     for delta in deltas {
@@ -63,7 +63,7 @@ fn semantic(task: Task, deltas: Vec<Delta>) -> Vec<Delta> {
                     Dialect::OpenAi,
                     "the suite reads wire bytes of OpenAI's dialect only"
                 );
-                let reader = reader.get_or_insert_with(|| ChunkReader::new(task));
+                let reader = reader.get_or_insert_with(|| ChunkReader::new(request.task, request.choices));
                 reader.push(raw.bytes).expect("the back end's own events can be read");
                 out.extend(std::iter::from_fn(|| reader.next()));
             }
@@ -73,7 +73,7 @@ fn semantic(task: Task, deltas: Vec<Delta>) -> Vec<Delta> {
                     Dialect::OpenAi,
                     "the suite reads wire bytes of OpenAI's dialect only"
                 );
-                out.extend(unfold(task, &whole.bytes).expect("the back end's own body can be read"));
+                out.extend(unfold(request.task, &whole.bytes).expect("the back end's own body can be read"));
             }
             other => out.push(other),
         }

@@ -1,10 +1,11 @@
 //! The suites: each promise of the ports, tried on a live back end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use penstock_domain::{Code, Delta, Error, Task};
-use penstock_provider::{Calling, Provider};
+use penstock_provider::{Call, Calling, Provider};
 use serde_json::{Value, json};
 
 use crate::fold::{Seen, collect, fold};
@@ -38,7 +39,10 @@ struct Tried<'a> {
 
 impl<'a> Tried<'a> {
     fn start(self, body: &Value, deadline: Option<Instant>) -> Calling<'a> {
-        let call = call(openai(self.task, body), self.model, deadline);
+        self.begin(call(openai(self.task, body), self.model, deadline))
+    }
+
+    fn begin(self, call: Call) -> Calling<'a> {
         match self.task {
             Task::Chat => self.provider.chat().expect("the back end chats").chat(call),
             Task::Completion => self.provider.complete().expect("the back end completes").complete(call),
@@ -47,9 +51,11 @@ impl<'a> Tried<'a> {
     }
 
     async fn answer(self, body: &Value) -> Seen {
-        let deltas = patient(self.start(body, None)).await;
+        let call = call(openai(self.task, body), self.model, None);
+        let request = Arc::clone(&call.request);
+        let deltas = patient(self.begin(call)).await;
         let deltas = deltas.unwrap_or_else(|error| panic!("a plain request is answered, but: {error}"));
-        let seen = fold(self.task, patient(collect(deltas)).await);
+        let seen = fold(&request, patient(collect(deltas)).await);
         if let Some(error) = &seen.failed {
             panic!("a plain request is answered whole, but it broke: {error}");
         }
