@@ -11,7 +11,7 @@ use crate::{KeyId, ModelAllow, ScopeSet, check_name, check_team};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
     /// The member at fault.
-    pub member: &'static str,
+    pub member: String,
     /// What is wrong and how to mend it: lower case, no final stop.
     pub say: String,
 }
@@ -58,8 +58,8 @@ impl KeyRequest {
     /// Checks the wish; all flaws come back at once.
     pub fn check(self, now: SystemTime) -> Result<NewKey, Vec<Flaw>> {
         let mut flaws = Vec::new();
-        let mut note = |member, says: Vec<String>| {
-            flaws.extend(says.into_iter().map(|say| Flaw { member, say }));
+        let mut note = |member: &str, says: Vec<String>| {
+            flaws.extend(says.into_iter().map(|say| Flaw { member: member.to_owned(), say }));
         };
         note("name", check_name(&self.name).into_iter().collect());
         note("team", self.team.as_deref().and_then(check_team).into_iter().collect());

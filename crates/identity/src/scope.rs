@@ -162,6 +162,15 @@ impl ScopeSet {
         self.0.iter().any(|grant| grant.covers_route(scope))
     }
 
+    /// The first admin scope that `granted` reaches and this set does not hold whole. Whoever hands out or rotates keys
+    /// must hold what they hand out, or every key maker were an administrator of everything.
+    pub fn admin_beyond(&self, granted: &ScopeSet) -> Option<Scope> {
+        let admin = KNOWN_SCOPES.iter().filter(|(family, _)| *family == "admin");
+        let mut scopes =
+            admin.flat_map(|(family, actions)| actions.iter().map(|action| Scope { family, action }));
+        scopes.find(|scope| granted.reaches(*scope) && !self.allows(*scope, None))
+    }
+
     /// The scopes as text, in the order given.
     pub fn to_vec(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
@@ -190,7 +199,9 @@ fn parse_grant(text: &str) -> Result<Grant, String> {
     let name = match name {
         None | Some("*") => None,
         Some(name)
-            if name.is_empty() || name.contains('*') || name.chars().any(|c| c.is_control() || c.is_whitespace()) =>
+            if name.is_empty()
+                || name.contains('*')
+                || name.chars().any(|c| c.is_control() || c.is_whitespace()) =>
         {
             return Err(format!(
                 "the name in scope `{shown}` must be one whole name or `*`; for patterns use the key's models list"

@@ -36,7 +36,8 @@ fn keep_private(path: &Path) -> Result<(), Error> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let found = file.metadata().map_err(|e| trouble::io(path, "reading", e))?.permissions().mode() & 0o777;
+        let found =
+            file.metadata().map_err(|e| trouble::io(path, "reading", e))?.permissions().mode() & 0o777;
         if found & 0o077 != 0 {
             let mode = std::fs::Permissions::from_mode(0o600);
             file.set_permissions(mode).map_err(|e| trouble::io(path, "protecting", e))?;

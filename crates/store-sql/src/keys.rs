@@ -64,9 +64,10 @@ impl KeyStore for SqlStore {
                     record.version += 1;
                     Ok(record)
                 }
-                Ok(Changed::Newer) => {
-                    Err(Error::new(Code::Conflict, "the key was changed by somebody else meanwhile: read it again"))
-                }
+                Ok(Changed::Newer) => Err(Error::new(
+                    Code::Conflict,
+                    "the key was changed by somebody else meanwhile: read it again",
+                )),
                 Ok(Changed::Gone) => Err(Error::new(Code::NotFound, "there is no key of this id")),
                 Err(error) => match trouble::taken(&error) {
                     Some(what) => Err(conflict(what, &record)),
@@ -162,7 +163,8 @@ fn changeable<'q>(query: Query<'q>, record: &KeyRecord) -> Query<'q> {
 
 fn conflict(what: &str, record: &KeyRecord) -> Error {
     if what.contains("keys.name") {
-        let say = format!("a key named `{}` exists already: choose another name, or revoke that key", record.name);
+        let say =
+            format!("a key named `{}` exists already: choose another name, or revoke that key", record.name);
         return Error::new(Code::Conflict, say).with_param("name");
     }
     Error::new(Code::Conflict, "the database refused the key because it clashes with another one")
@@ -208,7 +210,8 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send
         digest: digest(row.try_get("digest")?)?,
         last_four: text("last_four")?.into(),
         prefix: text("prefix")?.into(),
-        scopes: ScopeSet::parse(text("scopes")?.split(' ').filter(|scope| !scope.is_empty())).map_err(|says| says.join(", "))?,
+        scopes: ScopeSet::parse(text("scopes")?.split(' ').filter(|scope| !scope.is_empty()))
+            .map_err(|says| says.join(", "))?,
         models,
         limits: Limits {
             requests_per_minute: limit("requests_per_minute")?,

@@ -51,8 +51,10 @@ fn read(path: &Path) -> Result<Option<Pepper>, Error> {
     match decode(text.trim_end()) {
         Some(bytes) => Ok(Some(Pepper::new(bytes))),
         None => {
-            let say =
-                format!("{} is not a pepper (64 hexadecimal digits): restore it from a backup", path.display());
+            let say = format!(
+                "{} is not a pepper (64 hexadecimal digits): restore it from a backup",
+                path.display()
+            );
             Err(Error::new(Code::StoreUnavailable, say))
         }
     }

@@ -44,14 +44,22 @@ pub(crate) fn translate(path: &Path, error: sqlx::Error) -> Error {
             "the database {file} is damaged or is not a database: restore it from a backup, or move it away to start anew"
         ),
         Some(FULL) => format!("the disk of {file} is full: free some space, nothing was changed"),
-        Some(BUSY | LOCKED) => format!("another process holds the database {file}: try again, or stop that process"),
+        Some(BUSY | LOCKED) => {
+            format!("another process holds the database {file}: try again, or stop that process")
+        }
         Some(READONLY | PERM) => {
-            format!("the database {file} may not be written: give its folder and files to the user that runs penstock")
+            format!(
+                "the database {file} may not be written: give its folder and files to the user that runs penstock"
+            )
         }
         Some(CANTOPEN) => {
-            format!("the database {file} cannot be opened: its folder must exist, be writable, and lie on a local disk")
+            format!(
+                "the database {file} cannot be opened: its folder must exist, be writable, and lie on a local disk"
+            )
         }
-        Some(IOERR) => format!("reading or writing the database {file} failed: check the disk and its free space"),
+        Some(IOERR) => {
+            format!("reading or writing the database {file} failed: check the disk and its free space")
+        }
         _ => format!("the database {file} did not do as asked: see the log for its own words"),
     };
     Error::new(Code::StoreUnavailable, say).with_source(error)
@@ -62,10 +70,13 @@ pub(crate) fn io(path: &Path, doing: &str, error: io::Error) -> Error {
     let file = path.display();
     let mend = match error.kind() {
         io::ErrorKind::PermissionDenied => "give the data folder to the user that runs penstock",
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: put data_dir on one that can be written",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only: put data_dir on one that can be written"
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on that disk",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "data_dir must be a folder",
         _ => "check data_dir in the config",
     };
-    Error::new(Code::StoreUnavailable, format!("{doing} {file} failed ({}): {mend}", error.kind())).with_source(error)
+    Error::new(Code::StoreUnavailable, format!("{doing} {file} failed ({}): {mend}", error.kind()))
+        .with_source(error)
 }

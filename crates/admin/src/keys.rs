@@ -1,0 +1,194 @@
+//! What the key routes do.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use penstock_config::{DurationText, TimeText};
+use penstock_domain::{Code, Error};
+use penstock_identity::{Caller, Flaw, KeyRecord, KeyRequest, KeySource, Limits, Minted, ScopeSet};
+use serde_json::{Map, Value, json};
+
+use crate::Parts;
+use crate::fields::Fields;
+use crate::problem::Refusal;
+
+/// A status and its JSON body.
+pub(crate) type Answer = Result<(StatusCode, Value), Refusal>;
+
+const PAGE: usize = 50;
+const MAX_PAGE: usize = 200;
+/// Longest accepted query string; the two parameters need far less.
+const MAX_QUERY: usize = 512;
+
+pub(crate) fn list(parts: &Parts, query: &str) -> Answer {
+    let page = page(query)?;
+    let mut records = parts.keys.list();
+    records.sort_by(|a, b| a.id.cmp(&b.id));
+    let begin =
+        records.partition_point(|record| page.after.as_deref().is_some_and(|id| record.id.as_str() <= id));
+    let rest = &records[begin..];
+    let shown = &rest[..rest.len().min(page.limit)];
+    let has_more = shown.len() < rest.len();
+    let next = shown.last().filter(|_| has_more).map(|record| record.id.as_str());
+    let now = (parts.now)();
+    let data: Vec<Value> = shown.iter().map(|record| show(record, now)).collect();
+    Ok((StatusCode::OK, json!({"data": data, "has_more": has_more, "next": next})))
+}
+
+struct Page {
+    limit: usize,
+    after: Option<String>,
+}
+
+/// Reads `limit` and `after`. Ids are plain ASCII, so nothing needs decoding; what is encoded matches no id.
+fn page(query: &str) -> Result<Page, Refusal> {
+    let mut page = Page { limit: PAGE, after: None };
+    let mut flaws = Vec::new();
+    let mut note = |member: &str, say: String| flaws.push(Flaw { member: member.to_owned(), say });
+    if query.len() > MAX_QUERY {
+        return Err(Error::new(Code::InvalidValue, "the query string is too long").into());
+    }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("limit", value) => match value.parse() {
+                Ok(limit) if (1..=MAX_PAGE).contains(&limit) => page.limit = limit,
+                _ => note("limit", format!("expected a number from 1 to {MAX_PAGE}")),
+            },
+            ("after", value) => page.after = Some(value.to_owned()),
+            (name, _) => {
+                let shown: String = name.chars().take(64).collect();
+                note(&shown, "unknown parameter: expected limit or after".to_owned());
+            }
+        }
+    }
+    if flaws.is_empty() { Ok(page) } else { Err(flaws.into()) }
+}
+
+pub(crate) fn get(parts: &Parts, id: &str) -> Answer {
+    let record = parts.keys.get(id)?;
+    Ok((StatusCode::OK, show(&record, (parts.now)())))
+}
+
+pub(crate) async fn create(parts: &Parts, caller: &Caller, body: Map<String, Value>) -> Answer {
+    let now = (parts.now)();
+    let (mut wish, fields) = read_wish(body);
+    wish.created_by = Some(caller.key_id.clone());
+    // What could not be read is already noted: its check would only repeat it.
+    let (sound, mut flaws) = {
+        let sound = |flaw: &Flaw| fields.sound(&flaw.member);
+        let checked = wish.check(now);
+        let (checked, found) = match checked {
+            Ok(new) => (Some(new), Vec::new()),
+            Err(found) => (None, found.into_iter().filter(sound).collect()),
+        };
+        (checked, found)
+    };
+    flaws.extend(fields.finish());
+    let new = match sound {
+        Some(new) if flaws.is_empty() => new,
+        _ => return Err(flaws.into()),
+    };
+    hold_back(caller, new.scopes())?;
+    let minted = parts.keys.create(new, now).await?;
+    audit("key.create", caller, &minted.record);
+    Ok((StatusCode::CREATED, show_minted(&minted, now)))
+}
+
+fn read_wish(body: Map<String, Value>) -> (KeyRequest, Fields) {
+    let mut fields = Fields::new(body, "");
+    let wish = KeyRequest {
+        name: fields.need("name", "a text").unwrap_or_default(),
+        team: fields.take("team", "a text"),
+        scopes: fields.need("scopes", "a list of texts such as [\"chat:*\"]").unwrap_or_default(),
+        models: fields.take("models", "a list of texts, or null for every model"),
+        limits: Limits::default(),
+        expires: fields
+            .take::<TimeText>("expires", "a time such as \"2027-01-31T12:00:00Z\"")
+            .map(|time| time.0),
+        created_by: None,
+    };
+    let limits = fields.take("limits", "an object").map(|object| read_limits(object, &mut fields));
+    (KeyRequest { limits: limits.unwrap_or_default(), ..wish }, fields)
+}
+
+fn read_limits(object: Map<String, Value>, outer: &mut Fields) -> Limits {
+    let mut fields = Fields::new(object, "limits");
+    let expected = "a whole number from 1 to 4294967295";
+    let limits = Limits {
+        requests_per_minute: fields.take("requests_per_minute", expected),
+        concurrent_requests: fields.take("concurrent_requests", expected),
+    };
+    for flaw in fields.finish() {
+        outer.flaw(&flaw.member, flaw.say);
+    }
+    limits
+}
+
+pub(crate) async fn rotate(parts: &Parts, caller: &Caller, id: &str, body: Map<String, Value>) -> Answer {
+    let mut fields = Fields::new(body, "");
+    let overlap = fields.take::<DurationText>("overlap", "a duration such as \"24h\"");
+    let flaws = fields.finish();
+    if !flaws.is_empty() {
+        return Err(flaws.into());
+    }
+    // Whoever rotates a key learns its new text: that must not be a way to more rights.
+    hold_back(caller, &parts.keys.get(id)?.scopes)?;
+    let now = (parts.now)();
+    let minted = parts.keys.rotate(id, overlap.map_or_else(Default::default, |text| text.0), now).await?;
+    audit("key.rotate", caller, &minted.record);
+    Ok((StatusCode::OK, show_minted(&minted, now)))
+}
+
+pub(crate) async fn revoke(parts: &Parts, caller: &Caller, id: &str) -> Answer {
+    let now = (parts.now)();
+    let record = parts.keys.revoke(id, now).await?;
+    audit("key.revoke", caller, &record);
+    Ok((StatusCode::OK, show(&record, now)))
+}
+
+/// Refuses to hand out admin rights that the caller does not hold.
+fn hold_back(caller: &Caller, scopes: &ScopeSet) -> Result<(), Error> {
+    match caller.scopes.admin_beyond(scopes) {
+        None => Ok(()),
+        Some(scope) => {
+            tracing::warn!(target: "audit", event = "denied", caller = %caller.key_id, %scope, "tried to hand out more rights than held");
+            let say = format!("this key does not hold {scope} and so cannot hand it out");
+            Err(Error::new(Code::InsufficientScope, say).with_param("scopes"))
+        }
+    }
+}
+
+fn audit(event: &'static str, caller: &Caller, record: &Arc<KeyRecord>) {
+    let scopes = record.scopes.to_vec().join(" ");
+    tracing::info!(target: "audit", event, caller = %caller.key_id, key = %record.id, name = %record.name, scopes, "key changed");
+}
+
+fn show_minted(minted: &Minted, now: SystemTime) -> Value {
+    let mut shown = show(&minted.record, now);
+    shown["key"] = minted.key.expose().into();
+    shown
+}
+
+fn show(record: &KeyRecord, now: SystemTime) -> Value {
+    let time = |time: SystemTime| jiff::Timestamp::try_from(time).map(|stamp| stamp.to_string()).ok();
+    let previous = record.previous.as_ref().filter(|previous| previous.until > now);
+    json!({
+        "id": record.id.as_str(),
+        "name": record.name,
+        "team": record.team,
+        "state": record.state(now),
+        "source": record.source.name(),
+        "prefix": record.prefix,
+        "last_four": record.last_four,
+        "scopes": record.scopes.to_vec(),
+        "models": record.models.patterns(),
+        "limits": record.limits,
+        "created": (record.source == KeySource::Database && record.created > UNIX_EPOCH).then(|| time(record.created)).flatten(),
+        "created_by": record.created_by.as_ref().map(|id| id.as_str()),
+        "expires": record.expires.and_then(time),
+        "revoked": record.revoked.and_then(time),
+        "rotated": record.rotated.and_then(time),
+        "previous": previous.map(|previous| json!({"last_four": previous.last_four, "until": time(previous.until)})),
+    })
+}

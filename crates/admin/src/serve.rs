@@ -1,0 +1,139 @@
+//! From a matched route to its answer: authorise by the row, read the body, do, answer.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use penstock_domain::{Code, Error, RequestId};
+use penstock_identity::{Method, Needs, Route, credential};
+use serde_json::{Map, Value, json};
+
+use crate::keys::Answer;
+use crate::problem::Refusal;
+use crate::{Handler, MAX_BODY, Parts, ROUTES, keys};
+
+/// The admin API as a router. A [`RequestId`] among the request's extensions becomes the `instance` of problems.
+pub fn router(parts: Parts) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let answer = move |state: State<Parts>, path: RawPathParams, request: Request| {
+            serve(route, state, path, request)
+        };
+        router = router.route(route.path, on(filter(route.method), answer));
+    }
+    router
+        .method_not_allowed_fallback(|request: Request| async move {
+            let say = "this path exists, but not with this method; see the allow header";
+            refuse(&request, Error::new(Code::MethodNotAllowed, say))
+        })
+        .fallback(|request: Request| async move {
+            refuse(
+                &request,
+                Error::new(Code::RouteNotFound, "there is no such path under /admin; /docs lists all"),
+            )
+        })
+        .with_state(parts)
+}
+
+fn filter(method: Method) -> MethodFilter {
+    match method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Put => MethodFilter::PUT,
+        Method::Patch => MethodFilter::PATCH,
+        Method::Delete => MethodFilter::DELETE,
+    }
+}
+
+fn refuse(request: &Request, error: Error) -> Response {
+    Refusal::from(error).response(request.extensions().get::<RequestId>())
+}
+
+async fn serve(
+    route: &'static Route<Handler>,
+    State(parts): State<Parts>,
+    path: RawPathParams,
+    request: Request,
+) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned();
+    match answer(route, &parts, &path, request).await {
+        Ok((status, body)) => {
+            let mut response = (status, Body::from(body.to_string())).into_response();
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            // Some answers hold a key: no cache between here and the asker may keep any.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Err(refusal) => {
+            if let Some(source) = std::error::Error::source(&refusal.error) {
+                tracing::warn!(route = route.path, code = %refusal.error.code(), source, "admin request failed");
+            }
+            refusal.response(id.as_ref())
+        }
+    }
+}
+
+async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
+    let caller = authorize(route, parts, request.headers())?;
+    let (head, body) = request.into_parts();
+    let id = path.iter().find(|(name, _)| *name == "id").map_or("", |(_, value)| value);
+    match route.handler {
+        Handler::ListKeys => keys::list(parts, head.uri.query().unwrap_or_default()),
+        Handler::GetKey => keys::get(parts, id),
+        Handler::CreateKey => keys::create(parts, &caller, read(&head.headers, body).await?).await,
+        Handler::RotateKey => keys::rotate(parts, &caller, id, read(&head.headers, body).await?).await,
+        Handler::RevokeKey => keys::revoke(parts, &caller, id).await,
+        Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
+        Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers()}))),
+        Handler::Config => Ok((StatusCode::OK, parts.view.config())),
+    }
+}
+
+/// By the row that matched, never by the address that was sent.
+fn authorize(
+    route: &Route<Handler>,
+    parts: &Parts,
+    headers: &HeaderMap,
+) -> Result<std::sync::Arc<penstock_identity::Caller>, Error> {
+    let Needs::Scope(scope) = route.needs else {
+        return Err(Error::new(
+            Code::InternalError,
+            "a route of the admin API needs no scope: this is a defect",
+        ));
+    };
+    let shown = credential(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    (parts.authorize)(&shown, scope, None).inspect_err(|error| {
+        tracing::warn!(target: "audit", event = "denied", route = route.operation.id, code = %error.code(), "admin access denied");
+    })
+}
+
+/// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.
+async fn read(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Error> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+        Error::new(
+            Code::RequestTooLarge,
+            format!("the body is larger than {MAX_BODY} bytes, or did not arrive whole"),
+        )
+    })?;
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = media.split(';').next().unwrap_or_default().trim();
+    // Browsers cannot send this type to another site without asking first.
+    if !media.eq_ignore_ascii_case("application/json") {
+        return Err(Error::new(Code::UnsupportedMediaType, "expected content-type application/json"));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::new(Code::InvalidRequest, "expected a JSON object as the body")),
+        Err(e) => {
+            let say = format!("the body is not valid JSON at line {}, column {}", e.line(), e.column());
+            Err(Error::new(Code::InvalidJson, say))
+        }
+    }
+}
