@@ -75,7 +75,7 @@ pub(crate) struct EmbedOrder {
 
 /// What goes to the thread, with the places in the queue that it holds.
 enum Work {
-    Generate(Order, OwnedSemaphorePermit),
+    Generate(Box<Order>, OwnedSemaphorePermit),
     Embed(EmbedOrder, OwnedSemaphorePermit),
 }
 
@@ -108,7 +108,9 @@ impl Engine {
             state.send_replace(State::Failed(why.into()));
         });
         if let Err(error) = started {
-            failed.send_replace(State::Failed(format!("no thread for the model could be started: {error}").into()));
+            failed.send_replace(State::Failed(
+                format!("no thread for the model could be started: {error}").into(),
+            ));
         }
         Self { state: states, work, places, most }
     }
@@ -129,7 +131,10 @@ impl Engine {
                 State::Loading => Err(unavailable("the model is still loading")),
             },
             Ok(Err(_)) => Err(unavailable("the engine has stopped; restart the gateway")),
-            Err(_) => Err(unavailable(format!("the model is still loading after {} s; try again later", LOADING.as_secs()))),
+            Err(_) => Err(unavailable(format!(
+                "the model is still loading after {} s; try again later",
+                LOADING.as_secs()
+            ))),
         }
     }
 
@@ -137,7 +142,7 @@ impl Engine {
     pub(crate) fn generate(&self, order: Order) -> Result<(), Error> {
         let sequences = u32::try_from(order.prompts.len()).unwrap_or(u32::MAX).saturating_mul(order.choices);
         let permit = self.places(sequences)?;
-        self.send(Work::Generate(order, permit))
+        self.send(Work::Generate(Box::new(order), permit))
     }
 
     /// Queues a request to embed.
@@ -189,5 +194,9 @@ fn live(
         tracing::debug!(model = %name, elapsed = ?begun.elapsed(), "the model is loaded");
         state.send_replace(State::Ready(loaded.clone()));
     };
-    if loaded.embeds { embedder::run(&loaded, settings, ready, orders) } else { worker::run(&loaded, settings, ready, orders) }
+    if loaded.embeds {
+        embedder::run(&loaded, settings, ready, orders)
+    } else {
+        worker::run(&loaded, settings, ready, orders)
+    }
 }

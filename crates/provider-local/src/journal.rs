@@ -39,7 +39,8 @@ pub(crate) fn flush() -> Option<String> {
     // "failed to load" comes last and says nothing; the line before it names the reason.
     let complaints = lines.into_iter().filter(|(level, _)| *level <= Level::WARN).map(|(_, line)| line);
     let complaints: Vec<String> = complaints.collect();
-    let telling = complaints.iter().rev().find(|line| line.contains(": ") && !line.contains("failed to load model"));
+    let telling =
+        complaints.iter().rev().find(|line| line.contains(": ") && !line.contains("failed to load model"));
     telling.or(complaints.last()).cloned()
 }
 

@@ -58,9 +58,13 @@ impl Loaded {
             let why = said.unwrap_or_else(|| error.to_string());
             format!("{} ({}) could not be loaded: {why}; use a GGUF file of an architecture that this engine knows", path.display(), peek.architecture)
         })?;
-        let source = model.chat_template(None).ok().and_then(|template| template.to_string().ok());
-        let template = Template::new(source)
-            .map_err(|error| format!("the chat template inside {} cannot be compiled: {error}", path.display()))?;
+        // The template inside the catalogue's model invents a system turn ("you are SmolLM …") when there is none, and with
+        // it the quantised model answers plain questions in broken French. The common form without that turn is used.
+        let source =
+            own.and_then(|_| model.chat_template(None).ok()).and_then(|template| template.to_string().ok());
+        let template = Template::new(source).map_err(|error| {
+            format!("the chat template inside {} cannot be compiled: {error}", path.display())
+        })?;
         let trained = model.n_ctx_train().max(1);
         let context = settings.context.filter(|_| own.is_some() || settings.model == name);
         let context = context.unwrap_or(USUAL_CONTEXT.min(trained));

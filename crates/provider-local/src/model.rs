@@ -65,9 +65,13 @@ pub(crate) fn purpose(name: &str) -> Option<Purpose> {
 pub(crate) enum ModelError {
     #[error("the model {name} is not installed: {path} is missing; run ./scripts/fetch-models {name}")]
     Missing { name: String, path: PathBuf },
-    #[error("{path} is not the pinned file of {name} (expected sha256 {expected}, found {found}); delete it and run ./scripts/fetch-models {name}")]
+    #[error(
+        "{path} is not the pinned file of {name} (expected sha256 {expected}, found {found}); delete it and run ./scripts/fetch-models {name}"
+    )]
     Foreign { name: String, path: PathBuf, expected: &'static str, found: String },
-    #[error("there is no model {name}: known are smollm2-135m and minilm; set path to serve a GGUF file of your own")]
+    #[error(
+        "there is no model {name}: known are smollm2-135m and minilm; set path to serve a GGUF file of your own"
+    )]
     Unknown { name: String },
     #[error("{path} cannot be read: {source}; check that the file exists and that the gateway may read it")]
     Unreadable { path: PathBuf, source: std::io::Error },
@@ -142,11 +146,16 @@ mod tests {
     #[test]
     fn the_cache_is_where_the_script_puts_it() {
         let with = |pairs: &'static [(&str, &str)]| {
-            cache_dir(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+            cache_dir(move |name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
         };
         assert_eq!(with(&[("PENSTOCK_CACHE", "/c"), ("HOME", "/h")]), PathBuf::from("/c/models"));
         assert_eq!(with(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), PathBuf::from("/x/penstock/models"));
-        assert_eq!(with(&[("PENSTOCK_CACHE", ""), ("HOME", "/h")]), PathBuf::from("/h/.cache/penstock/models"));
+        assert_eq!(
+            with(&[("PENSTOCK_CACHE", ""), ("HOME", "/h")]),
+            PathBuf::from("/h/.cache/penstock/models")
+        );
     }
 
     #[test]

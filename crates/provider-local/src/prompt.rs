@@ -48,8 +48,11 @@ fn render(loaded: &Loaded, turns: &[Turn], tools: &[Value]) -> Result<String, Er
     attempt(turns).or_else(|first| {
         // Some models know no system turn and want user and assistant to alternate; fold the turns and try once more.
         attempt(&folded(turns)).map_err(|_| {
-            Error::new(Code::Unsupported, format!("the chat template of the model refuses this conversation: {first}"))
-                .with_param("messages")
+            Error::new(
+                Code::Unsupported,
+                format!("the chat template of the model refuses this conversation: {first}"),
+            )
+            .with_param("messages")
         })
     })
 }
@@ -152,7 +155,10 @@ fn unsupported(part: &Part) -> Error {
         Part::File(_) => "files",
         _ => "this kind of content",
     };
-    Error::new(Code::Unsupported, format!("the embedded model reads text only, found {what}: send text, or ask a model that sees them"))
+    Error::new(
+        Code::Unsupported,
+        format!("the embedded model reads text only, found {what}: send text, or ask a model that sees them"),
+    )
 }
 
 /// Leading system turns become one, because most templates look at the first message only.
@@ -224,9 +230,11 @@ fn shielded(value: Value, shield: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(shield(&text)),
         Value::Array(items) => items.into_iter().map(|item| shielded(item, shield)).collect(),
-        Value::Object(members) => {
-            members.into_iter().map(|(key, value)| (shield(&key), shielded(value, shield))).collect::<Map<_, _>>().into()
-        }
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(key, value)| (shield(&key), shielded(value, shield)))
+            .collect::<Map<_, _>>()
+            .into(),
         other => other,
     }
 }
@@ -253,7 +261,11 @@ mod tests {
 
     #[test]
     fn leading_systems_are_joined() {
-        let turns = vec![Turn::new("system", "a".into()), Turn::new("system", "b".into()), Turn::new("user", "c".into())];
+        let turns = vec![
+            Turn::new("system", "a".into()),
+            Turn::new("system", "b".into()),
+            Turn::new("user", "c".into()),
+        ];
         assert_eq!(roles(&join_systems(turns)), [("system", "a\n\nb"), ("user", "c")]);
     }
 
@@ -262,7 +274,10 @@ mod tests {
         let message = Message {
             role: Role::Tool,
             name: None,
-            parts: vec![Part::ToolResult { call_id: "c1".into(), parts: vec![Part::Text("12 degrees".into())] }],
+            parts: vec![Part::ToolResult {
+                call_id: "c1".into(),
+                parts: vec![Part::Text("12 degrees".into())],
+            }],
         };
         let mut turns = Vec::new();
         Turn::add(&mut turns, &message, false).unwrap();

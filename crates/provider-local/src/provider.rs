@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use llama_cpp_2::token::LlamaToken;
 use penstock_domain::{
-    Code, Completion, Content, Conversation, Delta, Embedding, EmbeddingInput, Error, Logprobs, Sampling, Started,
-    ToolChoice, Usage,
+    Code, Completion, Content, Conversation, Delta, Embedding, EmbeddingInput, Error, Logprobs, Sampling,
+    Started, ToolChoice, Usage,
 };
 use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Health, Provider};
 use tokio::sync::{mpsc, oneshot};
@@ -78,7 +78,9 @@ impl LocalProvider {
         let loaded = engine.loaded().await?;
         if loaded.embeds != embeds {
             let can = if loaded.embeds { "only embed" } else { "chat and complete, but not embed" };
-            return Err(Error::new(Code::Unsupported, format!("the model {name} can {can}")).with_param("model"));
+            return Err(
+                Error::new(Code::Unsupported, format!("the model {name} can {can}")).with_param("model")
+            );
         }
         Ok((engine, loaded))
     }
@@ -88,7 +90,9 @@ impl LocalProvider {
         let work = {
             let (loaded, request) = (loaded.clone(), call.request.clone());
             move || match request.body.content()? {
-                Content::Chat(chat) => Ok((prompt::of_chat(&loaded, chat)?, plan_of_chat(&loaded, chat)?, chat.sampling.clone())),
+                Content::Chat(chat) => {
+                    Ok((prompt::of_chat(&loaded, chat)?, plan_of_chat(&loaded, chat)?, chat.sampling.clone()))
+                }
                 _ => Err(mismatch("a chat")),
             }
         };
@@ -102,7 +106,9 @@ impl LocalProvider {
         let work = {
             let (loaded, request) = (loaded.clone(), call.request.clone());
             move || match request.body.content()? {
-                Content::Completion(completion) => Ok((prompts_of(&loaded, completion)?, completion.sampling.clone())),
+                Content::Completion(completion) => {
+                    Ok((prompts_of(&loaded, completion)?, completion.sampling.clone()))
+                }
                 _ => Err(mismatch("a completion")),
             }
         };
@@ -127,7 +133,9 @@ impl LocalProvider {
         let tokens = inputs.iter().map(|input| input.len() as u64).sum();
         let (reply, answer) = oneshot::channel();
         engine.embed(EmbedOrder { inputs, reply })?;
-        let vectors = answer.await.map_err(|_| unavailable("the engine stopped while it embedded; restart the gateway"))??;
+        let vectors = answer
+            .await
+            .map_err(|_| unavailable("the engine stopped while it embedded; restart the gateway"))??;
         let (sender, receiver) = mpsc::channel(3);
         let usage = Usage { input: tokens, ..Usage::default() };
         for delta in [started(&call), Delta::Vectors(vectors), Delta::Usage(usage)] {
@@ -186,10 +194,12 @@ impl Embed for LocalProvider {
 }
 
 /// Tokenising a long prompt and compiling a schema take milliseconds; they must not hold up an async thread.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Error::new(Code::InternalError, "preparing the prompt failed").with_source(error)
-    })?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(Code::InternalError, "preparing the prompt failed").with_source(error))?
 }
 
 fn mismatch(expected: &str) -> Error {
@@ -218,10 +228,13 @@ fn plan(
     let context = loaded.context as usize;
     let asked = sampling.max_output_tokens.map(|most| most as usize);
     if prompt == 0 {
-        return Err(Error::new(Code::InvalidValue, "the prompt is empty: expected at least one token").with_param("prompt"));
+        return Err(Error::new(Code::InvalidValue, "the prompt is empty: expected at least one token")
+            .with_param("prompt"));
     }
     if asked == Some(0) {
-        return Err(Error::new(Code::InvalidValue, "max_tokens must be at least 1, found 0").with_param("max_tokens"));
+        return Err(
+            Error::new(Code::InvalidValue, "max_tokens must be at least 1, found 0").with_param("max_tokens")
+        );
     }
     if prompt + asked.unwrap_or(1) > context {
         let said = format!(
@@ -233,7 +246,8 @@ fn plan(
     }
     let bias = sampling.logit_bias.clone();
     if let Some((token, _)) = bias.iter().find(|(token, _)| *token as usize >= loaded.vocabulary.len()) {
-        let said = format!("logit_bias names the token {token}, but this model has {}", loaded.vocabulary.len());
+        let said =
+            format!("logit_bias names the token {token}, but this model has {}", loaded.vocabulary.len());
         return Err(Error::new(Code::InvalidValue, said).with_param("logit_bias"));
     }
     let finite = |value: Option<f32>, usual: f32| value.filter(|value| value.is_finite()).unwrap_or(usual);
@@ -282,7 +296,8 @@ fn prompts_of(loaded: &Loaded, completion: &Completion) -> Result<Prompts, Error
 }
 
 fn inputs_of(loaded: &Loaded, embedding: &Embedding) -> Result<Vec<Vec<LlamaToken>>, Error> {
-    let invalid = |code, index: usize, said: String| Error::new(code, said).with_param(format!("input[{index}]"));
+    let invalid =
+        |code, index: usize, said: String| Error::new(code, said).with_param(format!("input[{index}]"));
     if embedding.inputs.is_empty() || embedding.inputs.len() > MOST_INPUTS {
         let said = format!("expected 1 to {MOST_INPUTS} inputs, found {}", embedding.inputs.len());
         return Err(Error::new(Code::InvalidValue, said).with_param("input"));
@@ -293,17 +308,28 @@ fn inputs_of(loaded: &Loaded, embedding: &Embedding) -> Result<Vec<Vec<LlamaToke
             EmbeddingInput::Text(text) => loaded.model.vocab().tokenize(text.as_bytes(), true, false),
             EmbeddingInput::Tokens(ids) => {
                 if let Some(id) = ids.iter().find(|id| **id as usize >= loaded.vocabulary.len()) {
-                    let said = format!("the token {id} is not in the vocabulary of {} tokens", loaded.vocabulary.len());
+                    let said = format!(
+                        "the token {id} is not in the vocabulary of {} tokens",
+                        loaded.vocabulary.len()
+                    );
                     return Err(invalid(Code::InvalidValue, index, said));
                 }
                 ids.iter().map(|id| LlamaToken(*id as i32)).collect()
             }
         };
         if tokens.is_empty() {
-            return Err(invalid(Code::InvalidValue, index, "the input is empty: expected at least one token".to_owned()));
+            return Err(invalid(
+                Code::InvalidValue,
+                index,
+                "the input is empty: expected at least one token".to_owned(),
+            ));
         }
         if tokens.len() > loaded.context as usize {
-            let said = format!("this model reads {} tokens of one input, found {}: split the text", loaded.context, tokens.len());
+            let said = format!(
+                "this model reads {} tokens of one input, found {}: split the text",
+                loaded.context,
+                tokens.len()
+            );
             return Err(invalid(Code::ContextLengthExceeded, index, said));
         }
         inputs.push(tokens);
@@ -315,7 +341,13 @@ fn started(call: &Call) -> Delta {
     Delta::Started(Started { id: String::new(), model: call.model.to_string() })
 }
 
-fn dispatch(engine: &Engine, prompts: Prompts, call: &Call, sampling: &Sampling, plan: Plan) -> Result<Deltas, Error> {
+fn dispatch(
+    engine: &Engine,
+    prompts: Prompts,
+    call: &Call,
+    sampling: &Sampling,
+    plan: Plan,
+) -> Result<Deltas, Error> {
     let choices = sampling.choices.unwrap_or(1).max(1);
     // Room for everything that can come, so that a slow reader never holds up the engine; it is bounded by the context,
     // and memory is taken only for what is really there.
@@ -352,7 +384,9 @@ impl Stream for Answer {
         let delta = match self.receiver.poll_recv(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(delta)) => delta,
-            Poll::Ready(None) => Delta::Failed(unavailable("the engine stopped before the answer was complete; restart the gateway")),
+            Poll::Ready(None) => Delta::Failed(unavailable(
+                "the engine stopped before the answer was complete; restart the gateway",
+            )),
         };
         self.over = matches!(delta, Delta::Usage(_) | Delta::Failed(_));
         Poll::Ready(Some(delta))

@@ -53,7 +53,8 @@ impl Vocabulary {
             tables.ends.push(u32::try_from(tables.bytes.len()).unwrap_or(u32::MAX));
             tables.enders.push(vocab.is_eog(token));
             if vocab.is_control(token) {
-                let text = vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+                let text =
+                    vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
                 tables.add_control(token, text);
             }
         }
@@ -103,15 +104,16 @@ impl Vocabulary {
 
     /// Makes text from a request safe to stand in a template.
     pub(crate) fn shield(&self, text: &str) -> String {
+        // Marks that somebody sent would hide what they stand in, so they go first.
+        let text = &text.replace(MARK, "");
         let mut safe = String::with_capacity(text.len() + 8);
         for (at, letter) in text.char_indices() {
-            if letter == MARK {
-                continue;
-            }
             safe.push(letter);
             let rest = &text[at..];
             // A beginning at the very end counts: what the template appends must not complete it.
-            let near = |(control, _): &(String, LlamaToken)| rest.starts_with(control.as_str()) || control.starts_with(rest);
+            let near = |(control, _): &(String, LlamaToken)| {
+                rest.starts_with(control.as_str()) || control.starts_with(rest)
+            };
             if self.by_first.get(&text.as_bytes()[at]).is_some_and(|list| list.iter().any(near)) {
                 safe.push(MARK);
             }
@@ -127,7 +129,9 @@ impl Vocabulary {
         while let Some(letter) = text[at..].chars().next() {
             let rest = &text[at..];
             let list = self.by_first.get(&text.as_bytes()[at]);
-            if let Some((control, token)) = list.and_then(|list| list.iter().find(|(control, _)| rest.starts_with(control.as_str()))) {
+            if let Some((control, token)) =
+                list.and_then(|list| list.iter().find(|(control, _)| rest.starts_with(control.as_str())))
+            {
                 flush(model, &mut plain, &mut tokens);
                 tokens.push(*token);
                 at += control.len();

@@ -130,7 +130,9 @@ impl Calls {
     fn forced_name(&mut self, found: &mut Vec<Found>) -> bool {
         let Some(at) = self.held.find(BETWEEN) else { return false };
         let head = format!("{}\"}}", &self.held[..at]);
-        let name = serde_json::from_str::<Value>(&head).ok().and_then(|head| head["name"].as_str().map(str::to_owned));
+        let name = serde_json::from_str::<Value>(&head)
+            .ok()
+            .and_then(|head| head["name"].as_str().map(str::to_owned));
         self.held.drain(..at + BETWEEN.len());
         found.push(Found::Call { index: 0, name: name.unwrap_or_default(), arguments: String::new() });
         self.count = 1;
@@ -263,7 +265,9 @@ mod tests {
 
     #[test]
     fn calls_between_tags_are_found() {
-        let (text, calls) = free("Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\"}}\n</tool_call>\n<tool_call>{\"name\":\"g\"}</tool_call>");
+        let (text, calls) = free(
+            "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\"}}\n</tool_call>\n<tool_call>{\"name\":\"g\"}</tool_call>",
+        );
         assert_eq!(text, "Let me see.\n");
         assert_eq!(calls, [call("f", "{\"a\":\"}\"}"), call("g", "{}")]);
         let (_, calls) = free("<tool_call>{\"name\": \"f\", \"parameters\": {}}");
@@ -277,7 +281,14 @@ mod tests {
 
     #[test]
     fn what_is_no_call_stays_as_it_was() {
-        for text in ["{\"name\": \"unknown\"}", "{ broken", "a < b <tool", "<tool_call>nonsense</tool_call> after", "  plain", "{}{}"] {
+        for text in [
+            "{\"name\": \"unknown\"}",
+            "{ broken",
+            "a < b <tool",
+            "<tool_call>nonsense</tool_call> after",
+            "  plain",
+            "{}{}",
+        ] {
             assert_eq!(free(text), (text.to_owned(), Vec::new()));
         }
     }
@@ -287,7 +298,10 @@ mod tests {
         let answer = r#"{"name": "f \" x", "arguments": {"city": "Zürich", "n": {"m": 1}}}"#;
         for size in 1..10 {
             let (text, calls) = read(Calls::forced(), answer, size);
-            assert_eq!((text.as_str(), calls), ("", vec![call("f \" x", r#"{"city": "Zürich", "n": {"m": 1}}"#)]));
+            assert_eq!(
+                (text.as_str(), calls),
+                ("", vec![call("f \" x", r#"{"city": "Zürich", "n": {"m": 1}}"#)])
+            );
         }
     }
 }

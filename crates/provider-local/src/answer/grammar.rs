@@ -11,8 +11,8 @@
 use std::sync::{Arc, OnceLock};
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use penstock_domain::{Code, Error, ResponseFormat, Tool, ToolChoice};
 use serde_json::{Map, Value, json};
@@ -39,7 +39,8 @@ impl Grammars {
             return Err(refuse("expected a JSON object".to_owned()));
         }
         let factory = self.0.get_or_init(|| factory(loaded).map(Arc::new)).clone().map_err(|why| {
-            Error::new(Code::Unsupported, "the vocabulary of this model cannot be constrained").with_source(why)
+            Error::new(Code::Unsupported, "the vocabulary of this model cannot be constrained")
+                .with_source(why)
         })?;
         // One space after commas and colons, no other freedom: small models lose themselves in white space.
         let options = JsonCompileOptions {
@@ -49,7 +50,9 @@ impl Grammars {
             ..JsonCompileOptions::default()
         };
         options.apply_to(&mut schema);
-        let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema)).map_err(|error| refuse(first_line(&error.to_string())))?;
+        let parser = factory
+            .create_parser(TopLevelGrammar::from_json_schema(schema))
+            .map_err(|error| refuse(first_line(&error.to_string())))?;
         let mut matcher = Matcher::new(Ok(parser));
         // A schema that nothing fits shows here and not after the prompt was read.
         match matcher.compute_mask() {
@@ -91,7 +94,8 @@ fn factory(loaded: &Loaded) -> Result<ParserFactory, String> {
     let trie = TokTrie::from(&TokRxInfo::new(count, enders[0]), &words).with_eos_tokens(&enders);
     let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
     let slices = SlicedBiasComputer::json_slices();
-    let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices).map_err(|error| error.to_string())?;
+    let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
+        .map_err(|error| error.to_string())?;
     factory.quiet();
     let limits = factory.limits_mut();
     limits.step_lexer_fuel = 100_000;
@@ -139,13 +143,16 @@ pub(crate) fn schema_of_format(format: &ResponseFormat) -> Result<Option<Value>,
     match format {
         ResponseFormat::Text => Ok(None),
         ResponseFormat::JsonObject => Ok(Some(json!({"type": "object"}))),
-        ResponseFormat::JsonSchema { schema, .. } => parse(schema.as_str(), "response_format.json_schema.schema").map(Some),
+        ResponseFormat::JsonSchema { schema, .. } => {
+            parse(schema.as_str(), "response_format.json_schema.schema").map(Some)
+        }
     }
 }
 
 fn parse(text: &str, param: &str) -> Result<Value, Error> {
-    let mut schema: Value = serde_json::from_str(text)
-        .map_err(|error| Error::new(Code::InvalidValue, format!("the schema is not JSON: {error}")).with_param(param))?;
+    let mut schema: Value = serde_json::from_str(text).map_err(|error| {
+        Error::new(Code::InvalidValue, format!("the schema is not JSON: {error}")).with_param(param)
+    })?;
     // A switchboard of the library, not a part of JSON Schema: not the asker's to set.
     if let Some(members) = schema.as_object_mut() {
         members.remove("x-guidance");
@@ -175,12 +182,23 @@ pub(crate) fn forced_call(tools: &[Tool], choice: Option<&ToolChoice>) -> Result
             None => json!({"type": "object"}),
         };
         // References point at the root of the tool's own schema, which now stands deeper.
-        let root = if one { "#/properties/arguments".to_owned() } else { format!("#/anyOf/{index}/properties/arguments") };
+        let root = if one {
+            "#/properties/arguments".to_owned()
+        } else {
+            format!("#/anyOf/{index}/properties/arguments")
+        };
         weigh(&arguments).map_err(|why| {
-            Error::new(Code::InvalidValue, format!("the parameters of {} cannot be enforced: {why}", tool.name)).with_param("tools")
+            Error::new(
+                Code::InvalidValue,
+                format!("the parameters of {} cannot be enforced: {why}", tool.name),
+            )
+            .with_param("tools")
         })?;
         redirect(&mut arguments, &root);
-        if let Some(members) = arguments.as_object_mut().filter(|members| !members.contains_key("type") && !members.contains_key("$ref")) {
+        if let Some(members) = arguments
+            .as_object_mut()
+            .filter(|members| !members.contains_key("type") && !members.contains_key("$ref"))
+        {
             members.insert("type".to_owned(), json!("object"));
         }
         let mut properties = Map::new();
@@ -222,14 +240,23 @@ mod tests {
     use super::*;
 
     fn tool(name: &str, schema: &str) -> Tool {
-        Tool { name: name.into(), description: None, parameters: Some(Json::from_valid(schema)), strict: None }
+        Tool {
+            name: name.into(),
+            description: None,
+            parameters: Some(Json::from_valid(schema)),
+            strict: None,
+        }
     }
 
     #[test]
     fn references_follow_the_schema_to_its_new_place() {
-        let tools = [tool("a", "{}"), tool("b", r##"{"$defs":{"x":{"type":"string"}},"properties":{"p":{"$ref":"#/$defs/x"}}}"##)];
+        let tools = [
+            tool("a", "{}"),
+            tool("b", r##"{"$defs":{"x":{"type":"string"}},"properties":{"p":{"$ref":"#/$defs/x"}}}"##),
+        ];
         let schema = forced_call(&tools, Some(&ToolChoice::Required)).unwrap().unwrap();
-        let reference = schema.pointer("/anyOf/1/properties/arguments/properties/p/$ref").unwrap().as_str().unwrap();
+        let reference =
+            schema.pointer("/anyOf/1/properties/arguments/properties/p/$ref").unwrap().as_str().unwrap();
         assert_eq!(schema.pointer(&reference[1..]), Some(&json!({"type": "string"})));
         let schema = forced_call(&tools, Some(&ToolChoice::Named("b".into()))).unwrap().unwrap();
         assert_eq!(schema.pointer("/properties/name/const"), Some(&json!("b")));

@@ -91,7 +91,9 @@ impl Text {
     fn at_risk(&self) -> usize {
         let longest = |stop: &String| {
             let most = (stop.len() - 1).min(self.held.len());
-            (1..=most).rev().find(|length| stop.is_char_boundary(*length) && self.held.ends_with(&stop[..*length]))
+            (1..=most)
+                .rev()
+                .find(|length| stop.is_char_boundary(*length) && self.held.ends_with(&stop[..*length]))
         };
         self.stops.iter().filter_map(longest).max().unwrap_or(0)
     }
@@ -166,7 +168,9 @@ mod tests {
 
     #[test]
     fn reports_leave_with_their_text() {
-        let report = |token: &str| Some(TokenLogprob { token: token.into(), bytes: Vec::new(), logprob: 0.0, top: Vec::new() });
+        let report = |token: &str| {
+            Some(TokenLogprob { token: token.into(), bytes: Vec::new(), logprob: 0.0, top: Vec::new() })
+        };
         let mut text = Text::new(&["STOP".to_owned()]);
         assert_eq!(text.push(b"a", report("a")).logprobs.len(), 1);
         assert_eq!(text.push(b"ST", report("ST")).logprobs.len(), 0);

@@ -41,10 +41,9 @@ pub(super) fn run(
         .with_pooling_type(LlamaPoolingType::Unspecified)
         .with_kv_unified(true)
         .with_no_perf(true);
-    let context = loaded
-        .model
-        .new_context(backend()?, params)
-        .map_err(|error| format!("no memory for {pass} tokens could be set up: {error}; lower context in the settings"))?;
+    let context = loaded.model.new_context(backend()?, params).map_err(|error| {
+        format!("no memory for {pass} tokens could be set up: {error}; lower context in the settings")
+    })?;
     let mut embedder = Embedder { context, batch: LlamaBatch::new(pass as usize, 1), pass: pass as usize };
     ready();
     while let Some(work) = orders.blocking_recv() {
@@ -52,7 +51,11 @@ pub(super) fn run(
             Work::Embed(order, _places) => embedder.answer(order),
             Work::Generate(order, _places) => {
                 // The provider asks what the model is before it sends; only a fault gets here.
-                drop(order.replies.try_send(penstock_domain::Delta::Failed(unavailable("this model only embeds"))));
+                drop(
+                    order
+                        .replies
+                        .try_send(penstock_domain::Delta::Failed(unavailable("this model only embeds"))),
+                );
             }
         }
     }
@@ -91,7 +94,8 @@ impl Embedder<'_> {
     }
 
     fn pass(&mut self, inputs: &[Vec<LlamaToken>], vectors: &mut Vec<Vec<f32>>) -> Result<(), Error> {
-        let fault = |error: String| unavailable("the embedding model failed on this input").with_source(error);
+        let fault =
+            |error: String| unavailable("the embedding model failed on this input").with_source(error);
         self.batch.clear();
         self.context.clear_kv_cache();
         for (sequence, input) in (0_i32..).zip(inputs) {

@@ -113,9 +113,12 @@ impl Sequence {
 
     fn draw(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<Drawn, Error> {
         let costly = |error: String| {
-            Error::new(Code::InvalidValue, "the schema is too costly to enforce: make it smaller or less ambiguous")
-                .with_param("response_format")
-                .with_source(error)
+            Error::new(
+                Code::InvalidValue,
+                "the schema is too costly to enforce: make it smaller or less ambiguous",
+            )
+            .with_param("response_format")
+            .with_source(error)
         };
         let mask = match &mut self.shape {
             Some(shape) => Some(shape.compute_mask_or_eos().map_err(|error| costly(error.to_string()))?),
@@ -190,7 +193,12 @@ impl Sequence {
     }
 }
 
-fn report(vocabulary: &Vocabulary, token: LlamaToken, logprob: f32, top: &[(LlamaToken, f32)]) -> TokenLogprob {
+fn report(
+    vocabulary: &Vocabulary,
+    token: LlamaToken,
+    logprob: f32,
+    top: &[(LlamaToken, f32)],
+) -> TokenLogprob {
     let written = |token: LlamaToken| {
         let bytes = match vocabulary.piece(token) {
             [] => vocabulary.control_text(token).as_bytes().to_vec(),

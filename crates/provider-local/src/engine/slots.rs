@@ -41,10 +41,15 @@ impl Slots {
 
     /// Takes a number for a request. Returns it with the count of leading tokens that are in memory already; at least the
     /// last token of a prompt must be decoded again, because its logits are not kept.
-    pub(super) fn claim(&mut self, context: &mut LlamaContext<'_>, tokens: &[LlamaToken]) -> Option<(usize, usize)> {
+    pub(super) fn claim(
+        &mut self,
+        context: &mut LlamaContext<'_>,
+        tokens: &[LlamaToken],
+    ) -> Option<(usize, usize)> {
         self.clock += 1;
         let most = tokens.len().saturating_sub(1);
-        let common = |slot: &Slot| slot.tokens.iter().zip(tokens).take(most).take_while(|(a, b)| a == b).count();
+        let common =
+            |slot: &Slot| slot.tokens.iter().zip(tokens).take(most).take_while(|(a, b)| a == b).count();
         let (source, shared) = self
             .slots
             .iter()
@@ -53,11 +58,18 @@ impl Slots {
             .max_by_key(|(index, shared)| (*shared, !self.slots[*index].busy))
             .filter(|_| self.partial)
             .unwrap_or((0, 0));
-        let oldest = self.idle().min_by_key(|index| (self.slots[*index].tokens.len().min(1), self.slots[*index].used))?;
+        let oldest = self
+            .idle()
+            .min_by_key(|index| (self.slots[*index].tokens.len().min(1), self.slots[*index].used))?;
         // A memory that is mostly this prompt is continued in place; a longer one stays as it is, and its cells are shared.
-        let continues = !self.slots[source].busy && shared > 0 && shared * 2 >= self.slots[source].tokens.len();
+        let continues =
+            !self.slots[source].busy && shared > 0 && shared * 2 >= self.slots[source].tokens.len();
         let taken = if continues { source } else { oldest };
-        let kept = if taken == source { self.cut(context, taken, shared) } else { self.share(context, source, taken, shared) };
+        let kept = if taken == source {
+            self.cut(context, taken, shared)
+        } else {
+            self.share(context, source, taken, shared)
+        };
         let slot = &mut self.slots[taken];
         slot.busy = true;
         slot.used = self.clock;
@@ -104,6 +116,10 @@ impl Slots {
     fn share(&self, context: &mut LlamaContext<'_>, source: usize, target: usize, shared: usize) -> usize {
         self.cut(context, target, 0);
         let end = u32::try_from(shared).ok();
-        if shared > 0 && context.kv_cache_seq_cp(source as i32, target as i32, Some(0), end).is_ok() { shared } else { 0 }
+        if shared > 0 && context.kv_cache_seq_cp(source as i32, target as i32, Some(0), end).is_ok() {
+            shared
+        } else {
+            0
+        }
     }
 }

@@ -115,7 +115,7 @@ impl<'m> Worker<'m> {
             running: Vec::with_capacity(parallel),
             parallel,
             chunk,
-            pace: 0.004,
+            pace: 0.008,
             faults: 0,
             full: false,
             next_job: 0,
@@ -136,7 +136,7 @@ impl<'m> Worker<'m> {
                 return;
             }
         };
-        let Order { prompts, choices, plan, replies } = order;
+        let Order { prompts, choices, plan, replies } = *order;
         let job = self.next_job;
         self.next_job += 1;
         let mut usage = Usage { cached_input: Some(0), ..Usage::default() };
@@ -173,10 +173,15 @@ impl<'m> Worker<'m> {
     /// Gives waiting answers a place, first come first served. The second answer to a prompt waits until the first one has
     /// read it, and then shares its memory.
     fn admit(&mut self) {
-        while self.running.len() < self.parallel && !(self.full && !self.running.is_empty()) {
-            let reading = |s: &Sequence| s.slot.is_some_and(|slot| self.slots.length(slot) + 1 < s.tokens.len() && s.generated == 0);
+        while self.running.len() < self.parallel && (!self.full || self.running.is_empty()) {
+            let reading = |s: &Sequence| {
+                s.slot.is_some_and(|slot| self.slots.length(slot) + 1 < s.tokens.len() && s.generated == 0)
+            };
             let next = self.waiting.iter().position(|waits| {
-                !self.running.iter().any(|runs| runs.job == waits.job && runs.prompt == waits.prompt && reading(runs))
+                !self
+                    .running
+                    .iter()
+                    .any(|runs| runs.job == waits.job && runs.prompt == waits.prompt && reading(runs))
             });
             let Some(mut sequence) = next.and_then(|index| self.waiting.remove(index)) else { return };
             let Some((slot, kept)) = self.slots.claim(&mut self.context, &sequence.tokens) else {
@@ -185,7 +190,8 @@ impl<'m> Worker<'m> {
             };
             sequence.slot = Some(slot);
             // What of the prompt was remembered counts once per prompt, as the prompt itself does.
-            if !sequence.begun && sequence.leads
+            if !sequence.begun
+                && sequence.leads
                 && let Some(job) = self.jobs.get_mut(&sequence.job)
             {
                 job.usage.cached_input = job.usage.cached_input.map(|sum| sum + kept as u64);
@@ -208,7 +214,7 @@ impl<'m> Worker<'m> {
                     self.faults = 0;
                     if read > 8 {
                         let now = begun.elapsed().as_secs_f64() / f64::from(self.batch.n_tokens().max(1));
-                        self.pace += 0.3 * (now - self.pace);
+                        self.pace += 0.5 * (now - self.pace);
                     }
                     for (index, count) in parts {
                         let sequence = &self.running[index];
@@ -238,7 +244,7 @@ impl<'m> Worker<'m> {
         let others = self.running.len() > readers;
         let goal = if others { OTHERS_WAIT } else { ALONE };
         let budget = ((goal / self.pace) as usize).clamp(16, self.chunk);
-        let share = if readers == 0 { 0 } else { (budget / readers).max(8) };
+        let share = budget.checked_div(readers).unwrap_or(0).max(8);
         let mut left = budget;
         let mut parts = Vec::with_capacity(self.running.len());
         for index in 0..self.running.len() {
@@ -311,7 +317,9 @@ impl<'m> Worker<'m> {
         if self.running.is_empty() {
             // Alone it always fits, because the memory is at least one context long; so this is a fault of the engine.
             if let Some(job) = self.jobs.get(&newest.job) {
-                drop(job.replies.try_send(Delta::Failed(unavailable("the memory of the engine is full; raise memory in its settings"))));
+                drop(job.replies.try_send(Delta::Failed(unavailable(
+                    "the memory of the engine is full; raise memory in its settings",
+                ))));
             }
             self.close(newest);
         } else {
@@ -339,7 +347,8 @@ impl<'m> Worker<'m> {
     fn fail_all(&mut self, error: &DecodeError) -> Result<(), String> {
         journal::flush();
         tracing::error!(%error, "a decode step failed; its requests are ended");
-        let error = unavailable("the engine failed while it decoded; try again").with_source(error.to_string());
+        let error =
+            unavailable("the engine failed while it decoded; try again").with_source(error.to_string());
         for mut sequence in std::mem::take(&mut self.running) {
             if let Some(slot) = sequence.slot.take() {
                 self.slots.forget(&mut self.context, slot);
@@ -351,6 +360,10 @@ impl<'m> Worker<'m> {
             self.close(sequence);
         }
         self.faults += 1;
-        if self.faults >= FAULTS { Err(format!("the engine failed {FAULTS} times in a row; restart the gateway")) } else { Ok(()) }
+        if self.faults >= FAULTS {
+            Err(format!("the engine failed {FAULTS} times in a row; restart the gateway"))
+        } else {
+            Ok(())
+        }
     }
 }

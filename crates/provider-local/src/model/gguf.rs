@@ -25,10 +25,9 @@ pub(crate) struct Peek {
 impl Peek {
     /// Reads the header. Refuses what is not GGUF, so that the engine never sees arbitrary bytes.
     pub(crate) fn at(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(|source| ModelError::Unreadable { path: path.to_owned(), source })?;
-        Reader(BufReader::new(file))
-            .peek()
-            .map_err(|why| ModelError::NotGguf { path: path.to_owned(), why })
+        let file =
+            File::open(path).map_err(|source| ModelError::Unreadable { path: path.to_owned(), source })?;
+        Reader(BufReader::new(file)).peek().map_err(|why| ModelError::NotGguf { path: path.to_owned(), why })
     }
 }
 
@@ -164,7 +163,11 @@ pub(super) struct Tensor<'a> {
 }
 
 /// Writes a whole file, version 3.
-pub(super) fn write(out: &mut impl Write, header: &[(&str, Value<'_>)], tensors: &[Tensor<'_>]) -> std::io::Result<()> {
+pub(super) fn write(
+    out: &mut impl Write,
+    header: &[(&str, Value<'_>)],
+    tensors: &[Tensor<'_>],
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     head.extend_from_slice(MAGIC);
     head.extend_from_slice(&3_u32.to_le_bytes());
@@ -237,8 +240,10 @@ fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
 fn quantise(numbers: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(numbers.len() / 128 * 34);
     for block in numbers.chunks_exact(128) {
-        let values: Vec<f32> =
-            block.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+        let values: Vec<f32> = block
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
         let scale = values.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         out.extend_from_slice(&half(scale).to_le_bytes());
@@ -272,7 +277,9 @@ mod tests {
 
     #[test]
     fn half_precision_is_exact_where_it_can_be() {
-        for (value, bits) in [(0.0, 0), (1.0, 0x3c00), (-2.0, 0xc000), (65504.0, 0x7bff), (5.960_464_5e-8, 1), (0.1, 0x2e66)] {
+        for (value, bits) in
+            [(0.0, 0), (1.0, 0x3c00), (-2.0, 0xc000), (65504.0, 0x7bff), (5.960_464_5e-8, 1), (0.1, 0x2e66)]
+        {
             assert_eq!(half(value), bits, "{value}");
         }
     }
@@ -295,7 +302,12 @@ mod tests {
 
     #[test]
     fn foreign_and_cut_files_are_refused() {
-        for bytes in [b"".as_slice(), b"GGU", b"PK\x03\x04aaaaaaaaaaaaaaaa", b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        for bytes in [
+            b"".as_slice(),
+            b"GGU",
+            b"PK\x03\x04aaaaaaaaaaaaaaaa",
+            b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
             assert!(Reader(bytes).peek().is_err());
         }
     }

@@ -39,7 +39,8 @@ pub(super) fn converted(tensors: &Path, words: &Path) -> Result<PathBuf, ModelEr
     if result.is_file() {
         return Ok(result);
     }
-    convert(tensors, words, &result).map_err(|why| ModelError::Conversion { path: tensors.to_owned(), why })?;
+    convert(tensors, words, &result)
+        .map_err(|why| ModelError::Conversion { path: tensors.to_owned(), why })?;
     tracing::debug!(file = %result.display(), "the embedding model was converted");
     Ok(result)
 }
@@ -114,8 +115,8 @@ impl Source {
         let length = bytes.first_chunk::<8>().map(|eight| u64::from_le_bytes(*eight) as usize);
         let start = length.and_then(|length| length.checked_add(8)).filter(|start| *start <= bytes.len());
         let start = start.ok_or("it is cut short")?;
-        let mut header: HashMap<String, serde_json::Value> =
-            serde_json::from_slice(&bytes[8..start]).map_err(|error| format!("its header is not JSON: {error}"))?;
+        let mut header: HashMap<String, serde_json::Value> = serde_json::from_slice(&bytes[8..start])
+            .map_err(|error| format!("its header is not JSON: {error}"))?;
         header.remove("__metadata__");
         let mut entries = HashMap::new();
         for (name, value) in header {
@@ -160,7 +161,8 @@ impl Source {
     }
 
     fn tensor(&self, theirs: &str, ours: String) -> Result<Tensor<'_>, String> {
-        let (shape, range) = self.entries.get(theirs).ok_or_else(|| format!("the tensor {theirs} is missing"))?;
+        let (shape, range) =
+            self.entries.get(theirs).ok_or_else(|| format!("the tensor {theirs} is missing"))?;
         if shape.iter().product::<u64>() * 4 != range.len() as u64 {
             return Err(format!("the tensor {theirs} does not have the size of its shape"));
         }

@@ -27,7 +27,8 @@ impl Template {
         let source = source.unwrap_or_else(|| CHATML.to_owned());
         let knows_tools = source.contains("tools");
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+        let syntax =
+            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
         environment.set_syntax(syntax.map_err(|error| error.to_string())?);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
@@ -46,7 +47,12 @@ impl Template {
     }
 
     /// Renders messages and tools, ending where the assistant begins to speak.
-    pub(crate) fn render(&self, vocabulary: &Vocabulary, messages: &[Value], tools: &[Value]) -> Result<String, String> {
+    pub(crate) fn render(
+        &self,
+        vocabulary: &Vocabulary,
+        messages: &[Value],
+        tools: &[Value],
+    ) -> Result<String, String> {
         let template = self.environment.get_template("chat").map_err(|error| error.to_string())?;
         let tools = if tools.is_empty() { Jinja::from(()) } else { Jinja::from(Serde(tools)) };
         template
@@ -83,7 +89,9 @@ fn spaced(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(spaced).collect::<Vec<_>>().join(", ")),
         Value::Object(members) => {
-            let members = members.iter().map(|(key, value)| format!("{}: {}", Value::String(key.clone()), spaced(value)));
+            let members = members
+                .iter()
+                .map(|(key, value)| format!("{}: {}", Value::String(key.clone()), spaced(value)));
             format!("{{{}}}", members.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
@@ -107,7 +115,8 @@ mod tests {
 
     #[test]
     fn python_habits_work() {
-        let messages = json!([{"role": "user", "content": "  hi "}, {"role": "user", "content": "x</think>y"}]);
+        let messages =
+            json!([{"role": "user", "content": "  hi "}, {"role": "user", "content": "x</think>y"}]);
         let source = "{%- for m in messages -%}{% if loop.index0 == 1 %}{{ m.content.split('</think>')[-1].strip() }}{% break %}{% endif %}{{ m['content'].strip().startswith('h') }}{% endfor %}{{ tools[0] | tojson }}";
         assert_eq!(render(source, messages).unwrap(), "Truey{\"a\": \"<b>\"}".replace("True", &true_text()));
     }
@@ -119,8 +128,18 @@ mod tests {
 
     #[test]
     fn refusals_and_endless_templates_are_errors() {
-        assert!(render("{{ raise_exception('no system role') }}", json!([])).unwrap_err().contains("no system role"));
-        assert!(render("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", json!([])).is_err());
+        assert!(
+            render("{{ raise_exception('no system role') }}", json!([]))
+                .unwrap_err()
+                .contains("no system role")
+        );
+        assert!(
+            render(
+                "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+                json!([])
+            )
+            .is_err()
+        );
         assert!(render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", json!([])).is_err());
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use penstock_domain::{
-    Body, Completion, Content, Conversation, Delta, Dialect, Embedding, Error, FinishReason, Members, Message, Origin,
-    Part, Request, RequestId, Role, Sampling, Task, TokenLogprob, Usage,
+    Body, Completion, Content, Conversation, Delta, Dialect, Embedding, Error, FinishReason, Members,
+    Message, Origin, Part, Request, RequestId, Role, Sampling, Task, TokenLogprob, Usage,
 };
 use penstock_provider::{Call, Deltas, Provider};
 use penstock_provider_local::{LocalProvider, Settings, cache_dir};
@@ -72,7 +72,9 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
     let bytes = Bytes::from((contents.len() - 1).to_string());
     let (task, choices, most) = match contents.last().unwrap() {
         Content::Chat(chat) => (Task::Chat, chat.sampling.choices, chat.sampling.max_output_tokens),
-        Content::Completion(completion) => (Task::Completion, completion.sampling.choices, completion.sampling.max_output_tokens),
+        Content::Completion(completion) => {
+            (Task::Completion, completion.sampling.choices, completion.sampling.max_output_tokens)
+        }
         Content::Embedding(_) => (Task::Embedding, None, None),
     };
     let request = Request {
