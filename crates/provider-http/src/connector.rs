@@ -47,6 +47,10 @@ const IDLE_CONNECTIONS: usize = 256;
 const IDLE_FOR: Duration = Duration::from_secs(50);
 /// Bound of an HTTP/1.1 connection's read buffer, and thereby of response headers.
 const READ_BUFFER: usize = 64 << 10;
+/// HTTP/2 windows. What slow askers leave unread counts against the connection that all share, so one stream may hold
+/// little of it: some hundred stalled askers do not stop the others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 64 << 20;
 /// How long a lost peer stays unnoticed on an otherwise silent connection.
 const PROBE_EVERY: Duration = Duration::from_secs(20);
 const PROBE_ANSWER: Duration = Duration::from_secs(10);
@@ -68,6 +72,8 @@ pub(crate) fn client(connect: Duration, tls: Tls) -> HttpClient {
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .http1_max_buf_size(READ_BUFFER)
         .http2_max_header_list_size(READ_BUFFER as u32)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(PROBE_EVERY)
         .http2_keep_alive_timeout(PROBE_ANSWER)
         .build(Dial { http, connect, tls })

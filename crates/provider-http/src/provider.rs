@@ -246,7 +246,7 @@ async fn answer(
     sent: Instant,
     slot: Option<OwnedSemaphorePermit>,
 ) -> Result<Deltas, Error> {
-    let media = media(response.headers());
+    let media = media(response.headers(), request.stream);
     if response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(faults::bad("the provider compressed its answer although it was asked not to"));
     }
@@ -278,8 +278,12 @@ enum Media {
     Other,
 }
 
-fn media(headers: &HeaderMap) -> Media {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// What the answer says that it is; one that does not say is taken for what was asked, and read just as strictly.
+fn media(headers: &HeaderMap, stream: bool) -> Media {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return if stream { Media::Events } else { Media::Json };
+    };
+    let value = value.to_str().unwrap_or_default();
     let name = value.split(';').next().unwrap_or_default().trim();
     if name.eq_ignore_ascii_case("text/event-stream") {
         Media::Events

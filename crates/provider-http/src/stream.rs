@@ -40,7 +40,7 @@ impl Lane {
     pub(crate) fn for_request(request: &Request) -> Self {
         match request.body.dialect() {
             Dialect::OpenAi => Lane::Raw(Box::new(RawLane::for_request(request))),
-            Dialect::Anthropic => Lane::Read(Box::new(ChunkReader::new(request.task))),
+            Dialect::Anthropic => Lane::Read(Box::new(ChunkReader::new(request.task, request.choices))),
         }
     }
 

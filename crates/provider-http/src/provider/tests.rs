@@ -7,8 +7,8 @@ fn vendor(kind: &str, settings: serde_json::Value) -> Vendor {
     Vendor::build(preset, settings).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-#[tokio::test]
-async fn vendors_with_a_known_address_are_asked_there() {
+#[test]
+fn vendors_with_a_known_address_are_asked_there() {
     let cases = [
         ("openai", "https://api.openai.com/v1/chat/completions"),
         ("vllm", "http://127.0.0.1:8000/v1/chat/completions"),
@@ -26,8 +26,8 @@ async fn vendors_with_a_known_address_are_asked_there() {
     assert_eq!(cases.len(), PRESETS.iter().filter(|preset| preset.base_url.is_some()).count());
 }
 
-#[tokio::test]
-async fn the_credential_is_put_on_for_its_own_origin_and_no_other() {
+#[test]
+fn the_credential_is_put_on_for_its_own_origin_and_no_other() {
     let vendor = vendor("openai", serde_json::json!({"api_key": "sk-1"}));
     let own = vendor.url(Task::Chat, "m").expect("a URL");
     let request = vendor.dress(&own, Bytes::new(), true).expect("a request");
@@ -43,8 +43,8 @@ async fn the_credential_is_put_on_for_its_own_origin_and_no_other() {
     }
 }
 
-#[tokio::test]
-async fn an_ability_that_the_vendor_lacks_is_not_offered() {
+#[test]
+fn an_ability_that_the_vendor_lacks_is_not_offered() {
     let vendor = vendor("deepseek", serde_json::json!({"api_key": "sk-1"}));
     let provider: &dyn Provider = &vendor;
     assert!(provider.chat().is_some() && provider.complete().is_none() && provider.embed().is_none());

@@ -94,6 +94,21 @@ async fn nobody_listening_is_unreachable() {
     assert_eq!(chat_through(&*provider, CHAT_ASK).await.code(), Some(Code::UpstreamUnreachable));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_stalls_ends_with_the_connect_time() {
+    // Accepts, reads the greeting, and never greets back.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("https://{}/v1", listener.local_addr().expect("address"));
+    let authority = crate::tls::authority();
+    let settings = json!({"base_url": base, "api_key": KEY, "ca_file": authority.file.path(), "timeouts": {"connect": "300ms"}});
+    let begun = tokio::time::Instant::now();
+    let answer = chat_through(&*vendor("openai_compatible", settings), CHAT_ASK).await;
+    assert_eq!(answer.code(), Some(Code::UpstreamUnreachable));
+    assert!(answer.failed.expect("an error").say().contains("300 ms"));
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    drop(listener);
+}
+
 #[tokio::test]
 async fn an_answer_that_is_not_http_is_a_bad_response() {
     let server = Server::always(vec![send("SSH-2.0-OpenSSH_9.2\r\n\r\n"), Step::Close]).await;

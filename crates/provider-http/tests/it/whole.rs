@@ -155,3 +155,16 @@ async fn completions_and_embeddings_come_back_whole() {
         provider.embed().expect("able").embed(call(Task::Embedding, r#"{"model":"l","input":["hi"]}"#));
     assert_eq!(read(embed.await.expect("an answer")).await.body(), EMBEDDING_WHOLE);
 }
+
+#[tokio::test]
+async fn an_answer_that_does_not_name_its_type_is_taken_for_what_was_asked() {
+    let server = Server::start(|n, _| match n {
+        0 => vec![send(http("200 OK", "", CHAT_WHOLE))],
+        _ => vec![send(http("200 OK", "", CHAT_EVENTS.concat()))],
+    })
+    .await;
+    let provider = plain(&server);
+    assert_eq!(chat_through(&*provider, CHAT_ASK).await.body(), CHAT_WHOLE);
+    let answer = chat_through(&*provider, STREAM_ASK).await;
+    assert!(answer.failed.is_none() && answer.body().contains("héllo"), "{answer:?}");
+}
