@@ -100,7 +100,11 @@ impl Answer {
         self.produced
     }
 
-    /// What the answer reports as its cost.
+    /// What the answer reports as its cost up to here, if it says anything about it.
+    pub(crate) fn reported(&self) -> Option<Usage> {
+        (!self.directives.omit_usage).then(|| self.usage())
+    }
+
     fn usage(&self) -> Usage {
         if let Some(usage) = self.directives.usage {
             return Usage {
@@ -261,7 +265,7 @@ impl Iterator for Answer {
                 }
                 State::Usage => {
                     self.state = State::Done;
-                    (!self.directives.omit_usage).then(|| Step::Say(Delta::Usage(self.usage())))
+                    self.reported().map(|usage| Step::Say(Delta::Usage(usage)))
                 }
                 State::Done => return None,
             };

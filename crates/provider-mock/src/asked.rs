@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::server::Head;
 use crate::tokens;
 
 /// How much of the user's last text an answer may repeat, in bytes.
@@ -83,12 +84,12 @@ enum AskedLogprobs {
 }
 
 impl View<'_> {
-    /// The answer's facts; what `dialect` decoded already is taken from the request.
-    pub(crate) fn asked(self, request: &Request) -> Asked {
+    /// The answer's facts; what was read already is taken from the head.
+    pub(crate) fn asked(self, head: &Head) -> Asked {
         let messages = self.messages.unwrap_or_default();
         let mut prompt_tokens = messages.tokens + self.system.map_or(0, |system| system.tokens);
         let mut text = messages.last_user;
-        let mut choices = request.choices.max(1);
+        let mut choices = head.choices.max(1);
         let mut repeated = Vec::new();
         if let Some(prompt) = self.prompt {
             prompt_tokens += prompt.tokens;
@@ -105,11 +106,11 @@ impl View<'_> {
             _ => None,
         };
         Asked {
-            model: request.model.as_ref().to_owned(),
+            model: head.model.clone(),
             text,
             prompt_tokens: prompt_tokens + input.tokens,
             choices,
-            max_tokens: request.max_output_tokens.map(u64::from),
+            max_tokens: head.max_tokens.map(u64::from),
             logprobs,
             repeated,
             inputs: input.seeds,

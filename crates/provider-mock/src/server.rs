@@ -4,6 +4,7 @@
 //! count beside it. Lean on purpose: benchmarks put it behind the gateway, and its time must not be theirs.
 
 mod events;
+mod messages;
 mod reply;
 mod route;
 mod vendor;
@@ -183,4 +184,12 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     if let Err(error) = builder.serve_connection(TokioIo::new(wire), service).await {
         tracing::debug!(error = &*error, "a connection to the mock server ended early");
     }
+}
+
+/// The few members of a request that the server itself acts on.
+pub(crate) struct Head {
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    pub(crate) choices: u32,
+    pub(crate) max_tokens: Option<u32>,
 }

@@ -1,5 +1,11 @@
 //! The scripted provider from outside: every directive over a raw connection, in both dialects, with its own count
 //! right after each fault.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests, though clippy sees only functions with the attribute"
+)]
 
 #[path = "it/answers.rs"]
 mod answers;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memmem;
-use penstock_dialect::{anthropic, openai};
-use penstock_domain::{Delta, Dialect, Request};
+use penstock_dialect::openai::stream::StreamEncoder;
+use penstock_domain::{Delta, Dialect};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::vendor;
+use super::{messages, vendor};
 use crate::answer::{Answer, Step};
 use crate::script::Directives;
 
@@ -24,18 +24,11 @@ const MALFORMED: &[u8] =
 
 /// The encoder of either dialect.
 pub(crate) enum Encoder {
-    OpenAi(openai::stream::StreamEncoder),
-    Anthropic(anthropic::stream::StreamEncoder),
+    OpenAi(Box<StreamEncoder>),
+    Anthropic(Box<messages::Encoder>),
 }
 
 impl Encoder {
-    pub(crate) fn new(request: &Request, created: u64) -> Self {
-        match request.body.dialect() {
-            Dialect::OpenAi => Self::OpenAi(openai::stream::StreamEncoder::new(request, created)),
-            Dialect::Anthropic => Self::Anthropic(anthropic::stream::StreamEncoder::new(request)),
-        }
-    }
-
     fn dialect(&self) -> Dialect {
         match self {
             Self::OpenAi(_) => Dialect::OpenAi,

@@ -10,15 +10,15 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use penstock_dialect::{DecodeLimits, anthropic, openai};
+use penstock_dialect::{DecodeLimits, openai};
 use penstock_domain::{Delta, Dialect, Error, Origin, RequestId, Task};
 use serde_json::json;
 
-use super::Shared;
 use super::events::{Encoder, Events};
 use super::reply::{Broken, Reply};
 use super::vendor;
 use super::wire::Order;
+use super::{Head, Shared, messages};
 use crate::answer::{Answer, Step, embedding_usage, millis, vectors};
 use crate::asked::{Asked, View};
 use crate::script::{Directives, Hang, MAX_INLINE_SCRIPT, ScriptError};
@@ -180,19 +180,27 @@ impl Turn {
         body: Bytes,
         script: Option<String>,
     ) -> Result<Result<Response<Reply>, Broken>, Refused> {
-        let limits = DecodeLimits::default();
-        let decoded = match dialect {
-            Dialect::OpenAi => openai::request::decode(task, body.clone(), &limits)?,
-            Dialect::Anthropic => anthropic::request::decode(body.clone(), &limits)?,
+        let (head, request) = match dialect {
+            Dialect::Anthropic => (messages::head(&body)?, None),
+            Dialect::OpenAi => {
+                let decoded = openai::request::decode(task, body.clone(), &DecodeLimits::default())?;
+                let id = RequestId::new(format!("req_mock_{:06}", self.id));
+                let request = decoded.into_request(id, Origin::Http, None);
+                let head = Head {
+                    model: request.model.as_ref().to_owned(),
+                    stream: request.stream && task != Task::Embedding,
+                    choices: request.choices,
+                    max_tokens: request.max_output_tokens,
+                };
+                (head, Some(request))
+            }
         };
-        let request =
-            decoded.into_request(RequestId::new(format!("req_mock_{:06}", self.id)), Origin::Http, None);
         let mut view: View<'_> = read_view(&body)?;
         let own = view.mock.take();
-        let asked = view.asked(&request);
+        let asked = view.asked(&head);
         let directives =
             self.directives(script.as_deref(), own.map(|own| own.get()), &asked.model, &asked.text)?;
-        let mut flight = self.shared.counters.begin(request.stream && task != Task::Embedding);
+        let mut flight = self.shared.counters.begin(head.stream);
         match self.before(&directives, &mut flight).await {
             Early::Broken => return Ok(Err(Broken)),
             Early::Reply(response) => {
@@ -202,14 +210,20 @@ impl Turn {
             Early::Answer => {}
         }
         self.shared.counters.bill_prompt(asked.prompt_tokens);
-        if request.stream && task != Task::Embedding {
+        if head.stream {
             flight.open();
             let answer = Answer::new(Arc::clone(&directives), asked, self.id);
-            let events = Events::new(answer, Encoder::new(&request, CREATED), &directives);
+            let encoder = match &request {
+                Some(request) => {
+                    Encoder::OpenAi(Box::new(openai::stream::StreamEncoder::new(request, CREATED)))
+                }
+                None => Encoder::Anthropic(Box::new(messages::Encoder::new(answer.reported()))),
+            };
+            let events = Events::new(answer, encoder, &directives);
             let reply = Reply::events(events, &directives, self.order.clone(), flight);
             return Ok(Ok(self.respond(200, "text/event-stream", reply, Some(&directives))));
         }
-        let bytes = self.whole(&request, &directives, asked).await?;
+        let bytes = self.whole(request.as_ref(), &directives, asked).await?;
         let reply = Reply::whole(bytes, &directives, self.order.clone(), flight);
         Ok(Ok(self.respond(200, "application/json", reply, Some(&directives))))
     }
@@ -217,15 +231,15 @@ impl Turn {
     /// The body of an answer that is no stream. Its pauses pass before the headers, as they do at vendors.
     async fn whole(
         &self,
-        request: &penstock_domain::Request,
+        request: Option<&penstock_domain::Request>,
         directives: &Arc<Directives>,
         asked: Asked,
     ) -> Result<Bytes, Refused> {
-        let mut fold = match request.body.dialect() {
-            Dialect::OpenAi => Fold::OpenAi(openai::response::Folder::new(request, CREATED)),
-            Dialect::Anthropic => Fold::Anthropic(anthropic::response::Folder::new(request)),
+        let mut fold = match request {
+            Some(request) => Fold::OpenAi(Box::new(openai::response::Folder::new(request, CREATED))),
+            None => Fold::Anthropic(Box::default()),
         };
-        if request.task == Task::Embedding {
+        if request.is_some_and(|request| request.task == Task::Embedding) {
             fold.push(Delta::Vectors(vectors(directives, &asked)))?;
             if let Some(usage) = embedding_usage(directives, &asked) {
                 fold.push(Delta::Usage(usage))?;
@@ -388,22 +402,25 @@ struct Instead {
 
 /// The folder of either dialect.
 enum Fold {
-    OpenAi(openai::response::Folder),
-    Anthropic(anthropic::response::Folder),
+    OpenAi(Box<openai::response::Folder>),
+    Anthropic(Box<messages::Folder>),
 }
 
 impl Fold {
     fn push(&mut self, delta: Delta) -> Result<(), Error> {
         match self {
             Self::OpenAi(folder) => folder.push(delta),
-            Self::Anthropic(folder) => folder.push(delta),
+            Self::Anthropic(folder) => {
+                folder.push(delta);
+                Ok(())
+            }
         }
     }
 
     fn finish(self) -> Result<Bytes, Error> {
         match self {
             Self::OpenAi(folder) => folder.finish(),
-            Self::Anthropic(folder) => folder.finish(),
+            Self::Anthropic(folder) => Ok(folder.finish()),
         }
     }
 }
