@@ -101,8 +101,18 @@ def test_the_schema_is_valid_and_accepts_what_the_program_accepts(folder: pathli
         assert list(validator.iter_errors(bad)), path
 
 
+def test_a_secret_file_that_everybody_can_read_is_refused(folder: pathlib.Path) -> None:
+    (folder / "secret").write_text("sk-sentinel-from-file\n")
+    (folder / "secret").chmod(0o644)
+    (folder / "penstock.yaml").write_text(
+        "version: 1\nproviders: {a: {kind: openai, api_key: \"file:secret\"}}\nmodels: {m: {provider: a, model: x}}\n")
+    done = harness.cli("check", folder=folder)
+    assert done.returncode == 1 and "chmod 600" in done.stdout + done.stderr
+
+
 def test_show_hides_every_secret(folder: pathlib.Path) -> None:
     (folder / "secret").write_text("sk-sentinel-from-file\n")
+    (folder / "secret").chmod(0o600)
     (folder / "penstock.yaml").write_text(
         "version: 1\nproviders:\n  a: {kind: openai, api_key: \"${SHOWN}\"}\n"
         "  b: {kind: openai, api_key: \"file:secret\"}\nmodels: {m: {provider: a, model: x}}\n")

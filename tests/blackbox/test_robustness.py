@@ -176,7 +176,8 @@ def test_a_gigabyte_of_chunks_is_cut_off_at_the_limit(house: harness.Gateway) ->
                 sent += len(piece)
         except OSError:
             pass
-    assert sent < 64 << 20, f"{sent} bytes were taken in"
+    # The gateway discards a little so that a slow writer still reads its refusal, then it hangs up.
+    assert sent < 256 << 20, f"{sent} bytes were taken in"
     assert house.chat(KEY).status == 200
 
 

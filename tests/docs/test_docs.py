@@ -63,6 +63,7 @@ class Reader:
         for name in ("run", "scripts", "models.lock"):
             (self.work / name).symlink_to(harness.ROOT / name)
         (self.work / "mistral-key").write_text("sk-mistral\n")
+        (self.work / "mistral-key").chmod(0o600)
         self.env = folder / "env.sh"
         self.env.write_text("")
         # The model servers that the pages speak of are the mock's.

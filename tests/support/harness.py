@@ -202,9 +202,9 @@ class LlamaServer(Process):
         beside = str(pathlib.Path(program).resolve().parent)
         super().__init__(
             [program, "--host", "127.0.0.1", "--port", str(self.port), "--model", str(model_folder() / GGUF),
-             "--ctx-size", "4096", "--parallel", "2", "--threads", "2", "--n-gpu-layers", "0", "--jinja",
+             "--ctx-size", "4096", "--parallel", "2", "--threads", "1", "--n-gpu-layers", "0", "--jinja",
              "--api-key", "sk-llama-upstream"],
-            folder, {"LD_LIBRARY_PATH": beside}, "llama-server")
+            folder, {"LD_LIBRARY_PATH": beside, "OMP_WAIT_POLICY": "passive"}, "llama-server")
         self.wait_ready(f"{self.url}/health")
 
 

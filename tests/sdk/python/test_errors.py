@@ -141,8 +141,18 @@ def test_a_vendor_that_never_begins(client: OpenAI) -> None:
 
 
 def test_the_clients_own_timeout_is_the_sdks_exception(client: OpenAI) -> None:
+    # A stream, because for a whole answer the gateway honours the SDK's own time-out and may be the first to say so.
     with pytest.raises(openai.APITimeoutError):
+        ask(client.with_options(timeout=0.5), {"hang": "before_headers"}, stream=True)
+
+
+def test_the_gateway_honours_the_sdks_timeout_for_whole_answers(client: OpenAI, mock: harness.Mock) -> None:
+    before = mock.stats()["wholes_aborted"]
+    with pytest.raises((openai.APITimeoutError, openai.InternalServerError)) as caught:
         ask(client.with_options(timeout=0.5), {"hang": "before_headers"})
+    if isinstance(caught.value, openai.InternalServerError):
+        checked(caught, 504, "deadline_exceeded")
+    harness.until(lambda: mock.stats()["wholes_aborted"] > before, "nothing goes on behind a client that gave up", 20)
 
 
 def consume(stream: Any) -> str:
