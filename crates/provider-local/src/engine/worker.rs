@@ -38,7 +38,7 @@ struct Job {
     replies: mpsc::Sender<Delta>,
     open: usize,
     usage: Usage,
-    _places: OwnedSemaphorePermit,
+    places: OwnedSemaphorePermit,
 }
 
 struct Worker<'m> {
@@ -150,7 +150,7 @@ impl<'m> Worker<'m> {
                 open += 1;
             }
         }
-        self.jobs.insert(job, Job { replies, open, usage, _places: places });
+        self.jobs.insert(job, Job { replies, open, usage, places });
     }
 
     fn drop_abandoned(&mut self) {
@@ -338,9 +338,11 @@ impl<'m> Worker<'m> {
         job.usage.output += u64::from(sequence.generated);
         job.open -= 1;
         if job.open == 0
-            && let Some(job) = self.jobs.remove(&sequence.job)
+            && let Some(Job { replies, usage, places, .. }) = self.jobs.remove(&sequence.job)
         {
-            drop(job.replies.try_send(Delta::Usage(job.usage)));
+            // The place first: whoever has the last delta may ask again at once.
+            drop(places);
+            drop(replies.try_send(Delta::Usage(usage)));
         }
     }
 

@@ -23,10 +23,10 @@ async fn the_capital_of_france_is_paris() {
 /// likely, in every engine.
 const CLEAR: [&str; 5] = [
     "1, 2, 3, 4, 5, 6, 7,",
-    "a b c d e f g h i",
-    "Monday, Tuesday, Wednesday,",
-    "2, 4, 6, 8, 10,",
-    "January, February, March, April,",
+    "2, 4, 6, 8, 10, 12,",
+    "10, 20, 30, 40, 50,",
+    "5, 10, 15, 20, 25,",
+    "21, 22, 23, 24, 25,",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,11 +34,11 @@ async fn company_does_not_change_an_answer() {
     let provider = local();
     let mut alone = Vec::new();
     for prompt in CLEAR {
-        alone.push(ask(&provider, completion(prompt, greedy(6))).await.unwrap().texts);
+        alone.push(ask(&provider, completion(prompt, greedy(12))).await.unwrap().texts);
     }
     let together = CLEAR.map(|prompt| {
         let provider = provider.clone();
-        tokio::spawn(async move { ask(&provider, completion(prompt, greedy(6))).await.unwrap().texts })
+        tokio::spawn(async move { ask(&provider, completion(prompt, greedy(12))).await.unwrap().texts })
     });
     for (together, alone) in together.into_iter().zip(alone) {
         assert_eq!(together.await.unwrap(), alone);
