@@ -14,8 +14,8 @@ mod slots;
 mod worker;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use llama_cpp_2::token::LlamaToken;
@@ -25,10 +25,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 use crate::answer::{Matcher, Rules};
 use crate::journal;
 use crate::loaded::Loaded;
+use crate::model;
 use crate::settings::Settings;
 
 /// How long a request waits for a model that is still loading.
 const LOADING: Duration = Duration::from_secs(120);
+/// How often a missing model is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where an engine stands.
 #[derive(Clone)]
@@ -79,6 +82,9 @@ enum Work {
     Embed(EmbedOrder, OwnedSemaphorePermit),
 }
 
+/// Cache, name and settings of an engine that somebody may still use.
+type Known = (PathBuf, String, Arc<Settings>, Weak<Engine>);
+
 /// The handle.
 pub(crate) struct Engine {
     state: watch::Receiver<State>,
@@ -88,8 +94,23 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// The engine of a model. Providers with the same settings share one, so that a reloaded configuration does not load
+    /// the model again.
+    pub(crate) fn shared(cache: &Path, name: &str, settings: &Arc<Settings>) -> Arc<Self> {
+        static ENGINES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+        let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+        engines.retain(|(.., engine)| engine.strong_count() > 0);
+        let same = engines.iter().find(|(at, of, with, _)| at == cache && of == name && with == settings);
+        let alive = same.and_then(|(.., engine)| engine.upgrade()).filter(|engine| !engine.work.is_closed());
+        alive.unwrap_or_else(|| {
+            let engine = Arc::new(Self::start(cache.to_owned(), name.to_owned(), settings.clone()));
+            engines.push((cache.to_owned(), name.to_owned(), settings.clone(), Arc::downgrade(&engine)));
+            engine
+        })
+    }
+
     /// Starts the thread and returns at once.
-    pub(crate) fn start(cache: PathBuf, name: String, settings: Arc<Settings>) -> Self {
+    fn start(cache: PathBuf, name: String, settings: Arc<Settings>) -> Self {
         let most = settings.parallel + settings.queue;
         let (state, states) = watch::channel(State::Loading);
         let (work, orders) = mpsc::channel(most as usize + 1);
@@ -98,8 +119,7 @@ impl Engine {
         let failed = state.clone();
         let started = thread.spawn(move || {
             let run = || journal::listening(|| live(&cache, &name, &settings, &state, orders));
-            let ended = std::panic::catch_unwind(AssertUnwindSafe(run));
-            let why = match ended {
+            let why = match std::panic::catch_unwind(AssertUnwindSafe(run)) {
                 Ok(Ok(())) => return,
                 Ok(Err(why)) => why,
                 Err(_) => format!("the engine of {name} stopped after an internal fault; restart the gateway and report this"),
@@ -181,12 +201,25 @@ pub(crate) fn unavailable(say: impl Into<String>) -> Error {
 
 /// The life of the thread: load, then work until the handle is gone.
 fn live(
-    cache: &std::path::Path,
+    cache: &Path,
     name: &str,
     settings: &Settings,
     state: &watch::Sender<State>,
     orders: mpsc::Receiver<Work>,
 ) -> Result<(), String> {
+    let own = settings.path.as_deref().filter(|_| settings.model == name);
+    // A model that is not installed may be fetched while the gateway runs.
+    while let Err(missing) = model::glance(cache, name, own) {
+        tracing::warn!(model = %name, "{missing}");
+        state.send_replace(State::Failed(missing.to_string().into()));
+        while model::glance(cache, name, own).is_err() {
+            if orders.is_closed() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    state.send_replace(State::Loading);
     let begun = std::time::Instant::now();
     let loaded = Arc::new(Loaded::load(cache, name, settings)?);
     let ready = || {

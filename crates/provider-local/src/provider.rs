@@ -65,10 +65,10 @@ impl LocalProvider {
         if let Some(engine) = engines.get(name) {
             return Ok(engine.clone());
         }
-        let own = self.settings.path.as_deref().filter(|_| self.settings.model == name);
-        // A missing file is looked for again at each call, so that fetching it mends a running gateway.
-        model::glance(&self.cache, name, own).map_err(|error| unavailable(error.to_string()))?;
-        let engine = Arc::new(Engine::start(self.cache.clone(), name.to_owned(), self.settings.clone()));
+        if model::purpose(name).is_none() && (self.settings.path.is_none() || self.settings.model != name) {
+            return Err(unavailable(model::ModelError::Unknown { name: name.to_owned() }.to_string()));
+        }
+        let engine = Engine::shared(&self.cache, name, &self.settings);
         engines.insert(name.to_owned(), engine.clone());
         Ok(engine)
     }
@@ -97,7 +97,7 @@ impl LocalProvider {
             }
         };
         let (prompt, (shape, tools), sampling) = blocking(work).await?;
-        let plan = plan(&loaded, &sampling, prompt.len(), (shape, tools))?;
+        let plan = plan(&loaded, &sampling, ("messages", prompt.len()), (shape, tools))?;
         dispatch(&engine, vec![(prompt, None)], &call, &sampling, plan)
     }
 
@@ -116,7 +116,7 @@ impl LocalProvider {
         let longest = prompts.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
         let room = u32::try_from((loaded.context as usize).saturating_sub(longest)).unwrap_or(u32::MAX);
         sampling.max_output_tokens.get_or_insert(COMPLETION_TOKENS.min(room.max(1)));
-        let plan = plan(&loaded, &sampling, longest, (None, Tools::Ignored))?;
+        let plan = plan(&loaded, &sampling, ("prompt", longest), (None, Tools::Ignored))?;
         dispatch(&engine, prompts, &call, &sampling, plan)
     }
 
@@ -148,7 +148,7 @@ impl LocalProvider {
 
 impl Provider for LocalProvider {
     fn kind(&self) -> &'static str {
-        Settings::KIND
+        <Settings as penstock_config::Settings>::KIND
     }
 
     fn health(&self) -> Health {
@@ -222,7 +222,7 @@ fn plan_of_chat(loaded: &Loaded, chat: &Conversation) -> Result<(Option<answer::
 fn plan(
     loaded: &Loaded,
     sampling: &Sampling,
-    prompt: usize,
+    (member, prompt): (&str, usize),
     (shape, tools): (Option<answer::Matcher>, Tools),
 ) -> Result<Plan, Error> {
     let context = loaded.context as usize;
@@ -241,7 +241,7 @@ fn plan(
             "the context of this model holds {context} tokens, but the prompt has {prompt} and {} more were asked for: shorten one of them",
             asked.unwrap_or(1)
         );
-        let param = if prompt >= context { "messages" } else { "max_tokens" };
+        let param = if prompt >= context { member } else { "max_tokens" };
         return Err(Error::new(Code::ContextLengthExceeded, said).with_param(param));
     }
     let bias = sampling.logit_bias.clone();
@@ -390,5 +390,22 @@ impl Stream for Answer {
         };
         self.over = matches!(delta, Delta::Usage(_) | Delta::Failed(_));
         Poll::Ready(Some(delta))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_vanishes_is_told() {
+        let (sender, receiver) = mpsc::channel(2);
+        sender.try_send(Delta::Text { choice: 0, text: "half".into(), logprobs: Vec::new() }).unwrap();
+        drop(sender);
+        let deltas: Vec<Delta> = Answer { receiver, over: false }.collect().await;
+        let [Delta::Text { .. }, Delta::Failed(error)] = deltas.as_slice() else { panic!("{deltas:?}") };
+        assert_eq!(error.code(), Code::LocalModelUnavailable);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use penstock_config::Problem;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -52,12 +53,13 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The kind in the configuration.
-    pub const KIND: &'static str = "local";
+impl penstock_config::Settings for Settings {
+    const KIND: &'static str = "local";
+}
 
-    /// Says what is out of range: field and sentence, every problem at once.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+impl Settings {
+    /// Says what is out of range, every problem at once, with paths inside the section.
+    pub fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
         let mut range = |field, value: u32, low: u32, high: u32| {
             if !(low..=high).contains(&value) {
@@ -83,6 +85,31 @@ impl Settings {
         if self.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
             found.push(("top_p", "must be above 0 and at most 1".to_owned()));
         }
-        found
+        found.into_iter().map(|(field, said)| Problem::error(field, format!("{field} {said}"))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        assert!(Settings::default().problems().is_empty());
+        let wrong = Settings {
+            parallel: 0,
+            threads: 1000,
+            context: Some(1),
+            top_p: Some(2.0),
+            ..Settings::default()
+        };
+        let paths: Vec<String> = wrong.problems().into_iter().map(|problem| problem.path).collect();
+        assert_eq!(paths, ["parallel", "threads", "context", "top_p"]);
+    }
+
+    #[test]
+    fn unknown_settings_are_refused() {
+        assert!(serde_json::from_str::<Settings>("{\"treads\": 2}").is_err());
+        assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
     }
 }

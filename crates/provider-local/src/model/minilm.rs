@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::ModelError;
 use super::gguf::{self, Store, Tensor, Value};
-use super::verify::beside;
+use super::verify::scratch;
 
 /// Changes with the way of converting, so that an older result is not used.
 const RESULT: &str = "all-MiniLM-L6-v2.q8.1.gguf";
@@ -80,7 +80,7 @@ fn convert(tensors: &Path, words: &Path, result: &Path) -> Result<(), String> {
         ("tokenizer.ggml.tokens", Value::Texts(&tokens)),
         ("tokenizer.ggml.token_type", Value::I32s(&kinds)),
     ];
-    let scratch = beside(result, &format!(".{}", std::process::id()));
+    let scratch = scratch(result);
     let write = || -> std::io::Result<()> {
         let mut out = BufWriter::new(fs::File::create(&scratch)?);
         gguf::write(&mut out, &header, &list)?;

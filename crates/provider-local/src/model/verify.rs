@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
@@ -53,15 +54,21 @@ fn digest(path: &Path) -> std::io::Result<String> {
 }
 
 /// The path with a suffix after its whole name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
+/// A name beside the path that nobody else writes to, in this process or another.
+pub(super) fn scratch(path: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    beside(path, &format!(".{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
 /// Writes a file so that readers see all of it or nothing.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let scratch = beside(path, &format!(".{}", std::process::id()));
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let scratch = scratch(path);
     fs::write(&scratch, bytes)?;
     fs::rename(&scratch, path).inspect_err(|_| drop(fs::remove_file(&scratch)))
 }

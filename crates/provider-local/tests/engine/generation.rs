@@ -91,7 +91,7 @@ async fn the_limit_ends_the_answer() {
 #[tokio::test]
 async fn seeds_repeat_and_choices_differ() {
     // The same draws need the same arithmetic: nobody else in the batch, and the prompt remembered both times.
-    let provider = with(Settings { parallel: 1, ..Settings::default() });
+    let provider = with(Settings { parallel: 1, queue: 9, ..Settings::default() });
     ask(&provider, Content::Chat(chat("Invent a name for a ship.", greedy(1)))).await.unwrap();
     let sampling = || Sampling {
         temperature: Some(1.2),

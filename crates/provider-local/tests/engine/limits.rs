@@ -122,10 +122,12 @@ async fn a_full_memory_pauses_answers_and_fails_none() {
 #[tokio::test]
 async fn missing_and_damaged_models_are_said() {
     let missing = LocalProvider::new(Settings::default(), "nowhere".into());
-    let Health::Unavailable(said) = missing.health() else { panic!("a missing model is not healthy") };
-    assert!(said.contains("run ./scripts/fetch-models smollm2-135m"), "{said}");
     let error = ask(&missing, completion("hi", greedy(1))).await.unwrap_err();
     assert_eq!(error.code(), Code::LocalModelUnavailable);
+    let Health::Unavailable(said) = missing.health() else { panic!("a missing model is not healthy") };
+    assert!(said.contains("run ./scripts/fetch-models smollm2-135m"), "{said}");
+    let error = open(&missing, "gpt-9", completion("hi", greedy(1))).await.err().unwrap();
+    assert!(error.say().contains("known are"), "{error}");
 
     let dir = std::env::temp_dir().join(format!("penstock-local-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -158,4 +160,27 @@ async fn any_gguf_file_can_be_served() {
     assert_eq!(provider.health(), Health::Ready);
     let error = open(&provider, "own", completion(&"word ".repeat(300), greedy(4))).await.err().unwrap();
     assert_eq!(error.code(), Code::ContextLengthExceeded);
+}
+
+#[tokio::test]
+async fn a_model_that_is_fetched_later_is_found() {
+    let dir = std::env::temp_dir().join(format!("penstock-later-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let own = dir.join("later.gguf");
+    let provider = with(Settings {
+        model: "later".into(),
+        path: Some(own.clone()),
+        context: Some(128),
+        ..Settings::default()
+    });
+    assert!(open(&provider, "later", completion("hi", greedy(1))).await.is_err());
+    std::fs::copy(cache().join("SmolLM2-135M-Instruct.Q4_1.gguf"), dir.join("part")).unwrap();
+    std::fs::rename(dir.join("part"), &own).unwrap();
+    let begun = Instant::now();
+    while provider.health() != Health::Ready {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", provider.health());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    crate::ask::fold(open(&provider, "later", completion("hi", greedy(1))).await.unwrap()).await.unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
 }
