@@ -1,8 +1,37 @@
 //! Errors as Anthropic clients expect them.
+
 use bytes::Bytes;
-use penstock_domain::{Error, RequestId};
-/// The JSON body of an error.
+use penstock_domain::{Error, Kind, RequestId};
+use serde_json::json;
+
+/// The JSON body of an error: `{"type":"error","error":{…},"request_id"}`, with our code beside Anthropic's type.
 pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
-    let _ = (error, request_id);
-    Bytes::new()
+    let code = error.code().name();
+    let body = json!({
+        "type": "error",
+        "error": {
+            "type": kind(error.kind()),
+            "message": error.say(),
+            "code": code,
+            "param": error.param(),
+            "docs_url": format!("/docs/errors/{code}"),
+        },
+        "request_id": request_id.as_str(),
+    });
+    Bytes::from(body.to_string())
+}
+
+/// Anthropic's `type` of an error.
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::Conflict => "invalid_request_error",
+        Kind::TooLarge => "request_too_large",
+        Kind::Unauthenticated => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::NotFound => "not_found_error",
+        Kind::RateLimited => "rate_limit_error",
+        Kind::Timeout | Kind::SlowBody => "timeout_error",
+        Kind::Unavailable => "overloaded_error",
+        Kind::BadUpstream | Kind::Internal => "api_error",
+    }
 }

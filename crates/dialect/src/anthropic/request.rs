@@ -1,20 +1,72 @@
 //! `POST /v1/messages` into domain words.
-use crate::{DecodeLimits, Decoded};
+//!
+//! What it promises: as for OpenAI bodies, a cheap look at the top level and a full reading on demand, both naming the
+//! member at fault.
+
+mod content;
+
 use bytes::Bytes;
-use penstock_domain::{Code, Content, Error, Task};
-/// Checks the cheap part of a request body.
+use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Task};
+
+use crate::json::{self, Object, Path};
+use crate::openai::request::{MAX_TOKENS, model, penstock_options, place, top_level};
+use crate::{DecodeLimits, Decoded, json_guard};
+
+/// Checks the cheap part of a request body and notes where the rewritable members stand.
 ///
 /// # Errors
 /// `invalid_json`, `json_too_deep`, `invalid_request`, `invalid_value`, each with the member at fault.
 pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
-    let _ = (bytes, limits);
-    Err(Error::new(Code::InvalidJson, "not yet"))
+    let text = json_guard::check(&bytes, limits.max_depth)?;
+    let object = top_level(text)?;
+    let (model, span) = model(text, &object, limits)?;
+    let max_output_tokens = check(&object)?;
+    let stream = object.get("stream").map_or(Ok(false), |raw| json::boolean(raw, &Path::ROOT.member("stream")))?;
+    let members = Members { model: span, stream_options: None, penstock: place(text, &object, "penstock")? };
+    let penstock = object.get("penstock").map(penstock_options).transpose()?;
+    let model = model.into();
+    Ok(Decoded {
+        task: Task::Chat,
+        model,
+        stream,
+        // Anthropic's streams always tell their usage.
+        stream_usage: stream,
+        max_output_tokens: Some(max_output_tokens),
+        choices: 1,
+        penstock,
+        body: Body::new(Dialect::Anthropic, Task::Chat, bytes, members, decode_content),
+    })
 }
+
 /// Decodes the whole body.
 ///
 /// # Errors
-/// As [`decode`].
-pub fn decode_content(bytes: &[u8], task: Task) -> Result<Content, Error> {
-    let _ = (task, bytes);
-    Err(Error::new(Code::InvalidJson, "not yet"))
+/// As [`decode`], with paths such as `messages[2].content[0].type`; `unsupported` for what our words cannot say.
+pub fn decode_content(bytes: &[u8], _task: Task) -> Result<Content, Error> {
+    let text = json_guard::check(bytes, DecodeLimits::default().max_depth)?;
+    let object = top_level(text)?;
+    let max_output_tokens = check(&object)?;
+    content::read(&object, max_output_tokens).map(Content::Chat)
+}
+
+fn check(object: &Object<'_>) -> Result<u32, Error> {
+    let path = Path::ROOT.member("max_tokens");
+    let max_tokens = match object.get("max_tokens") {
+        Some(raw) => json::count(raw, 1, MAX_TOKENS, &path)?,
+        None => return Err(path.error(Code::InvalidRequest, "is missing; say how long the answer may become")),
+    };
+    for name in ["temperature", "top_p"] {
+        if let Some(raw) = object.get(name) {
+            json::number(raw, 0.0, 1.0, &Path::ROOT.member(name))?;
+        }
+    }
+    let path = Path::ROOT.member("messages");
+    match object.get("messages") {
+        None => Err(path.error(Code::InvalidRequest, "is missing; send at least one message")),
+        Some(raw) if !raw.get().starts_with('[') => Err(path.mistyped("an array", raw)),
+        Some(raw) if !json::has_content(raw) => {
+            Err(path.error(Code::InvalidRequest, "is empty; send at least one message"))
+        }
+        Some(_) => Ok(max_tokens),
+    }
 }

@@ -1,28 +1,150 @@
-//! Whole answers.
+//! Whole answers as one message.
+
 use bytes::Bytes;
-use penstock_domain::{Code, Delta, Error, Request};
-/// Folds deltas into one JSON body.
+use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
+use serde_json::{Value, json};
+
+/// Most bytes that are folded into one message.
+const MAX_MESSAGE: usize = 64 << 20;
+/// Most blocks of one message.
+const MAX_BLOCKS: usize = 4096;
+
+/// Folds deltas into one message. Of several choices only the first is kept: the dialect knows one.
 #[derive(Debug)]
-pub struct Folder {}
+pub struct Folder {
+    request: Request,
+    started: Started,
+    whole: Option<Bytes>,
+    blocks: Vec<Block>,
+    usage: Usage,
+    finish: Option<FinishReason>,
+    size: usize,
+}
+
+#[derive(Debug)]
+enum Block {
+    Text(String),
+    Thinking(String),
+    Call { index: u32, id: String, name: String, arguments: String },
+}
+
 impl Folder {
     /// A folder for the answer to this request.
     pub fn new(request: &Request) -> Self {
-        let _ = request;
-        Self {}
+        Self {
+            request: request.clone(),
+            started: Started::default(),
+            whole: None,
+            blocks: Vec::new(),
+            usage: Usage::default(),
+            finish: None,
+            size: 0,
+        }
     }
+
     /// Takes the next delta.
     ///
     /// # Errors
-    /// The error of [`Delta::Failed`], or `upstream_bad_response`.
+    /// The error of [`Delta::Failed`]; `upstream_bad_response` above 64 MiB; `internal_error` for bytes of another dialect.
     pub fn push(&mut self, delta: Delta) -> Result<(), Error> {
-        let _ = delta;
+        match delta {
+            Delta::Started(started) => self.started = started,
+            Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
+                self.grow(text.len())?;
+                match self.blocks.last_mut() {
+                    Some(Block::Text(before)) => before.push_str(&text),
+                    _ => self.blocks.push(Block::Text(text)),
+                }
+            }
+            Delta::Reasoning { choice: 0, text } => {
+                self.grow(text.len())?;
+                match self.blocks.last_mut() {
+                    Some(Block::Thinking(before)) => before.push_str(&text),
+                    _ => self.blocks.push(Block::Thinking(text)),
+                }
+            }
+            Delta::ToolCall { choice: 0, index, id, name, arguments } => {
+                self.grow(arguments.len())?;
+                self.call(index, id, name, &arguments);
+            }
+            Delta::Finished { choice: 0, reason } => self.finish = Some(reason),
+            Delta::Usage(usage) => self.usage = usage,
+            Delta::Whole(whole) if whole.dialect == Dialect::Anthropic => self.whole = Some(whole.bytes),
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
+                return Err(Error::new(Code::InternalError, "these bytes are no message; they have to be read first"));
+            }
+            Delta::Failed(error) => return Err(error),
+            Delta::Text { .. }
+            | Delta::Refusal { .. }
+            | Delta::Reasoning { .. }
+            | Delta::ToolCall { .. }
+            | Delta::Finished { .. } => {}
+        }
         Ok(())
     }
-    /// The JSON body.
+
+    /// The message's JSON.
     ///
     /// # Errors
     /// `upstream_bad_response` when nothing came.
     pub fn finish(self) -> Result<Bytes, Error> {
-        Err(Error::new(Code::UpstreamBadResponse, "nothing"))
+        if let Some(whole) = self.whole {
+            return Ok(whole);
+        }
+        if self.blocks.is_empty() && self.finish.is_none() {
+            return Err(Error::new(Code::UpstreamBadResponse, "the provider's answer has no content"));
+        }
+        let content: Vec<Value> = self.blocks.iter().map(Block::json).collect();
+        let message = json!({
+            "id": super::message_id(&self.started, &self.request),
+            "type": "message",
+            "role": "assistant",
+            "model": super::model(&self.started, &self.request),
+            "content": content,
+            "stop_reason": super::stop_reason(self.finish.unwrap_or(FinishReason::Stop)),
+            "stop_sequence": null,
+            "usage": super::usage(&self.usage),
+        });
+        Ok(Bytes::from(message.to_string()))
+    }
+
+    fn call(&mut self, at: u32, new_id: Option<String>, new_name: Option<String>, more: &str) {
+        for block in self.blocks.iter_mut().rev() {
+            if let Block::Call { index, id, name, arguments } = block
+                && *index == at
+            {
+                id.push_str(&new_id.unwrap_or_default());
+                name.push_str(&new_name.unwrap_or_default());
+                return arguments.push_str(more);
+            }
+        }
+        self.blocks.push(Block::Call {
+            index: at,
+            id: new_id.unwrap_or_default(),
+            name: new_name.unwrap_or_default(),
+            arguments: more.to_owned(),
+        });
+    }
+
+    fn grow(&mut self, more: usize) -> Result<(), Error> {
+        self.size = self.size.saturating_add(more);
+        if self.size > MAX_MESSAGE || self.blocks.len() > MAX_BLOCKS {
+            return Err(Error::new(Code::UpstreamBadResponse, "the provider's answer is larger than 64 MiB or 4096 blocks"));
+        }
+        Ok(())
+    }
+}
+
+impl Block {
+    fn json(&self) -> Value {
+        match self {
+            Block::Text(text) => json!({"type": "text", "text": text}),
+            Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": ""}),
+            Block::Call { id, name, arguments, .. } => {
+                // The dialect wants an object; a model may have written something else.
+                let input = serde_json::from_str::<Value>(arguments).ok().filter(Value::is_object);
+                json!({"type": "tool_use", "id": id, "name": name, "input": input.unwrap_or_else(|| json!({}))})
+            }
+        }
     }
 }

@@ -1,25 +1,162 @@
-//! Streams of chunks.
-use bytes::BytesMut;
-use penstock_domain::{Delta, Request};
-/// Semantic deltas into events.
+//! Streams of message events.
+
+use bytes::{BufMut, BytesMut};
+use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
+use serde_json::{Value, json};
+
+use super::error;
+use crate::sse;
+
+/// Writes deltas as events for an Anthropic asker. Of several choices only the first is written.
 #[derive(Debug)]
-pub struct StreamEncoder {}
+pub struct StreamEncoder {
+    request: Request,
+    begun: bool,
+    /// The open block and its number; blocks never overlap.
+    open: Option<Kind>,
+    blocks: u32,
+    usage: Usage,
+    finish: Option<FinishReason>,
+    /// Raw events passed: the vendor's own end is among them.
+    raw: bool,
+    over: bool,
+    failed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+    Call(u32),
+}
+
 impl StreamEncoder {
     /// An encoder for the answer to this request.
     pub fn new(request: &Request) -> Self {
-        let _ = request;
-        Self {}
+        Self {
+            request: request.clone(),
+            begun: false,
+            open: None,
+            blocks: 0,
+            usage: Usage::default(),
+            finish: None,
+            raw: false,
+            over: false,
+            failed: false,
+        }
     }
-    /// Appends the events of one delta. [`Delta::Failed`] becomes the terminal error frame, after which nothing is written.
+
+    /// Appends the events of one delta; [`Delta::Failed`] becomes the terminal `error` event, after which nothing more is
+    /// written.
     pub fn encode(&mut self, delta: Delta, out: &mut BytesMut) {
-        let _ = (delta, out);
+        if self.over {
+            return;
+        }
+        match delta {
+            Delta::Started(started) => self.begin(&started, out),
+            Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
+                self.enter(Kind::Text, || json!({"type": "text", "text": ""}), out);
+                self.piece(&json!({"type": "text_delta", "text": text}), out);
+            }
+            Delta::Reasoning { choice: 0, text } => {
+                self.enter(Kind::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
+                self.piece(&json!({"type": "thinking_delta", "thinking": text}), out);
+            }
+            Delta::ToolCall { choice: 0, index, id, name, arguments } => {
+                let start = || {
+                    json!({
+                        "type": "tool_use", "id": id.unwrap_or_default(), "name": name.unwrap_or_default(), "input": {},
+                    })
+                };
+                self.enter(Kind::Call(index), start, out);
+                if !arguments.is_empty() {
+                    self.piece(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
+                }
+            }
+            Delta::Finished { choice: 0, reason } => self.finish = Some(reason),
+            Delta::Usage(usage) => self.usage = usage,
+            Delta::Raw(raw) if raw.dialect == Dialect::Anthropic => {
+                self.raw = true;
+                out.put_slice(&raw.bytes);
+            }
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
+                let say = "these bytes are no message events; they have to be read first";
+                self.fail(&Error::new(Code::InternalError, say), out);
+            }
+            Delta::Failed(error) => self.fail(&error, out),
+            Delta::Text { .. }
+            | Delta::Refusal { .. }
+            | Delta::Reasoning { .. }
+            | Delta::ToolCall { .. }
+            | Delta::Finished { .. } => {}
+        }
     }
-    /// Ends the stream: `message_stop`, unless it failed.
+
+    /// Ends the stream: `message_delta` and `message_stop`, unless it failed. Later calls write nothing.
     pub fn finish(&mut self, out: &mut BytesMut) {
-        let _ = out;
+        if std::mem::replace(&mut self.over, true) || self.raw {
+            return;
+        }
+        self.begin(&Started::default(), out);
+        self.leave(out);
+        let reason = super::stop_reason(self.finish.unwrap_or(FinishReason::Stop));
+        let delta = json!({"stop_reason": reason, "stop_sequence": null});
+        event(out, "message_delta", &json!({
+            "type": "message_delta", "delta": delta, "usage": super::usage(&self.usage),
+        }));
+        event(out, "message_stop", &json!({"type": "message_stop"}));
     }
+
     /// Whether a terminal error was written.
     pub fn failed(&self) -> bool {
-        false
+        self.failed
     }
+
+    fn begin(&mut self, started: &Started, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let message = json!({
+            "id": super::message_id(started, &self.request), "type": "message", "role": "assistant",
+            "model": super::model(started, &self.request), "content": [], "stop_reason": null,
+            "stop_sequence": null, "usage": super::usage(&self.usage),
+        });
+        event(out, "message_start", &json!({"type": "message_start", "message": message}));
+    }
+
+    /// Makes sure that a block of this kind is open.
+    fn enter(&mut self, kind: Kind, start: impl FnOnce() -> Value, out: &mut BytesMut) {
+        self.begin(&Started::default(), out);
+        if self.open == Some(kind) {
+            return;
+        }
+        self.leave(out);
+        self.open = Some(kind);
+        event(out, "content_block_start", &json!({
+            "type": "content_block_start", "index": self.blocks, "content_block": start(),
+        }));
+    }
+
+    fn leave(&mut self, out: &mut BytesMut) {
+        if self.open.take().is_some() {
+            event(out, "content_block_stop", &json!({"type": "content_block_stop", "index": self.blocks}));
+            self.blocks = self.blocks.saturating_add(1);
+        }
+    }
+
+    fn piece(&self, delta: &Value, out: &mut BytesMut) {
+        event(out, "content_block_delta", &json!({
+            "type": "content_block_delta", "index": self.blocks, "delta": delta,
+        }));
+    }
+
+    fn fail(&mut self, error: &Error, out: &mut BytesMut) {
+        self.over = true;
+        self.failed = true;
+        sse::encode_event(out, Some("error"), &error::error_body(error, &self.request.id));
+    }
+}
+
+fn event(out: &mut BytesMut, name: &str, data: &Value) {
+    sse::encode_event(out, Some(name), data.to_string().as_bytes());
 }

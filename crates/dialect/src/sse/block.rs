@@ -24,7 +24,7 @@ pub(crate) struct Fields {
     pub(crate) data: Data,
     /// It has a comment line.
     pub(crate) comment: bool,
-    /// Nothing but one data line, ended by LF LF: the bytes can be forwarded as they are.
+    /// Nothing but one line `data: …`, ended by LF LF: the bytes can be forwarded as they are.
     pub(crate) canonical: bool,
 }
 
@@ -59,7 +59,8 @@ pub(crate) fn parse_block(block: &[u8]) -> Fields {
         }
     }
     if let Data::One(value) = &fields.data {
-        fields.canonical = lines == 1 && !others && block.len() == value.end + 2 && block.ends_with(b"\n\n");
+        let bounds = value.start == b"data: ".len() && block.len() == value.end + 2;
+        fields.canonical = lines == 1 && !others && bounds && block.ends_with(b"\n\n");
     }
     fields
 }

@@ -1,0 +1,150 @@
+use bytes::{Bytes, BytesMut};
+use penstock_domain::{
+    Code, Content, Delta, Error, FinishReason, Origin, Part, Request, RequestId, Role, ToolChoice, Usage,
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::DecodeLimits;
+use crate::sse::{Frame, MAX_EVENT, SseDecoder};
+
+fn decode(body: &Value) -> Result<Request, Error> {
+    let decoded = request::decode(Bytes::from(body.to_string()), &DecodeLimits::default())?;
+    Ok(decoded.into_request(RequestId::new("req_9"), Origin::Http, None))
+}
+
+fn simple() -> Value {
+    json!({"model": "m", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]})
+}
+
+fn answer() -> Vec<Delta> {
+    let call = |id: Option<&str>, arguments: &str| Delta::ToolCall {
+        choice: 0,
+        index: 0,
+        id: id.map(str::to_owned),
+        name: id.map(|_| "f".to_owned()),
+        arguments: arguments.to_owned(),
+    };
+    vec![
+        Delta::Started(Started { id: "msg_1".into(), model: "claude".into() }),
+        Delta::Reasoning { choice: 0, text: "hm".into() },
+        Delta::Text { choice: 0, text: "He".into(), logprobs: vec![] },
+        Delta::Text { choice: 0, text: "llo".into(), logprobs: vec![] },
+        call(Some("t1"), "{\"a\""),
+        call(None, ":1}"),
+        Delta::Finished { choice: 0, reason: FinishReason::ToolCalls },
+        Delta::Usage(Usage { input: 10, output: 4, cached_input: Some(3), reasoning: None }),
+    ]
+}
+
+fn events(bytes: BytesMut) -> Vec<(String, Value)> {
+    let mut decoder = SseDecoder::new(MAX_EVENT);
+    decoder.push(bytes.freeze()).unwrap();
+    let mut all = Vec::new();
+    while let Some(Frame::Event(event)) = decoder.next() {
+        let data: Value = serde_json::from_slice(&event.data).unwrap();
+        let name = String::from_utf8(event.event.unwrap().to_vec()).unwrap();
+        assert_eq!(data["type"], name);
+        all.push((name, data));
+    }
+    all
+}
+
+#[test]
+fn a_request_becomes_a_conversation() {
+    let body = json!({
+        "model": "m", "max_tokens": 100, "system": [{"type": "text", "text": "be brief"}], "stop_sequences": ["X"],
+        "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}]},
+            {"role": "user", "content": [
+                {"type": "text", "text": "and"},
+                {"type": "tool_result", "tool_use_id": "t1", "content": "7"},
+            ]},
+        ],
+    });
+    let request = decode(&body).unwrap();
+    assert_eq!((request.max_output_tokens, request.stream), (Some(100), false));
+    let Content::Chat(chat) = request.body.content().unwrap() else { panic!("no chat") };
+    let roles: Vec<Role> = chat.messages.iter().map(|m| m.role).collect();
+    assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool, Role::User]);
+    assert!(matches!(&chat.messages[2].parts[..], [Part::ToolCall(call)] if call.arguments == r#"{"a":1}"#));
+    assert!(matches!(&chat.messages[3].parts[..], [Part::ToolResult { call_id, .. }] if call_id == "t1"));
+    assert_eq!(chat.tool_choice, Some(ToolChoice::Required));
+    assert_eq!(chat.parallel_tool_calls, Some(false));
+    assert_eq!(chat.sampling.stop, ["X"]);
+}
+
+#[test]
+fn a_wrong_request_names_the_member_at_fault() {
+    let with = |name: &str, value: Value| {
+        let mut body = simple();
+        body[name] = value;
+        let error = decode(&body).and_then(|r| r.body.content().map(|_| ())).unwrap_err();
+        (error.code(), error.param().unwrap_or_default().to_owned())
+    };
+    let invalid = |param: &str| (Code::InvalidRequest, param.to_owned());
+    assert_eq!(with("model", json!(null)), invalid("model"));
+    assert_eq!(with("max_tokens", json!(null)), invalid("max_tokens"));
+    assert_eq!(with("max_tokens", json!(0)), (Code::InvalidValue, "max_tokens".into()));
+    assert_eq!(with("messages", json!([])), invalid("messages"));
+    assert_eq!(with("messages", json!([{"role": "user"}])), invalid("messages[0].content"));
+    assert_eq!(with("messages", json!([{"role": "x", "content": ""}])), (Code::InvalidValue, "messages[0].role".into()));
+    let odd = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "odd"}]}]);
+    assert_eq!(with("messages", odd), (Code::Unsupported, "messages[0].content[1].type".into()));
+    assert_eq!(with("temperature", json!(1.5)), (Code::InvalidValue, "temperature".into()));
+}
+
+#[test]
+fn deltas_become_message_events_with_blocks_in_order() {
+    let mut encoder = stream::StreamEncoder::new(&decode(&simple()).unwrap());
+    let mut out = BytesMut::new();
+    answer().into_iter().for_each(|delta| encoder.encode(delta, &mut out));
+    encoder.finish(&mut out);
+    encoder.finish(&mut out);
+    let events = events(out);
+    let names: Vec<&str> = events.iter().map(|(name, _)| name.trim_start_matches("content_block_")).collect();
+    let expected = [
+        "message_start", "start", "delta", "stop", "start", "delta", "delta", "stop", "start", "delta", "delta", "stop",
+        "message_delta", "message_stop",
+    ];
+    assert_eq!(names, expected);
+    let indices: Vec<u64> = events.iter().filter_map(|(_, data)| data["index"].as_u64()).collect();
+    assert_eq!(indices, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
+    let (_, last) = &events[events.len() - 2];
+    assert_eq!(last["delta"]["stop_reason"], "tool_use");
+    assert_eq!(last["usage"]["input_tokens"], 7, "cached input is not part of Anthropic's input");
+}
+
+#[test]
+fn a_failure_is_an_error_event_and_no_message_stop() {
+    let mut encoder = stream::StreamEncoder::new(&decode(&simple()).unwrap());
+    let mut out = BytesMut::new();
+    encoder.encode(answer().swap_remove(0), &mut out);
+    encoder.encode(Delta::Failed(Error::new(Code::UpstreamStreamCut, "cut")), &mut out);
+    encoder.encode(answer().swap_remove(2), &mut out);
+    encoder.finish(&mut out);
+    let events = events(out);
+    assert_eq!(events.len(), 2);
+    let error = &events[1].1;
+    assert_eq!((&error["error"]["type"], &error["request_id"]), (&json!("api_error"), &json!("req_9")));
+    assert!(encoder.failed());
+}
+
+#[test]
+fn deltas_fold_into_one_message() {
+    let mut folder = response::Folder::new(&decode(&simple()).unwrap());
+    answer().into_iter().for_each(|delta| folder.push(delta).unwrap());
+    let message: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
+    let expected = json!([
+        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "text", "text": "Hello"},
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+    ]);
+    assert_eq!(message["content"], expected);
+    assert_eq!(message["stop_reason"], "tool_use");
+    let empty = response::Folder::new(&decode(&simple()).unwrap()).finish();
+    assert_eq!(empty.unwrap_err().code(), Code::UpstreamBadResponse);
+}
