@@ -1,12 +1,82 @@
-//! What the admin API is told: the parts it shows and changes.
+//! What the admin API and `/readyz` are told of the running program.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
+use penstock_admin::{Parts, ProviderRow, View};
+use penstock_config::show;
 use penstock_edge::StoreHealth;
+use penstock_flow::Gateway;
 use penstock_identity::Keys;
+use penstock_provider::Health;
+use serde_json::{Value, json};
 
-/// Tells `/readyz` whether the database answered lately.
-pub(crate) fn store_health(_keys: &Arc<Keys>) -> StoreHealth {
-    Arc::new(|| Ok(()))
+use crate::reload::Current;
+use crate::wiring;
+
+/// What the admin API works with.
+pub(crate) fn parts(gateway: &Gateway, keys: &Arc<Keys>, current: Current) -> Parts {
+    let authorize = {
+        let gateway = gateway.clone();
+        Arc::new(move |credential: &_, scope, object: Option<&str>| {
+            gateway.snapshot().authorize(credential, scope, object)
+        })
+    };
+    Parts {
+        keys: Arc::clone(keys),
+        authorize,
+        view: Arc::new(Running { gateway: gateway.clone(), current }),
+        now: SystemTime::now,
+    }
 }
 
+struct Running {
+    gateway: Gateway,
+    current: Current,
+}
+
+impl View for Running {
+    fn kinds(&self) -> Value {
+        json!({"providers": wiring::kinds().providers.iter().map(|(name, kind)| {
+            json!({"kind": name, "schema": kind.schema, "absent": kind.absent, "alias_of": kind.alias_of})
+        }).collect::<Vec<_>>()})
+    }
+
+    fn providers(&self) -> Vec<ProviderRow> {
+        let flow = self.gateway.snapshot();
+        let kind = |name: &str| flow.providers().get(name).map_or("", |provider| provider.kind());
+        let row = |(name, health): (Arc<str>, Health)| {
+            let (status, reason) = match health {
+                Health::Ready => ("ready", None),
+                Health::Starting => ("starting", None),
+                Health::Unavailable(why) => ("unavailable", Some(why)),
+            };
+            ProviderRow { kind: kind(&name).to_owned(), name: name.to_string(), status, reason }
+        };
+        flow.health().into_iter().map(row).collect()
+    }
+
+    fn config(&self) -> Value {
+        show(&crate::reload::now(&self.current)).clone()
+    }
+}
+
+/// Whether the database answered when it was last asked.
+#[derive(Clone, Default)]
+pub(crate) struct StoreState(Arc<AtomicBool>);
+
+impl StoreState {
+    /// Notes how the last question went.
+    pub(crate) fn note(&self, failed: bool) {
+        self.0.store(failed, Ordering::Relaxed);
+    }
+
+    /// What `/readyz` asks.
+    pub(crate) fn health(&self) -> StoreHealth {
+        let failed = Arc::clone(&self.0);
+        Arc::new(move || {
+            if failed.load(Ordering::Relaxed) { Err("the database does not answer; see the log".to_owned()) } else { Ok(()) }
+        })
+    }
+}

@@ -17,6 +17,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The configuration in force, for the admin API.
 pub(crate) type Current = Arc<RwLock<Arc<Loaded>>>;
 
+/// The configuration that is in force now.
+pub(crate) fn now(current: &Current) -> Arc<Loaded> {
+    match current.read() {
+        Ok(current) => Arc::clone(&current),
+        Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+    }
+}
+
 /// Puts new configurations in force.
 pub(crate) struct Reloader {
     current: Current,
@@ -63,10 +71,7 @@ impl Reloader {
     }
 
     fn loaded(&self) -> Arc<Loaded> {
-        match self.current.read() {
-            Ok(current) => Arc::clone(&current),
-            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
-        }
+        now(&self.current)
     }
 
     /// Whether a new configuration came into force.

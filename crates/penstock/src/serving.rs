@@ -16,6 +16,7 @@ use penstock_provider::Health;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::administration::StoreState;
 use crate::reload::Reloader;
 use crate::wiring::{self, Lasting};
 use crate::{Failure, administration, logging};
@@ -80,10 +81,16 @@ where
     let tally = tokio::spawn(tally.run());
     let reloader =
         Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
-    let extra = extra(&gateway, &keys, &reloader, metrics);
+    let store = StoreState::default();
+    let extra = Extra {
+        admin: Some(penstock_admin::router(administration::parts(&gateway, &keys, reloader.current()))),
+        openapi: wiring::openapi().into(),
+        metrics: metrics_text(gateway.clone(), metrics),
+        store: store.health(),
+    };
     let drain = Drain::new();
     let (address, listeners) = open(config, &gateway, extra, &drain).await?;
-    let looking = tokio::spawn(look_at_keys(Arc::clone(&keys)));
+    let looking = tokio::spawn(look_at_keys(Arc::clone(&keys), store));
     announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
     let reloading = tokio::spawn(reloader.run());
     terminated().await;
@@ -101,15 +108,6 @@ where
     let _ = tokio::time::timeout(LAST_RECORDS, tally).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-fn extra(gateway: &Gateway, keys: &Arc<Keys>, reloader: &Reloader, metrics: Arc<Metrics>) -> Extra {
-    Extra {
-        admin: None,
-        openapi: wiring::openapi().into(),
-        metrics: metrics_text(gateway.clone(), metrics),
-        store: administration::store_health(keys),
-    }
 }
 
 /// Opens the listeners: one for everything, or a second one for administration.
@@ -167,23 +165,24 @@ fn metrics_text(gateway: Gateway, metrics: Arc<Metrics>) -> penstock_edge::Metri
     })
 }
 
-async fn look_at_keys(keys: Arc<Keys>) {
+async fn look_at_keys(keys: Arc<Keys>, store: StoreState) {
     let mut every = tokio::time::interval(KEY_LOOK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         every.tick().await;
-        match keys.refresh().await {
+        let looked = keys.refresh().await;
+        store.note(looked.is_err());
+        match &looked {
             Ok(true) => tracing::info!("the keys changed"),
             Ok(false) => {}
             // Once, not twice a second: the keys in memory go on working meanwhile.
-            Err(error) if !failing => tracing::error!(%error, "the keys cannot be read; the known ones stay in force"),
-            Err(_) => {
-                failing = true;
-                continue;
+            Err(error) if !failing => {
+                tracing::error!(%error, "the keys cannot be read; the known ones stay in force");
             }
+            Err(_) => {}
         }
-        failing = false;
+        failing = looked.is_err();
     }
 }
 

@@ -29,10 +29,27 @@ fn registry() -> Registry<dyn Provider, ()> {
     penstock_provider_http::register(&mut registry);
     penstock_provider_mock::register(&mut registry);
     #[cfg(feature = "local")]
-    penstock_provider_local::register(&mut registry);
+    register_local(&mut registry);
     #[cfg(not(feature = "local"))]
     registry.register_absent("local", "build penstock with the feature `local` (it is on by default)");
     registry
+}
+
+#[cfg(feature = "local")]
+fn register_local(registry: &mut Registry<dyn Provider, ()>) {
+    use penstock_config::{Environment, ProcessEnvironment, schema_of};
+    use penstock_provider_local::{LocalProvider, Settings, cache_dir};
+
+    registry.register_kind(Settings::KIND, schema_of::<Settings>(), |section, _needs| {
+        let settings: Settings = serde_json::from_value(section.value.clone())
+            .map_err(|error| vec![Problem::error("", error.to_string())])?;
+        let problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(problems.into_iter().map(|(field, say)| Problem::error(field, say)).collect());
+        }
+        let cache = cache_dir(|name| ProcessEnvironment.var(name));
+        Ok(Arc::new(LocalProvider::new(settings, cache)) as Arc<dyn Provider>)
+    });
 }
 
 /// Whether the embedded model is in this build.
@@ -178,9 +195,10 @@ async fn reach(url: &str) -> Result<(), String> {
 
 /// The OpenAPI document as text.
 pub(crate) fn openapi() -> Vec<u8> {
-    let rows = penstock_edge::rows();
+    let mut rows = penstock_edge::rows();
+    rows.extend(penstock_admin::ROUTES.iter().map(penstock_edge::Row::from));
 
-    penstock_edge::openapi::document(&rows, Default::default()).to_vec()
+    penstock_edge::openapi::document(&rows, penstock_admin::components()).to_vec()
 }
 
 /// Makes the data folder if it is missing.
