@@ -36,9 +36,13 @@ pub(crate) struct Answer {
     directives: Arc<Directives>,
     asked: Asked,
     id: u64,
-    prompt: String,
+    /// The id that clients see.
+    shown_id: String,
     reasoning: Vec<String>,
+    /// The tokens of the text, which is said again from its start when more are wanted.
     pieces: Vec<Box<str>>,
+    /// How many tokens each choice says.
+    length: usize,
     reason: FinishReason,
     hang_at: Option<usize>,
     state: State,
@@ -66,13 +70,17 @@ pub(crate) fn millis(ms: f64) -> Duration {
 impl Answer {
     /// The answer to a chat or a completion; `id` numbers the answers of one mock.
     pub(crate) fn new(directives: Arc<Directives>, asked: Asked, id: u64) -> Self {
-        let mut pieces = pieces(&directives, &asked);
+        let pieces = pieces(&directives, &asked);
+        let mut length = match directives.tokens {
+            Some(wanted) if !pieces.is_empty() => wanted as usize,
+            _ => pieces.len(),
+        };
         let mut reason =
             if directives.tool_calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
         if let Some(max) = asked.max_tokens
-            && (pieces.len() as u64) > max
+            && (length as u64) > max
         {
-            pieces.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+            length = usize::try_from(max).unwrap_or(usize::MAX);
             reason = FinishReason::Length;
         }
         if let Some(finish) = directives.finish_reason {
@@ -82,9 +90,10 @@ impl Answer {
         let mid = directives.hang == Some(crate::script::Hang::MidStream);
         Self {
             reasoning: reasoning.map(str::to_owned).collect(),
-            prompt: format!("mock-{id:06}"),
-            hang_at: mid.then_some(pieces.len() / 2),
+            shown_id: format!("mock-{id:06}"),
+            hang_at: mid.then_some(length / 2),
             pieces,
+            length,
             reason,
             directives,
             asked,
@@ -156,7 +165,7 @@ impl Answer {
         if self.hang_at == Some(at) && choice == 0 {
             return Some(Step::Hang);
         }
-        if at >= self.pieces.len() {
+        if at >= self.length {
             let none = self.directives.tool_calls.is_empty();
             self.state = if none {
                 State::Finish { choice: 0 }
@@ -172,7 +181,7 @@ impl Answer {
             }
             self.paused = false;
         }
-        let delta = self.say_text(choice, &self.pieces[at]);
+        let delta = self.say_text(choice, &self.pieces[at % self.pieces.len()]);
         self.produced += 1;
         self.state = match choice + 1 {
             next if next < self.asked.choices => State::Content { at, choice: next },
@@ -248,7 +257,7 @@ impl Iterator for Answer {
             let step = match self.state {
                 State::Start => {
                     self.state = State::Reasoning { at: 0 };
-                    let (id, model) = (self.prompt.clone(), self.asked.model.clone());
+                    let (id, model) = (self.shown_id.clone(), self.asked.model.clone());
                     Some(Step::Say(Delta::Started(Started { id, model })))
                 }
                 State::Reasoning { at } => self.reasoning(at),
@@ -279,7 +288,7 @@ impl Iterator for Answer {
 /// The tokens of the text that is answered.
 fn pieces(directives: &Directives, asked: &Asked) -> Vec<Box<str>> {
     let cut = |text: &str| -> Vec<Box<str>> { tokens::tokens(text).map(Box::from).collect() };
-    let fixed = if let Some(refusal) = &directives.refusal {
+    if let Some(refusal) = &directives.refusal {
         cut(refusal)
     } else if let Some(text) = &directives.text {
         cut(text)
@@ -291,10 +300,6 @@ fn pieces(directives: &Directives, asked: &Asked) -> Vec<Box<str>> {
         Vec::new()
     } else {
         cut(&friendly(&asked.text))
-    };
-    match directives.tokens {
-        Some(wanted) => fixed.iter().cycle().take(wanted as usize).cloned().collect(),
-        None => fixed,
     }
 }
 

@@ -147,6 +147,40 @@ async fn the_messages_dialect_answers_whole_streamed_and_counts() {
 }
 
 #[tokio::test]
+async fn the_messages_dialect_thinks_calls_tools_and_says_why_it_stopped() {
+    let mock = plain().await;
+    let script =
+        json!({"reasoning": "hmm", "tool_calls": [{"name": "f", "arguments": {"a": [1, 2]}}, {"name": "g"}]});
+    let whole = ask(&mock, MESSAGES, script.clone(), &question(false)).await.json();
+    let kinds: Vec<_> =
+        whole["content"].as_array().unwrap().iter().map(|block| block["type"].clone()).collect();
+    assert_eq!(kinds, ["thinking", "tool_use", "tool_use"]);
+    assert_eq!(
+        (&whole["content"][1]["input"], &whole["stop_reason"]),
+        (&json!({"a": [1, 2]}), &json!("tool_use"))
+    );
+    let streamed = ask(&mock, MESSAGES, script, &question(true)).await.events();
+    let of = |kind: &str| streamed.iter().filter(|event| event["type"] == kind).cloned().collect::<Vec<_>>();
+    let starts = of("content_block_start");
+    assert_eq!(starts.iter().map(|event| event["index"].clone()).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(of("content_block_stop").len(), 3);
+    let arguments = of("content_block_delta").into_iter().filter(|event| event["index"] == 1);
+    let arguments: String =
+        arguments.map(|e| e["delta"]["partial_json"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(arguments, r#"{"a":[1,2]}"#);
+    assert_eq!(of("message_delta")[0]["delta"]["stop_reason"], "tool_use");
+    let cached = json!({"usage": {"prompt_tokens": 70, "completion_tokens": 5, "cached_tokens": 64}});
+    let usage = ask(&mock, MESSAGES, cached, &question(false)).await.json()["usage"].clone();
+    assert_eq!((&usage["input_tokens"], &usage["cache_read_input_tokens"]), (&json!(6), &json!(64)));
+    let mut short = question(false);
+    short["max_tokens"] = json!(1);
+    assert_eq!(
+        ask(&mock, MESSAGES, json!({"text": "a b"}), &short).await.json()["stop_reason"],
+        "max_tokens"
+    );
+}
+
+#[tokio::test]
 async fn models_are_listed_and_any_name_is_known() {
     let mock = server(json!({"models": ["a", "b"]})).await;
     let get =
