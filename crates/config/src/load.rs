@@ -43,6 +43,9 @@ pub struct Source {
     shown: Value,
 }
 
+/// Most problems that are shown.
+const MAX_SHOWN: usize = 100;
+
 /// Reads and checks a file.
 ///
 /// # Errors
@@ -74,12 +77,19 @@ pub fn load(path: &Path, env: &dyn Environment, kinds: &KindSchemas) -> Result<L
     let mut problems = std::mem::take(&mut checker.problems);
     problems.extend(cross::check(&checked.value, path, &checker));
 
-    let Checker { spots, covers, hidden, files, .. } = checker;
+    let Checker { spots, covers, hidden, secrets, files, .. } = checker;
     let lines = places::covered_lines(&text, &covers);
-    let places = Places::new(path.to_owned(), lines, spots).hiding(hidden);
+    let places = Places::new(path.to_owned(), lines, spots).hiding(hidden, secrets);
+    // Errors first, so that no crowd of warnings hides them.
+    problems.sort_by_key(|p| p.severity);
+    let more = problems.len().saturating_sub(MAX_SHOWN);
+    problems.truncate(MAX_SHOWN);
     let mut problems: Vec<Problem> = problems.into_iter().map(|p| places.locate(p)).collect();
     problems.extend(duplicates.into_iter().map(|located| places.at(located.0, located.1)));
     problems.sort_by(|a, b| a.place.cmp(&b.place));
+    if more > 0 {
+        problems.push(Problem::warning("", format!("{more} more problems are not shown")));
+    }
     if problems.iter().any(Problem::is_error) {
         return Err(problems);
     }

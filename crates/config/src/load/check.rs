@@ -10,6 +10,7 @@ mod scalar;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use penstock_domain::Secret;
 use serde_json::{Map, Value};
 
 use super::places::Spot;
@@ -108,6 +109,8 @@ pub(super) struct Checker<'a> {
     pub(super) covers: Vec<Cover>,
     /// Paths whose value must not be quoted.
     pub(super) hidden: BTreeSet<String>,
+    /// What must not appear in any sentence: values of references, and secrets that stand in the file.
+    pub(super) secrets: Vec<Secret>,
     /// Secret files that were read.
     pub(super) files: Vec<PathBuf>,
     /// Settings that hold a secret in clear text.
@@ -125,6 +128,7 @@ impl<'a> Checker<'a> {
             spots: BTreeMap::new(),
             covers: Vec::new(),
             hidden: BTreeSet::new(),
+            secrets: Vec::new(),
             files: Vec::new(),
             literal_secrets: Vec::new(),
             trail: Vec::new(),
@@ -167,6 +171,12 @@ impl<'a> Checker<'a> {
         result
     }
 
+    /// Keeps the value of this setting out of every sentence.
+    fn hide(&mut self, value: &str) {
+        self.hidden.insert(self.path());
+        self.secrets.push(Secret::new(value));
+    }
+
     /// Hides everything under a node from excerpts: it is unknown, so it may be a secret.
     fn cover(&mut self, node: &Node) {
         self.covers.push(Cover { spot: node.spot, last_line: node.last_line });
@@ -181,13 +191,15 @@ impl<'a> Checker<'a> {
         if let Some(options) = rule.options() {
             return self.choice(node, rule, options);
         }
+        let types = rule.types();
+        if matches!(node.data, Data::Null) && types.contains(&"null") {
+            return Checked::plain(Value::Null);
+        }
         if rule.get("const").is_some() || rule.get("enum").is_some() {
             return self.word(node, rule);
         }
-        let types = rule.types();
         match &node.data {
             _ if types.is_empty() => self.free(node),
-            Data::Null if types.contains(&"null") => Checked::plain(Value::Null),
             Data::Map(entries) if types.contains(&"object") => self.object(entries, rule),
             Data::Null if types.contains(&"object") => self.object(&[], rule),
             Data::List(items) if types.contains(&"array") => self.list(items, rule),
@@ -260,7 +272,7 @@ impl<'a> Checker<'a> {
             Data::Text(text) => match refs::expand(text, self.env) {
                 Ok(out) => {
                     if out.followed {
-                        self.hidden.insert(self.path());
+                        self.hide(&out.text);
                     }
                     Checked { value: Value::String(out.text), shown: Value::String(out.shown) }
                 }

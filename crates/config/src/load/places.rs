@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use penstock_domain::Secret;
+
 use super::check::Cover;
 use crate::problem::Excerpt;
 use crate::{Place, Problem};
@@ -21,7 +23,12 @@ struct Inner {
     spots: BTreeMap<String, Spot>,
     /// Settings whose value must not be quoted.
     hidden: BTreeSet<String>,
+    /// The values that references led to and secrets that stand in the file.
+    secrets: Vec<Secret>,
 }
+
+/// Shorter secrets are not looked for in sentences: they would be found inside innocent words.
+const MIN_SECRET: usize = 4;
 
 /// A position: line and column from 1, width in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +41,26 @@ pub(crate) struct Spot {
 impl Places {
     /// A table; `lines` must hold no secret any more.
     pub(super) fn new(file: PathBuf, lines: Vec<String>, spots: BTreeMap<String, Spot>) -> Self {
-        Self(Arc::new(Inner { file, lines, spots, hidden: BTreeSet::new() }))
+        Self(Arc::new(Inner { file, lines, spots, hidden: BTreeSet::new(), secrets: Vec::new() }))
     }
 
-    /// Also knows which values must not be quoted.
-    pub(super) fn hiding(self, hidden: BTreeSet<String>) -> Self {
+    /// Also knows which settings must not be quoted, and what must not appear in any sentence.
+    pub(super) fn hiding(self, hidden: BTreeSet<String>, mut secrets: Vec<Secret>) -> Self {
         let Inner { file, lines, spots, .. } = Arc::unwrap_or_clone(self.0);
-        Self(Arc::new(Inner { file, lines, spots, hidden }))
+        secrets.retain(|secret| secret.expose().len() >= MIN_SECRET);
+        Self(Arc::new(Inner { file, lines, spots, hidden, secrets }))
+    }
+
+    /// The last guard: whoever wrote the sentence may have quoted a value without knowing where it came from.
+    fn scrub(&self, problem: &mut Problem) {
+        let Problem { message, cause, hint, .. } = problem;
+        for text in [Some(message), cause.as_mut(), hint.as_mut()].into_iter().flatten() {
+            for secret in &self.0.secrets {
+                if text.contains(secret.expose()) {
+                    *text = text.replace(secret.expose(), "…");
+                }
+            }
+        }
     }
 
     /// Adds the place and the source line of the problem's path, or of the nearest setting around it.
@@ -66,6 +86,7 @@ impl Places {
 
     /// Adds a known place and its source line.
     pub(super) fn at(&self, mut problem: Problem, spot: Spot) -> Problem {
+        self.scrub(&mut problem);
         let line = self.0.lines.get(spot.line.saturating_sub(1) as usize);
         problem.place = Some(Place { file: self.0.file.clone(), line: spot.line, column: spot.column });
         problem.excerpt = line.map(|line| Excerpt { line: line.clone(), width: spot.width });
@@ -95,6 +116,7 @@ impl Clone for Inner {
             lines: self.lines.clone(),
             spots: self.spots.clone(),
             hidden: self.hidden.clone(),
+            secrets: self.secrets.clone(),
         }
     }
 }

@@ -207,6 +207,12 @@ keys: [{name: a, key: "sk-in-clear-6", nme: x}]
     assert_eq!(show(&loaded)["server"]["keep_alive"], "15s", "defaults are filled in");
     assert_eq!(show(&loaded)["models"]["small"]["max_output_tokens"], "${MAX}");
 
+    let quoted = GOOD
+        .replace("provider: one", "provider: \"${ACME_KEY}\"")
+        .replace("[little]}", "[little, \"${ACME_KEY}\"]}");
+    let all = report(&load_with(&quoted, env()).unwrap_err());
+    assert!(all.contains("there is no provider `…`") && !all.contains("verysecret"), "{all}");
+
     let broken = "version: 1\nproviders:\n  one: {kind: acme, api_key: \"sk-in-clear-7\n";
     let all = report(&load_with(broken, env()).unwrap_err());
     assert!(!all.contains("sk-in-clear"), "{all}");
@@ -411,6 +417,21 @@ mod properties {
         #[test]
         fn arbitrary_text_never_panics(text in yamlish()) {
             let _ = load_with(&text, env()).map_err(|problems| report(&problems));
+        }
+
+        #[test]
+        fn a_wrong_kind_of_value_in_a_good_file_is_always_found_in_its_line(pick in 0usize..100) {
+            let lines: Vec<&str> = GOOD.lines().collect();
+            let single: Vec<usize> = (0..lines.len())
+                .filter(|n| lines[*n].split_once(": ").is_some_and(|(key, value)| !key.contains('{') && !value.starts_with('{')))
+                .collect();
+            let at = single[pick % single.len()];
+            let (key, _) = lines[at].split_once(": ").unwrap();
+            let wrong = format!("{key}: {{a: [{{b: 1}}]}}");
+            let text: Vec<&str> = lines.iter().enumerate().map(|(n, line)| if n == at { &*wrong } else { *line }).collect();
+            let found = load_with(&text.join("\n"), env()).expect_err("a map is not a word");
+            let on_line = |p: &Problem| p.is_error() && p.place.as_ref().is_some_and(|place| place.line as usize == at + 1);
+            prop_assert!(found.iter().any(on_line), "{}", report(&found));
         }
 
         #[test]

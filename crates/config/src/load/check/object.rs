@@ -109,9 +109,13 @@ impl Checker<'_> {
             }
             other => {
                 let known = kinds.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let message = if other.is_some() { "`kind` must be a word" } else { "`kind` is missing" };
                 self.cover(node);
-                self.note(message).hint = Some(format!("known kinds: {known}"));
+                match other {
+                    Some(kind) => self.within("kind".to_owned(), kind.spot, |c| {
+                        c.note("`kind` must be a word").hint = Some(format!("known kinds: {known}"))
+                    }),
+                    None => self.note("`kind` is missing").hint = Some(format!("known kinds: {known}")),
+                }
                 return nothing;
             }
         };

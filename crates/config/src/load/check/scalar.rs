@@ -69,7 +69,7 @@ impl Checker<'_> {
             Data::Text(text) => match refs::expand(text, self.env) {
                 Ok(out) => {
                     if out.followed {
-                        self.hidden.insert(self.path());
+                        self.hide(&out.text);
                         if text.contains(":-") {
                             self.cover(node);
                         }
@@ -122,6 +122,7 @@ impl Checker<'_> {
             let shown = if alone { out.shown } else { "…".to_owned() };
             (out.text, shown, out.empty)
         };
+        self.hide(&text);
         if text.trim().is_empty() {
             let problem = self.note("expected a secret, found nothing");
             problem.cause = empty.map(|name| format!("the environment variable `{name}` is set but empty"));
