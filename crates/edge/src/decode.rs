@@ -45,7 +45,8 @@ pub(crate) async fn decode(
     upload::check_media(headers)?;
     let credential = credential(headers);
     // An unknown length counts as long. Nobody makes us hold megabytes before they have shown a key.
-    if upload::announced(headers).is_none_or(|length| length > STRANGERS_BODY && length <= settings.max_body as u64)
+    if upload::announced(headers)
+        .is_none_or(|length| length > STRANGERS_BODY && length <= settings.max_body as u64)
         && let Err(error) = flow.authorize(&credential, scope, None)
         && error.kind() == Kind::Unauthenticated
     {
@@ -71,14 +72,20 @@ fn wait(headers: &HeaderMap, own: Option<Duration>, stream: bool) -> Result<Opti
     if !stream {
         for name in ["x-stainless-timeout", "x-stainless-read-timeout"] {
             // What an SDK writes there when it has no time-out is its own business.
-            headers.get(name).and_then(|value| value.to_str().ok()).and_then(duration).into_iter().for_each(&mut take);
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(duration)
+                .into_iter()
+                .for_each(&mut take);
         }
     }
     Ok(shortest)
 }
 
 fn bad_timeout() -> Error {
-    let say = "x-request-timeout must be a positive time in seconds or with a unit, such as 30, 30s, 1500ms or 2m";
+    let say =
+        "x-request-timeout must be a positive time in seconds or with a unit, such as 30, 30s, 1500ms or 2m";
     Error::new(Code::InvalidValue, say).with_param("x-request-timeout").at(Stage::Decode)
 }
 
@@ -108,7 +115,9 @@ mod tests {
 
     #[test]
     fn times_are_read_with_and_without_unit() {
-        for (text, millis) in [("30", 30_000), ("30s", 30_000), ("1500ms", 1_500), ("2m", 120_000), ("0.5", 500)] {
+        for (text, millis) in
+            [("30", 30_000), ("30s", 30_000), ("1500ms", 1_500), ("2m", 120_000), ("0.5", 500)]
+        {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for bad in ["", "s", "0", "-1", "1e9", "inf", "NaN", "30 s s", "None", "1h"] {

@@ -181,7 +181,8 @@ impl Visit<'_> {
                 })),
             }
         };
-        let (bytes, mut head) = self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
+        let (bytes, mut head) =
+            self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
         let mut response = json(bytes);
         response.headers_mut().reserve(16);
         head.timings.add(Stage::Decode, decoded);
@@ -203,7 +204,8 @@ impl Visit<'_> {
         let mut silence = Box::pin(tokio::time::sleep(hold_max));
         let first = std::future::poll_fn(|context| {
             if drain.is_over() {
-                let refusal = Refusal { error: shutdown().at(Stage::Call), head: penstock_flow::Head::default() };
+                let refusal =
+                    Refusal { error: shutdown().at(Stage::Call), head: penstock_flow::Head::default() };
                 return Poll::Ready(Some(Err(refusal)));
             }
             match run.as_mut().poll(context) {

@@ -106,7 +106,10 @@ fn advise(headers: &mut HeaderMap, retry: Retry, status: StatusCode) {
         Retry::Maybe => true,
         Retry::After(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-            headers.insert(RETRY_AFTER_MS, HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+            headers.insert(
+                RETRY_AFTER_MS,
+                HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            );
             true
         }
     };

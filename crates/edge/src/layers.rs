@@ -32,7 +32,8 @@ pub(crate) async fn guarded(edge: &Inner, request: Request<Incoming>, ambiguous:
     let visit = Visit { edge, id: &id, arrived, recorded: &recorded };
     let outcome = AssertUnwindSafe(answer(&visit, request, ambiguous)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| {
-        Err(Error::new(Code::InternalError, "the gateway failed while answering; the log has the cause").into())
+        Err(Error::new(Code::InternalError, "the gateway failed while answering; the log has the cause")
+            .into())
     });
     let mut response = outcome.unwrap_or_else(|refused| {
         if !recorded.load(Ordering::Relaxed) {
@@ -101,7 +102,8 @@ fn check_host(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String])
     if named.next().is_some() {
         return Err(Error::new(Code::InvalidRequest, "a request has one host header, found several"));
     }
-    let origin = headers.get(ORIGIN).filter(|_| !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS));
+    let origin =
+        headers.get(ORIGIN).filter(|_| !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS));
     if hosts.is_empty() && origin.is_none() {
         return Ok(());
     }
@@ -111,17 +113,20 @@ fn check_host(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String])
         None => host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
     };
     let name = host_name(authority);
-    let listed = hosts.iter().any(|known| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(authority));
+    let listed =
+        hosts.iter().any(|known| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(authority));
     if !hosts.is_empty() && !listed && !unfakeable(name) {
-        return Err(Error::new(Code::ForbiddenOrigin, "this gateway is not addressed under this host name; server.hosts lists those it answers to"));
+        return Err(Error::new(
+            Code::ForbiddenOrigin,
+            "this gateway is not addressed under this host name; server.hosts lists those it answers to",
+        ));
     }
     let Some(origin) = origin else { return Ok(()) };
-    let same = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"))
-        .is_some_and(|(scheme, rest)| {
-            matches!(scheme, "http" | "https") && rest.eq_ignore_ascii_case(authority) && !authority.is_empty()
+    let same =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).is_some_and(|(scheme, rest)| {
+            matches!(scheme, "http" | "https")
+                && rest.eq_ignore_ascii_case(authority)
+                && !authority.is_empty()
         });
     if same && (listed || unfakeable(name)) {
         return Ok(());
@@ -147,9 +152,12 @@ mod tests {
     use super::*;
 
     fn verdict(method: &str, uri: &str, pairs: &[(&'static str, &str)], hosts: &[&str]) -> Option<Code> {
-        let headers = pairs.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect();
+        let headers =
+            pairs.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect();
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        check_host(&method.parse().unwrap(), &uri.parse().unwrap(), &headers, &hosts).err().map(|error| error.code())
+        check_host(&method.parse().unwrap(), &uri.parse().unwrap(), &headers, &hosts)
+            .err()
+            .map(|error| error.code())
     }
 
     const FORBIDDEN: Option<Code> = Some(Code::ForbiddenOrigin);
@@ -192,7 +200,10 @@ mod tests {
         assert_eq!(verdict("GET", "/", &[("host", "evil.example")], &["gw.example"]), FORBIDDEN);
         assert_eq!(verdict("GET", "/", &[("host", "gw.example:443")], &["gw.example"]), None);
         assert_eq!(verdict("GET", "/", &[("host", "127.0.0.1")], &["gw.example"]), None);
-        assert_eq!(verdict("GET", "http://evil.example/", &[("host", "gw.example")], &["gw.example"]), FORBIDDEN);
+        assert_eq!(
+            verdict("GET", "http://evil.example/", &[("host", "gw.example")], &["gw.example"]),
+            FORBIDDEN
+        );
     }
 
     #[test]

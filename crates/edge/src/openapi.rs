@@ -68,7 +68,8 @@ fn operation(row: &Row) -> Value {
     let Operation { id, tag, summary, parameters, request, replies } = row.operation;
     let mut responses = Map::new();
     for reply in replies {
-        let entry = responses.entry(reply.status.to_string()).or_insert_with(|| json!({"description": reply.about}));
+        let entry =
+            responses.entry(reply.status.to_string()).or_insert_with(|| json!({"description": reply.about}));
         if !reply.media.is_empty() {
             entry["content"][reply.media] = content(reply.schema);
         }
@@ -76,7 +77,10 @@ fn operation(row: &Row) -> Value {
     let admin = row.path.starts_with(crate::routes::ADMIN);
     let (media, schema) =
         if admin { ("application/problem+json", "Problem") } else { ("application/json", "Error") };
-    responses.insert("default".to_owned(), json!({"description": "an error", "content": {media: content(schema)}}));
+    responses.insert(
+        "default".to_owned(),
+        json!({"description": "an error", "content": {media: content(schema)}}),
+    );
     let mut operation = json!({
         "operationId": id,
         "tags": [tag],
@@ -85,7 +89,8 @@ fn operation(row: &Row) -> Value {
         "responses": responses,
     });
     if !request.is_empty() {
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": content(request)}});
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": content(request)}});
     }
     match row.needs {
         Needs::Scope(scope) => {

@@ -35,7 +35,8 @@ pub(crate) fn ready(edge: &Inner) -> Response<Reply> {
     } else {
         "unavailable"
     };
-    let providers: Map<String, Value> = health.iter().map(|(name, health)| (name.to_string(), tell(health))).collect();
+    let providers: Map<String, Value> =
+        health.iter().map(|(name, health)| (name.to_string(), tell(health))).collect();
     let store = match store {
         Ok(()) => json!({"status": "ready"}),
         Err(reason) => json!({"status": "unavailable", "reason": reason}),
@@ -104,7 +105,50 @@ fn page(media: &'static str, text: impl Into<bytes::Bytes>) -> Response<Reply> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::time::{Instant, SystemTime};
+
     use super::*;
+    use crate::{Drain, EdgeSettings, Extra};
+
+    struct Nobody;
+
+    impl penstock_observe::Recorder for Nobody {
+        fn begin(&self) {}
+
+        fn end(&self, _: penstock_observe::Record) {}
+    }
+
+    struct Up;
+
+    impl penstock_provider::Provider for Up {
+        fn kind(&self) -> &'static str {
+            "up"
+        }
+    }
+
+    #[test]
+    fn a_gateway_is_ready_until_its_drain_begins() {
+        let up: Arc<dyn penstock_provider::Provider> = Arc::new(Up);
+        let parts = penstock_flow::Parts {
+            keys: Arc::new(penstock_identity::KeyRing::new(penstock_identity::Pepper::new([7; 32]))),
+            admission: Arc::new(penstock_admission::Admission::new(Instant::now())),
+            catalogue: penstock_routing::Catalogue::new([]),
+            providers: HashMap::from([("up".into(), up)]),
+            recorder: Arc::new(Nobody),
+            made: SystemTime::now(),
+        };
+        let edge = Inner {
+            gateway: penstock_flow::Gateway::new(parts),
+            settings: EdgeSettings::default(),
+            extra: Extra::default(),
+            drain: Drain::new(),
+        };
+        assert_eq!(ready(&edge).status(), StatusCode::OK);
+        edge.drain.begin();
+        assert_eq!(ready(&edge).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 
     #[test]
     fn every_code_has_a_page_that_begins_with_its_meaning() {
@@ -117,7 +161,9 @@ mod tests {
 
     #[test]
     fn pages_load_nothing_from_elsewhere() {
-        for text in [include_str!("pages/home.html"), include_str!("pages/docs.html"), include_str!("pages/docs.js")] {
+        for text in
+            [include_str!("pages/home.html"), include_str!("pages/docs.html"), include_str!("pages/docs.js")]
+        {
             assert!(!text.contains("://"), "a page names another site");
             assert!(!text.contains("innerHTML"), "text is written as text");
         }

@@ -72,7 +72,8 @@ impl Body for Reply {
         match &mut self.get_mut().kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Events(events) => {
-                let frame: Poll<Option<Result<Frame<Bytes>, Infallible>>> = events.as_mut().poll_frame(context);
+                let frame: Poll<Option<Result<Frame<Bytes>, Infallible>>> =
+                    events.as_mut().poll_frame(context);
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
             Kind::Routed(body) => Pin::new(body).poll_frame(context),
@@ -160,7 +161,9 @@ mod tests {
 
     #[test]
     fn waits_read_like_those_of_openai() {
-        for (millis, text) in [(0, "0s"), (12, "12ms"), (1_000, "1s"), (1_500, "1.5s"), (360_000, "6m0s"), (61_200, "1m1s")] {
+        for (millis, text) in
+            [(0, "0s"), (12, "12ms"), (1_000, "1s"), (1_500, "1.5s"), (360_000, "6m0s"), (61_200, "1m1s")]
+        {
             assert_eq!(reset(Duration::from_millis(millis)), text);
         }
     }

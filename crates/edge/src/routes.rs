@@ -181,7 +181,9 @@ pub const ROUTES: &[Route<Handler>] = &[
     Route {
         method: Method::Get,
         path: "/metrics",
-        needs: Needs::Nothing("scrapers have no key; labels are names from the configuration, never keys or prompts"),
+        needs: Needs::Nothing(
+            "scrapers have no key; labels are names from the configuration, never keys or prompts",
+        ),
         operation: health(
             "metrics",
             "Metrics in the OpenMetrics text format",
@@ -380,7 +382,8 @@ mod tests {
 
     #[test]
     fn a_model_id_may_hold_slashes_and_is_decoded_once() {
-        let Ok(Found::Row(route, rest)) = find(&http::Method::GET, "/v1/models/a/b%2Fc%2520", Surface::All) else {
+        let Ok(Found::Row(route, rest)) = find(&http::Method::GET, "/v1/models/a/b%2Fc%2520", Surface::All)
+        else {
             panic!("no row");
         };
         assert_eq!(route.handler, Handler::Model);

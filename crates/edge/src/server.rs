@@ -33,14 +33,14 @@ pub async fn serve(listener: TcpListener, edge: Edge) {
     let most = edge.0.settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     let slots = Arc::new(Semaphore::new(most as usize));
-    let builders = connection::Builders::new(&edge.0.settings, &drain);
+    let builders = Arc::new(connection::Builders::new(&edge.0.settings, &drain));
     let accepting = async {
         loop {
             // The slot comes first: beyond the cap connections wait in the kernel's queue instead of our memory.
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _peer)) => {
-                    let connection = connection::run(stream, edge.clone(), builders.clone());
+                    let connection = connection::run(stream, edge.clone(), Arc::clone(&builders));
                     tokio::spawn(async move {
                         connection.await;
                         drop(slot);

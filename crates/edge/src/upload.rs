@@ -41,7 +41,10 @@ pub(crate) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
         };
         return Err(Error::new(Code::UnsupportedMediaType, say));
     }
-    let coded = headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let coded = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
     if coded {
         let say = "compressed request bodies are not accepted; send the body without content-encoding";
         return Err(Error::new(Code::UnsupportedMediaType, say));
@@ -74,7 +77,11 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// # Errors
 /// `request_too_large` (by the announced length before a byte is read, else when it grows too large),
 /// `request_timeout`, `incomplete_body`, `invalid_request` for broken chunks.
-pub(crate) async fn read(headers: &HeaderMap, body: Incoming, settings: &EdgeSettings) -> Result<Bytes, Error> {
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Incoming,
+    settings: &EdgeSettings,
+) -> Result<Bytes, Error> {
     let announced = announced(headers);
     let mut upload = Upload { body, received: 0, start: Instant::now(), clock: None };
     if announced.is_some_and(|length| length > settings.max_body as u64) {
@@ -123,7 +130,8 @@ impl Upload {
                 if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
                     return Poll::Ready(Ok(frame));
                 }
-                let earned = Duration::from_secs_f64(self.received as f64 / f64::from(settings.body_rate.max(1)));
+                let earned =
+                    Duration::from_secs_f64(self.received as f64 / f64::from(settings.body_rate.max(1)));
                 let due = self.start + settings.body_timeout + earned;
                 let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(due)));
                 loop {
@@ -152,7 +160,8 @@ impl Upload {
     async fn linger(mut self) {
         let _ = tokio::time::timeout(LINGER, async {
             let mut left = LINGER_BYTES;
-            while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await {
+            while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await
+            {
                 left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
                 if left == 0 {
                     break;
@@ -164,7 +173,10 @@ impl Upload {
 }
 
 fn too_large(settings: &EdgeSettings) -> Error {
-    Error::new(Code::RequestTooLarge, format!("the body is larger than {} bytes, the most accepted here", settings.max_body))
+    Error::new(
+        Code::RequestTooLarge,
+        format!("the body is larger than {} bytes, the most accepted here", settings.max_body),
+    )
 }
 
 fn late(settings: &EdgeSettings) -> Error {
@@ -186,7 +198,8 @@ fn unreadable(error: &hyper::Error) -> Error {
         }
         cause = inner.source();
     }
-    Error::new(Code::IncompleteBody, "the body ended before its announced length").with_source(error.to_string())
+    Error::new(Code::IncompleteBody, "the body ended before its announced length")
+        .with_source(error.to_string())
 }
 
 #[cfg(test)]
@@ -195,10 +208,18 @@ mod tests {
 
     #[test]
     fn only_json_in_utf_8_is_json() {
-        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\";"] {
+        for yes in
+            ["application/json", "Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\";"]
+        {
             assert!(is_json(yes.as_bytes()), "{yes}");
         }
-        for no in ["", "text/json", "application/jsonp", "application/json; charset=latin1", "application/json, text/html"] {
+        for no in [
+            "",
+            "text/json",
+            "application/jsonp",
+            "application/json; charset=latin1",
+            "application/json, text/html",
+        ] {
             assert!(!is_json(no.as_bytes()), "{no}");
         }
     }

@@ -57,7 +57,7 @@ impl Events {
         source: Source,
         dialect: Dialect,
         encoder: StreamEncoder,
-        silence: Pin<Box<Sleep>>,
+        mut silence: Pin<Box<Sleep>>,
         (keep_alive, drain): (Duration, Drain),
     ) -> Self {
         let now = Instant::now();
@@ -66,6 +66,10 @@ impl Events {
             Source::Running(_) => now.checked_sub(keep_alive).unwrap_or(now),
             _ => now,
         };
+        // The timer comes from the wait for the first content; one that fires early is harmless, one that fires late is not.
+        if silence.deadline() > sent + keep_alive {
+            silence.as_mut().reset(sent + keep_alive);
+        }
         Self { source, dialect, encoder, silence, sent, keep_alive, drain }
     }
 
@@ -73,22 +77,22 @@ impl Events {
         loop {
             let polled = match &mut self.source {
                 Source::Ended => return Poll::Ready(None),
-                Source::Running(run) => {
-                    match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+                Source::Running(run) => match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(Ok(answer))) => {
+                        self.source = Source::Live(answer.deltas);
+                        continue;
+                    }
+                    Ok(Poll::Ready(Err(refusal))) => Some(Delta::Failed(refusal.error)),
+                    Err(_) => Some(Delta::Failed(panicked())),
+                },
+                Source::Live(deltas) => {
+                    match catch_unwind(AssertUnwindSafe(|| deltas.as_mut().poll_next(context))) {
                         Ok(Poll::Pending) => return Poll::Pending,
-                        Ok(Poll::Ready(Ok(answer))) => {
-                            self.source = Source::Live(answer.deltas);
-                            continue;
-                        }
-                        Ok(Poll::Ready(Err(refusal))) => Some(Delta::Failed(refusal.error)),
+                        Ok(Poll::Ready(delta)) => delta,
                         Err(_) => Some(Delta::Failed(panicked())),
                     }
                 }
-                Source::Live(deltas) => match catch_unwind(AssertUnwindSafe(|| deltas.as_mut().poll_next(context))) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(delta)) => delta,
-                    Err(_) => Some(Delta::Failed(panicked())),
-                },
             };
             if matches!(polled, None | Some(Delta::Failed(_))) {
                 self.source = Source::Ended;

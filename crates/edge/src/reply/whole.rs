@@ -14,7 +14,9 @@ pub(crate) async fn whole(answer: &mut Answer, dialect: Dialect, mut folder: Fol
     let mut untouched = None;
     while let Some(delta) = answer.deltas.next().await {
         match delta {
-            Delta::Whole(body) if body.dialect == dialect && untouched.is_none() => untouched = Some(body.bytes),
+            Delta::Whole(body) if body.dialect == dialect && untouched.is_none() => {
+                untouched = Some(body.bytes)
+            }
             // What follows a whole body is notes about it; only a failure changes the answer.
             Delta::Failed(error) => return Err(error),
             delta if untouched.is_none() => folder.push(delta)?,

@@ -29,7 +29,6 @@ const MAX_HEADERS: usize = 128;
 const PING: Duration = Duration::from_secs(20);
 
 /// The two protocols, set up once per listener.
-#[derive(Clone)]
 pub(super) struct Builders {
     one: http1::Builder,
     two: http2::Builder<Streams>,
@@ -62,7 +61,7 @@ impl Builders {
 }
 
 /// Serves one connection until it ends or the drain ends it.
-pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Builders) {
+pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) {
     // A small event must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let drain = edge.drain().clone();
@@ -81,7 +80,9 @@ pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Builders) {
             drive(connection, drain, |connection| connection.graceful_shutdown()).await
         }
         Protocol::Two => {
-            let connection = pin!(builders.two.serve_connection(io, service));
+            // Boxed, so that the many HTTP/1 connections do not carry room for this much larger state.
+            let mut connection = Box::pin(builders.two.serve_connection(io, service));
+            let connection = connection.as_mut();
             drive(connection, drain, |connection| connection.graceful_shutdown()).await
         }
     };

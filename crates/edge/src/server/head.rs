@@ -1,6 +1,9 @@
 //! Looks at the raw bytes of request heads for what the HTTP parser forgives and a proxy in front of us may read
 //! otherwise: bare line feeds, and `content-length` beside `transfer-encoding` (RFC 9112, 2.2 and 6.3). Requests that
 //! two parties can cut in two ways are how requests are smuggled.
+//!
+//! It follows heads only: a head that a client sends before the answer to the request before (pipelining) is left to
+//! the parser, which reads it like any other; no proxy in front of us pipelines.
 
 /// The names that matter are at most this long, colon included.
 const START: usize = 18;

@@ -1,0 +1,316 @@
+//! A gateway on a free port: keys from a file, one scripted provider, records kept.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream};
+use penstock_admission::Admission;
+use penstock_config::{FileKey, Limits};
+use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Notes, RawBody, RawEvents, Retry, Usage};
+use penstock_edge::{Drain, Edge, EdgeSettings, Extra, serve};
+use penstock_flow::{Gateway, Parts};
+use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper};
+use penstock_observe::{Record, Recorder};
+use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Health, Provider};
+use penstock_routing::{Catalogue, Model};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// May do everything.
+pub(crate) const KEY: &str = "the-right-key-0123456789";
+/// Is known and holds a scope that no route of the edge needs.
+pub(crate) const POOR: &str = "a-poor-key-0123456789abc";
+/// Was good once.
+pub(crate) const OLD: &str = "an-old-key-0123456789abc";
+/// What the model `whole` answers, to the byte.
+pub(crate) const WHOLE: &str =
+    "{ \"id\":\"chatcmpl-1\",  \"object\": \"chat.completion\", \"choices\":[],\"oddity\":1e2 }";
+/// What the model `raw` streams, to the byte.
+pub(crate) const RAW: &str =
+    "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Paris\"}}]}\n\n";
+
+/// Models that the scripted provider plays.
+pub(crate) const MODELS: &[&str] = &[
+    "plain",
+    "raw",
+    "whole",
+    "panic",
+    "panic-later",
+    "silent",
+    "endless",
+    "flood",
+    "cut",
+    "late",
+    "limited",
+    "html",
+    "org/slashed",
+    "vectors",
+];
+
+/// What the provider tells the test.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// A call's stream or future was dropped.
+    pub(crate) gone: Notify,
+    /// A call has begun.
+    pub(crate) begun: Notify,
+    /// Lets the model `late` finish.
+    pub(crate) go: Notify,
+    /// Deltas that the model `flood` gave.
+    pub(crate) flooded: AtomicUsize,
+    /// Calls so far.
+    pub(crate) calls: AtomicUsize,
+}
+
+struct Guard(Arc<Watch>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.gone.notify_one();
+    }
+}
+
+struct Scripted {
+    watch: Arc<Watch>,
+    health: Health,
+}
+
+pub(crate) fn text(text: &str) -> Delta {
+    Delta::Text { choice: 0, text: text.into(), logprobs: Vec::new() }
+}
+
+fn raw(bytes: impl Into<Bytes>) -> Delta {
+    let notes = Notes { content: true, events: 1, ..Notes::default() };
+    Delta::Raw(RawEvents { dialect: Dialect::OpenAi, bytes: bytes.into(), notes })
+}
+
+fn end() -> Vec<Delta> {
+    vec![
+        Delta::Finished { choice: 0, reason: FinishReason::Stop },
+        Delta::Usage(Usage { input: 3, output: 1, ..Usage::default() }),
+    ]
+}
+
+impl Scripted {
+    fn play(&self, call: Call) -> Calling<'_> {
+        let watch = Arc::clone(&self.watch);
+        watch.calls.fetch_add(1, Ordering::SeqCst);
+        watch.begun.notify_one();
+        let guard = Guard(Arc::clone(&watch));
+        let opening = stream::iter([Delta::Started(Default::default()), text("Paris")]);
+        let answer: Result<Deltas, Error> = match &*call.model {
+            "raw" => Ok(stream::iter([raw(RAW), raw(RAW)]).boxed()),
+            "whole" => {
+                let notes = Notes { content: true, ..Notes::default() };
+                let body =
+                    RawBody { dialect: Dialect::OpenAi, bytes: Bytes::from_static(WHOLE.as_bytes()), notes };
+                Ok(stream::iter([Delta::Whole(body)]).boxed())
+            }
+            "panic" => panic!("the provider panics"),
+            "panic-later" => {
+                Ok(opening.chain(stream::once(async { panic!("the provider panics later") })).boxed())
+            }
+            "silent" => {
+                return async move {
+                    let _guard = guard;
+                    std::future::pending().await
+                }
+                .boxed();
+            }
+            "endless" => Ok(opening
+                .chain(stream::pending().inspect(move |_: &Delta| {
+                    let _ = &guard;
+                }))
+                .boxed()),
+            "flood" => {
+                let event = Bytes::from(format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(4096)));
+                Ok(stream::repeat_with(move || {
+                    let _ = &guard;
+                    watch.flooded.fetch_add(1, Ordering::SeqCst);
+                    raw(event.clone())
+                })
+                .boxed())
+            }
+            "cut" => {
+                let cut = Error::new(Code::UpstreamStreamCut, "the vendor's stream ended too early");
+                Ok(opening.chain(stream::iter([Delta::Failed(cut)])).boxed())
+            }
+            "late" => {
+                let rest =
+                    async move { watch.go.notified().await }.into_stream().flat_map(|()| stream::iter(end()));
+                Ok(opening.chain(rest).boxed())
+            }
+            "limited" => Err(Error::new(Code::UpstreamRateLimited, "the vendor limits us")
+                .with_retry(Retry::After(Duration::from_millis(1_200)))),
+            "html" => Err(Error::new(Code::UpstreamBadResponse, "the vendor answered with a web page")),
+            "vectors" => Ok(stream::iter([Delta::Vectors(vec![vec![0.5, -0.5]]), end().remove(1)]).boxed()),
+            _ => Ok(opening.chain(stream::iter(end())).boxed()),
+        };
+        async move { answer }.boxed()
+    }
+}
+
+impl Provider for Scripted {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    fn chat(&self) -> Option<&dyn Chat> {
+        Some(self)
+    }
+
+    fn complete(&self) -> Option<&dyn Complete> {
+        Some(self)
+    }
+
+    fn embed(&self) -> Option<&dyn Embed> {
+        Some(self)
+    }
+}
+
+impl Chat for Scripted {
+    fn chat(&self, call: Call) -> Calling<'_> {
+        self.play(call)
+    }
+}
+
+impl Complete for Scripted {
+    fn complete(&self, call: Call) -> Calling<'_> {
+        self.play(call)
+    }
+}
+
+impl Embed for Scripted {
+    fn embed(&self, call: Call) -> Calling<'_> {
+        self.play(call)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Kept {
+    begun: AtomicUsize,
+    records: Mutex<Vec<Record>>,
+    ended: Notify,
+}
+
+impl Recorder for Kept {
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end(&self, record: Record) {
+        self.records.lock().unwrap().push(record);
+        self.ended.notify_one();
+    }
+}
+
+struct NoStore;
+
+impl KeyStore for NoStore {
+    fn list(&self) -> Pending<'_, Listing> {
+        Box::pin(async { Ok(Listing { revision: 0, keys: Vec::new() }) })
+    }
+
+    fn insert(&self, _: KeyRecord) -> Pending<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn update(&self, record: KeyRecord) -> Pending<'_, KeyRecord> {
+        Box::pin(async { Ok(record) })
+    }
+
+    fn revision(&self) -> Pending<'_, u64> {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+fn key(name: &str, key: &str, scopes: &[&str], expires: Option<&str>) -> FileKey {
+    FileKey {
+        name: name.into(),
+        key: serde_json::from_value(serde_json::json!(key)).unwrap(),
+        team: None,
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        models: Vec::new(),
+        limits: Limits { requests_per_minute: Some(10_000), concurrent_requests: None },
+        expires: expires.map(|at| serde_json::from_value(serde_json::json!(at)).unwrap()),
+    }
+}
+
+/// A running gateway.
+pub(crate) struct Bench {
+    pub(crate) address: SocketAddr,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) drain: Drain,
+    pub(crate) server: JoinHandle<()>,
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::with(EdgeSettings::default(), Extra::default(), Health::Ready).await
+    }
+
+    pub(crate) async fn set(settings: EdgeSettings) -> Self {
+        Self::with(settings, Extra::default(), Health::Ready).await
+    }
+
+    pub(crate) async fn with(settings: EdgeSettings, extra: Extra, health: Health) -> Self {
+        let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
+        let file = [
+            key("right", KEY, &["*"], None),
+            key("poor", POOR, &["tools:call"], None),
+            key("old", OLD, &["*"], Some("2020-01-01T00:00:00Z")),
+        ];
+        keys.use_file(&file, Limits::default()).unwrap();
+        let watch = Arc::new(Watch::default());
+        let kept = Arc::new(Kept::default());
+        let scripted: Arc<dyn Provider> = Arc::new(Scripted { watch: Arc::clone(&watch), health });
+        let missing = Health::Unavailable("the model is not installed".into());
+        let local: Arc<dyn Provider> = Arc::new(Scripted { watch: Arc::clone(&watch), health: missing });
+        let models = MODELS.iter().map(|name| Model {
+            name: (*name).into(),
+            provider: "vendor".into(),
+            upstream: None,
+            max_output_tokens: Some(1_000_000),
+        });
+        let gateway = Gateway::new(Parts {
+            keys: keys.ring(),
+            admission: Arc::new(Admission::new(Instant::now())),
+            catalogue: Catalogue::new(models),
+            providers: HashMap::from([("vendor".into(), scripted), ("local".into(), local)]),
+            recorder: Arc::clone(&kept) as Arc<dyn Recorder>,
+            made: SystemTime::now(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let drain = Drain::new();
+        let server = tokio::spawn(serve(listener, Edge::new(gateway, settings, extra, drain.clone())));
+        Self { address, watch, kept, drain, server }
+    }
+
+    /// Waits until every request that began has ended, and gives the codes in order.
+    pub(crate) async fn codes(&self, expected: usize) -> Vec<&'static str> {
+        tokio::time::timeout(Duration::from_secs(5), async {
+            loop {
+                let ended = self.kept.ended.notified();
+                if self.kept.records.lock().unwrap().len() >= expected {
+                    return;
+                }
+                ended.await;
+            }
+        })
+        .await
+        .expect("the records come");
+        assert_eq!(self.kept.begun.load(Ordering::SeqCst), expected, "every request begins once");
+        self.kept.records.lock().unwrap().iter().map(|record| record.outcome.code()).collect()
+    }
+}

@@ -1,0 +1,141 @@
+//! Every route, with no key, with a key that lacks the scope, and with the right one; and everything that might slip
+//! past the table.
+
+use penstock_edge::{Handler, ROUTES};
+use penstock_identity::{Needs, Route};
+
+use crate::bench::{Bench, KEY, OLD, POOR};
+use crate::wire::{Wire, chat, exchange};
+
+/// A request that the route would answer with 200.
+fn request(route: &Route<Handler>, key: Option<&str>) -> String {
+    let path = route.path.replace("{id}", "org/slashed").replace("{code}", "invalid_json");
+    let body = match route.handler {
+        Handler::Infer(penstock_domain::Task::Chat) => chat("whole", false),
+        Handler::Infer(penstock_domain::Task::Completion) => {
+            serde_json::json!({"model": "whole", "prompt": "Paris is"}).to_string()
+        }
+        Handler::Infer(penstock_domain::Task::Embedding) => {
+            serde_json::json!({"model": "whole", "input": "Paris"}).to_string()
+        }
+        _ => String::new(),
+    };
+    let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+    format!(
+        "{} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{key}content-length: {}\r\n\r\n{body}",
+        route.method.name(),
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn every_route_asks_for_what_its_row_says() {
+    let bench = Bench::start().await;
+    for route in ROUTES {
+        let closed = matches!(route.needs, Needs::Scope(_));
+        for (key, closed_status) in
+            [(None, 401), (Some("wrong"), 401), (Some(OLD), 401), (Some(POOR), 403), (Some(KEY), 200)]
+        {
+            let answer = exchange(bench.address, request(route, key)).await;
+            let expected = if closed { closed_status } else { 200 };
+            assert_eq!(
+                answer.status,
+                expected,
+                "{} {} with {key:?}: {}",
+                route.method.name(),
+                route.path,
+                answer.body
+            );
+            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+            assert!(answer.header("server").is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn wrong_methods_are_405_with_allow_and_head_is_get_without_body() {
+    let bench = Bench::start().await;
+    for route in ROUTES {
+        let wrong = request(route, Some(KEY)).replacen(route.method.name(), "DELETE", 1);
+        let answer = exchange(bench.address, wrong).await;
+        assert_eq!((answer.status, answer.code().as_str()), (405, "method_not_allowed"), "{}", route.path);
+        assert!(answer.header("allow").unwrap().contains(route.method.name()));
+    }
+    let mut wire = Wire::open(bench.address).await;
+    wire.send("HEAD /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    let all = wire.rest().await;
+    assert!(all.starts_with("HTTP/1.1 200") && all.ends_with("\r\n\r\n"), "{all}");
+}
+
+#[tokio::test]
+async fn odd_addresses_and_hosts_never_get_past_the_key() {
+    let bench = Bench::start().await;
+    let body = chat("whole", false);
+    for target in [
+        "/v1/chat/completions",
+        "/v1/chat/completions/",
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/./v1/chat/completions",
+        "/docs/../v1/chat/completions",
+        "/livez/../v1/chat/completions",
+        "/v1/chat/%63ompletions",
+        "/v1/chat/completions?key=the-right-key-0123456789",
+        "/v1/chat/completions?/livez",
+        "http://localhost/v1/chat/completions",
+        "http://localhost/livez#@/v1/chat/completions",
+        "/V1/CHAT/COMPLETIONS",
+        "*",
+    ] {
+        for host in ["localhost", "evil.example", "localhost/livez#@", "[::1]", ""] {
+            let request = format!(
+                "POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 x-forwarded-user: admin\r\npenstock-key: {KEY}\r\nx-original-url: /livez\r\n\r\n{body}",
+                body.len()
+            );
+            let status = exchange(bench.address, request).await.status;
+            assert!(matches!(status, 400 | 401 | 404 | 405), "{target} under {host:?} gave {status}");
+        }
+    }
+    assert_eq!(bench.watch.calls.load(std::sync::atomic::Ordering::SeqCst), 0, "no provider heard of it");
+}
+
+#[tokio::test]
+async fn web_pages_of_other_origins_may_not_act() {
+    let bench = Bench::start().await;
+    let row = &ROUTES[0];
+    for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost", 200)] {
+        let request = request(row, Some(KEY))
+            .replace("host: localhost\r\n", &format!("host: localhost\r\norigin: {origin}\r\n"));
+        let answer = exchange(bench.address, request).await;
+        assert_eq!(answer.status, status, "{origin}");
+        if status == 403 {
+            assert_eq!(answer.code(), "forbidden_origin");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clients_own_gateway_headers_change_nothing() {
+    let bench = Bench::start().await;
+    let plain = exchange(bench.address, request(&ROUTES[0], Some(KEY))).await;
+    let spiked = request(&ROUTES[0], Some(KEY)).replace(
+        "host: localhost\r\n",
+        "host: localhost\r\npenstock-provider: evil\r\npenstock-model: evil\r\nx-request-id: mine\r\nx-client-request-id: mine\r\n",
+    );
+    let spiked = exchange(bench.address, spiked).await;
+    assert_eq!((spiked.status, &spiked.body), (plain.status, &plain.body));
+    assert_eq!(spiked.header("penstock-provider"), plain.header("penstock-provider"));
+    assert!(spiked.header("x-request-id").unwrap().starts_with("req_"));
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_404_in_the_shape_of_its_family() {
+    let bench = Bench::start().await;
+    let answer = crate::wire::get(bench.address, "/v1/nothing").await;
+    assert_eq!((answer.status, answer.code().as_str()), (404, "route_not_found"));
+    assert!(answer.body.starts_with("{\"error\""));
+    let answer = crate::wire::get(bench.address, "/admin/v1/keys").await;
+    assert_eq!((answer.status, answer.code().as_str()), (404, "route_not_found"));
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+}
