@@ -1,10 +1,12 @@
 //! Pooled connections: reuse, and the race with a vendor that closes them.
 
+use std::time::Duration;
+
 use penstock_domain::Code;
 
 use crate::support::{
-    CHAT_ASK, CHAT_EVENTS, CHAT_WHOLE, STREAM_ASK, Server, Step, chat_through, events_answer, json_answer,
-    plain, send,
+    CHAT_ASK, CHAT_EVENTS, CHAT_WHOLE, LAST_CHUNK, STREAM_ASK, Server, Step, chat_through, events_answer,
+    json_answer, plain, send,
 };
 
 #[tokio::test]
@@ -19,6 +21,19 @@ async fn answers_leave_the_connection_for_the_next_request() {
         let ask = if n % 2 == 0 { CHAT_ASK } else { STREAM_ASK };
         assert!(chat_through(&*provider, ask).await.failed.is_none());
         assert_eq!(server.seen().await.connection, 0, "request {n}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_body_that_lags_behind_the_end_marker_still_saves_the_connection() {
+    let whole = events_answer(CHAT_EVENTS);
+    let (marker, last) = whole.split_at(whole.len() - LAST_CHUNK.len());
+    let mut server =
+        Server::always(vec![send(marker), Step::Wait(Duration::from_millis(5)), send(last)]).await;
+    let provider = plain(&server);
+    for _ in 0..3 {
+        assert!(chat_through(&*provider, STREAM_ASK).await.failed.is_none());
+        assert_eq!(server.seen().await.connection, 0);
     }
 }
 
