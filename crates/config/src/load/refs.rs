@@ -55,6 +55,12 @@ pub(super) fn expand(text: &str, env: &dyn Environment) -> Result<Expanded, Brok
     Ok(out)
 }
 
+/// Whether text is one reference to a variable, with nothing around it and no default.
+pub(super) fn is_name(text: &str) -> bool {
+    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
 fn follow(inside: &str, env: &dyn Environment, out: &mut Expanded) -> Result<(), Broken> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),

@@ -43,6 +43,7 @@ impl Checker<'_> {
         for (key, schema) in properties {
             if !shown.contains_key(key)
                 && let Some(default) = default_of(rule.at(schema))
+                && !default.is_null()
             {
                 shown.insert(key.clone(), default);
             }
@@ -165,7 +166,8 @@ fn default_of(rule: Rule<'_>) -> Option<Value> {
     let properties = inner.get("properties").and_then(Value::as_object)?;
     let filled: Map<String, Value> = properties
         .iter()
-        .filter_map(|(key, schema)| default_of(inner.at(schema)).map(|value| (key.clone(), value)))
+        .filter_map(|(key, schema)| Some((key.clone(), default_of(inner.at(schema))?)))
+        .filter(|(_, value)| !value.is_null())
         .collect();
     Some(Value::Object(filled))
 }

@@ -104,18 +104,18 @@ impl Checker<'_> {
                 None => return failed,
             }
         } else {
+            // Nothing but a name may be shown: text around it, or a default, may be the secret.
+            let alone = refs::is_name(written);
+            if !alone {
+                self.cover(node);
+            }
             let out = match refs::expand(written, self.env) {
                 Ok(out) => out,
                 Err(broken) => {
-                    self.cover(node);
                     self.broken(broken);
                     return failed;
                 }
             };
-            let alone = written.starts_with("${") && written.find('}') == Some(written.len() - 1);
-            if !alone || written.contains(":-") {
-                self.cover(node);
-            }
             if !out.followed && !written.is_empty() {
                 self.literal_secrets.push(self.path());
             }
