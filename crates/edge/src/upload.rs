@@ -52,7 +52,7 @@ pub(crate) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
     Ok(())
 }
 
-/// `application/json`, or `application/*+json`'s plain cousin only; the one parameter allowed is a UTF-8 charset.
+/// `application/json` and nothing like it; the one parameter allowed is a UTF-8 charset.
 fn is_json(value: &[u8]) -> bool {
     if value == b"application/json" {
         return true;
