@@ -28,7 +28,8 @@ pub fn check(bytes: &[u8], max_depth: usize) -> Result<&str, Error> {
             b'{' | b'[' => {
                 depth += 1;
                 if depth > max_depth {
-                    let say = format!("the body is nested more than {max_depth} levels deep at byte {}", at - 1);
+                    let say =
+                        format!("the body is nested more than {max_depth} levels deep at byte {}", at - 1);
                     return Err(Error::new(Code::JsonTooDeep, say));
                 }
             }
@@ -50,7 +51,8 @@ fn skip_string(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
         match unit(bytes, at) {
             Some(0xD800..=0xDBFF) if matches!(unit(bytes, at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
             Some(0xD800..=0xDFFF) => {
-                let say = format!("the body has half a surrogate pair at byte {at}; send both halves or neither");
+                let say =
+                    format!("the body has half a surrogate pair at byte {at}; send both halves or neither");
                 return Err(invalid(&say));
             }
             _ => at += 2,

@@ -102,7 +102,10 @@ impl SseDecoder {
     }
 
     /// The next frame, if a whole one is there.
-    #[expect(clippy::should_implement_trait, reason = "more frames may come after None, so it is no iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "more frames may come after None, so it is no iterator"
+    )]
     pub fn next(&mut self) -> Option<Frame> {
         self.queue.pop_front()
     }
@@ -121,7 +124,11 @@ fn event_of(raw: Bytes) -> Result<Event, bool> {
         Data::One(range) => raw.slice(range),
         Data::Many(joined) => Bytes::from(joined),
     };
-    Ok(Event { event: fields.event.filter(|range| !range.is_empty()).map(|range| raw.slice(range)), data, raw })
+    Ok(Event {
+        event: fields.event.filter(|range| !range.is_empty()).map(|range| raw.slice(range)),
+        data,
+        raw,
+    })
 }
 
 /// Writes one event: the name, if any, one `data` line per line of `data`, and the blank line.

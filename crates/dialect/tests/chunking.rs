@@ -68,7 +68,11 @@ fn a_cut_off_transcript_looks_complete_only_when_its_end_really_came() {
 fn a_failure_forwards_no_later_event() {
     let all = fixtures("streams", "sse");
     let (name, bytes) = all.iter().find(|(name, _)| name == "error_after_content").unwrap();
-    let more = [&bytes[..], b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n"].concat();
+    let more = [
+        &bytes[..],
+        b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n",
+    ]
+    .concat();
     assert_eq!(whole(name, true, &more), whole(name, true, bytes));
 }
 

@@ -21,7 +21,8 @@ pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
     let object = top_level(text)?;
     let (model, span) = model(text, &object, limits)?;
     let max_output_tokens = check(&object)?;
-    let stream = object.get("stream").map_or(Ok(false), |raw| json::boolean(raw, &Path::ROOT.member("stream")))?;
+    let stream =
+        object.get("stream").map_or(Ok(false), |raw| json::boolean(raw, &Path::ROOT.member("stream")))?;
     let members = Members { model: span, stream_options: None, penstock: place(text, &object, "penstock")? };
     let penstock = object.get("penstock").map(penstock_options).transpose()?;
     let model = model.into();
@@ -53,7 +54,9 @@ fn check(object: &Object<'_>) -> Result<u32, Error> {
     let path = Path::ROOT.member("max_tokens");
     let max_tokens = match object.get("max_tokens") {
         Some(raw) => json::count(raw, 1, MAX_TOKENS, &path)?,
-        None => return Err(path.error(Code::InvalidRequest, "is missing; say how long the answer may become")),
+        None => {
+            return Err(path.error(Code::InvalidRequest, "is missing; say how long the answer may become"));
+        }
     };
     for name in ["temperature", "top_p"] {
         if let Some(raw) = object.get(name) {

@@ -71,7 +71,10 @@ impl Folder {
             Delta::Usage(usage) => self.usage = usage,
             Delta::Whole(whole) if whole.dialect == Dialect::Anthropic => self.whole = Some(whole.bytes),
             Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
-                return Err(Error::new(Code::InternalError, "these bytes are no message; they have to be read first"));
+                return Err(Error::new(
+                    Code::InternalError,
+                    "these bytes are no message; they have to be read first",
+                ));
             }
             Delta::Failed(error) => return Err(error),
             Delta::Text { .. }
@@ -129,7 +132,10 @@ impl Folder {
     fn grow(&mut self, more: usize) -> Result<(), Error> {
         self.size = self.size.saturating_add(more);
         if self.size > MAX_MESSAGE || self.blocks.len() > MAX_BLOCKS {
-            return Err(Error::new(Code::UpstreamBadResponse, "the provider's answer is larger than 64 MiB or 4096 blocks"));
+            return Err(Error::new(
+                Code::UpstreamBadResponse,
+                "the provider's answer is larger than 64 MiB or 4096 blocks",
+            ));
         }
         Ok(())
     }

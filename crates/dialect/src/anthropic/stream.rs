@@ -59,7 +59,11 @@ impl StreamEncoder {
                 self.piece(&json!({"type": "text_delta", "text": text}), out);
             }
             Delta::Reasoning { choice: 0, text } => {
-                self.enter(Kind::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
+                self.enter(
+                    Kind::Thinking,
+                    || json!({"type": "thinking", "thinking": "", "signature": ""}),
+                    out,
+                );
                 self.piece(&json!({"type": "thinking_delta", "thinking": text}), out);
             }
             Delta::ToolCall { choice: 0, index, id, name, arguments } => {
@@ -101,9 +105,13 @@ impl StreamEncoder {
         self.leave(out);
         let reason = super::stop_reason(self.finish.unwrap_or(FinishReason::Stop));
         let delta = json!({"stop_reason": reason, "stop_sequence": null});
-        event(out, "message_delta", &json!({
-            "type": "message_delta", "delta": delta, "usage": super::usage(&self.usage),
-        }));
+        event(
+            out,
+            "message_delta",
+            &json!({
+                "type": "message_delta", "delta": delta, "usage": super::usage(&self.usage),
+            }),
+        );
         event(out, "message_stop", &json!({"type": "message_stop"}));
     }
 
@@ -132,9 +140,13 @@ impl StreamEncoder {
         }
         self.leave(out);
         self.open = Some(kind);
-        event(out, "content_block_start", &json!({
-            "type": "content_block_start", "index": self.blocks, "content_block": start(),
-        }));
+        event(
+            out,
+            "content_block_start",
+            &json!({
+                "type": "content_block_start", "index": self.blocks, "content_block": start(),
+            }),
+        );
     }
 
     fn leave(&mut self, out: &mut BytesMut) {
@@ -145,9 +157,13 @@ impl StreamEncoder {
     }
 
     fn piece(&self, delta: &Value, out: &mut BytesMut) {
-        event(out, "content_block_delta", &json!({
-            "type": "content_block_delta", "index": self.blocks, "delta": delta,
-        }));
+        event(
+            out,
+            "content_block_delta",
+            &json!({
+                "type": "content_block_delta", "index": self.blocks, "delta": delta,
+            }),
+        );
     }
 
     fn fail(&mut self, error: &Error, out: &mut BytesMut) {

@@ -91,7 +91,10 @@ fn a_wrong_request_names_the_member_at_fault() {
     assert_eq!(with("max_tokens", json!(0)), (Code::InvalidValue, "max_tokens".into()));
     assert_eq!(with("messages", json!([])), invalid("messages"));
     assert_eq!(with("messages", json!([{"role": "user"}])), invalid("messages[0].content"));
-    assert_eq!(with("messages", json!([{"role": "x", "content": ""}])), (Code::InvalidValue, "messages[0].role".into()));
+    assert_eq!(
+        with("messages", json!([{"role": "x", "content": ""}])),
+        (Code::InvalidValue, "messages[0].role".into())
+    );
     let odd = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "odd"}]}]);
     assert_eq!(with("messages", odd), (Code::Unsupported, "messages[0].content[1].type".into()));
     assert_eq!(with("temperature", json!(1.5)), (Code::InvalidValue, "temperature".into()));
@@ -107,8 +110,20 @@ fn deltas_become_message_events_with_blocks_in_order() {
     let events = events(out);
     let names: Vec<&str> = events.iter().map(|(name, _)| name.trim_start_matches("content_block_")).collect();
     let expected = [
-        "message_start", "start", "delta", "stop", "start", "delta", "delta", "stop", "start", "delta", "delta", "stop",
-        "message_delta", "message_stop",
+        "message_start",
+        "start",
+        "delta",
+        "stop",
+        "start",
+        "delta",
+        "delta",
+        "stop",
+        "start",
+        "delta",
+        "delta",
+        "stop",
+        "message_delta",
+        "message_stop",
     ];
     assert_eq!(names, expected);
     let indices: Vec<u64> = events.iter().filter_map(|(_, data)| data["index"].as_u64()).collect();

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use penstock_domain::{
-    Conversation, Logprobs, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolChoice,
+    Conversation, Logprobs, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling, Tool,
+    ToolChoice,
 };
 use serde_json::{Map, Value, json};
 
@@ -39,7 +40,8 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> By
         ResponseFormat::Text => {}
         ResponseFormat::JsonObject => writer.value("response_format", &json!({"type": "json_object"})),
         ResponseFormat::JsonSchema { name, schema, strict } => {
-            let mut text = format!(r#"{{"type":"json_schema","json_schema":{{"name":{},"schema":"#, json!(name));
+            let mut text =
+                format!(r#"{{"type":"json_schema","json_schema":{{"name":{},"schema":"#, json!(name));
             text.push_str(schema.as_str());
             if let Some(strict) = strict {
                 text.push_str(&format!(r#","strict":{strict}"#));
@@ -248,4 +250,3 @@ fn address(media: &Media) -> String {
         (MediaSource::Base64(text) | MediaSource::Url(text) | MediaSource::FileId(text), _) => text.clone(),
     }
 }
-

@@ -4,9 +4,9 @@
 //! reaches the caller only where the vendor judged the caller's own input, bounded and without control characters; what
 //! else a vendor says is kept for the log, with everything that looks like a key blotted out.
 
-mod vendor;
 #[cfg(test)]
 mod tests;
+mod vendor;
 
 use bytes::Bytes;
 use penstock_domain::{Error, Kind, RequestId};
@@ -55,7 +55,9 @@ pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
 /// OpenAI's `type` of an error.
 fn kind(kind: Kind) -> &'static str {
     match kind {
-        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::TooLarge | Kind::Conflict => "invalid_request_error",
+        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::TooLarge | Kind::Conflict => {
+            "invalid_request_error"
+        }
         Kind::Unauthenticated => "authentication_error",
         Kind::Forbidden => "permission_error",
         Kind::NotFound => "not_found_error",

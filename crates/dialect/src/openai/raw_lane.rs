@@ -77,7 +77,10 @@ impl RawLane {
     }
 
     /// The next delta, if one is ready: [`Delta::Raw`], [`Delta::Usage`] or, last of all, [`Delta::Failed`].
-    #[expect(clippy::should_implement_trait, reason = "more deltas may come after None, so it is no iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "more deltas may come after None, so it is no iterator"
+    )]
     pub fn next(&mut self) -> Option<Delta> {
         self.lane.queue.pop_front()
     }
@@ -207,7 +210,9 @@ impl Lane {
     fn look(&mut self, name: &[u8], data: &[u8]) -> Seen {
         let Some(view) = view::view(data) else {
             return match name {
-                b"" | b"message" | b"error" => Seen::Wrong(bad_response("has an event that is not JSON", data)),
+                b"" | b"message" | b"error" => {
+                    Seen::Wrong(bad_response("has an event that is not JSON", data))
+                }
                 // A kind of event that we do not know and that is no chunk: nobody here waits for it.
                 _ => Seen::Skip,
             };
@@ -235,7 +240,9 @@ impl Lane {
         self.run = match (std::mem::replace(&mut self.run, Run::Empty), place) {
             (Run::Empty, Place::Inside(range)) => Run::Slice(range),
             (Run::Empty, Place::Own(bytes)) => Run::Own(bytes),
-            (Run::Slice(run), Place::Inside(range)) if run.end == range.start => Run::Slice(run.start..range.end),
+            (Run::Slice(run), Place::Inside(range)) if run.end == range.start => {
+                Run::Slice(run.start..range.end)
+            }
             (run, place) => {
                 let mut built = build(run, chunk);
                 match place {

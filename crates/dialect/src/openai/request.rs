@@ -153,7 +153,8 @@ pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error>
 fn tags(raw: &RawValue, path: &Path<'_>) -> Result<BTreeMap<String, String>, Error> {
     let object = json::object(raw, path)?;
     if object.0.len() > 16 {
-        return Err(path.error(Code::InvalidValue, format_args!("has {} tags, at most 16 are allowed", object.0.len())));
+        return Err(path
+            .error(Code::InvalidValue, format_args!("has {} tags, at most 16 are allowed", object.0.len())));
     }
     let mut tags = BTreeMap::new();
     for (name, raw) in &object.0 {
@@ -162,7 +163,8 @@ fn tags(raw: &RawValue, path: &Path<'_>) -> Result<BTreeMap<String, String>, Err
         let value = json::string(raw, &path)?;
         let clean = !name.chars().chain(value.chars()).any(char::is_control);
         if name.is_empty() || name.len() > 64 || value.len() > 256 || !clean {
-            let say = "is no tag: 1 to 64 bytes of name and at most 256 bytes of value without control characters";
+            let say =
+                "is no tag: 1 to 64 bytes of name and at most 256 bytes of value without control characters";
             return Err(path.error(Code::InvalidValue, say));
         }
         tags.insert(name.clone().into_owned(), value);

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use penstock_domain::{
-    Code, Content, Delta, Dialect, Error, FinishReason, Notes, RawBody, Request, Started, Task, TokenLogprob, Usage,
+    Code, Content, Delta, Dialect, Error, FinishReason, Notes, RawBody, Request, Started, Task, TokenLogprob,
+    Usage,
 };
 
 use super::error::{bad_response, in_band_error};
@@ -85,7 +86,11 @@ impl Folder {
                 self.choice(choice)?.refusal.push_str(&text);
             }
             Delta::ToolCall { choice, index, id, name, arguments } => {
-                self.grow(arguments.len() + name.as_ref().map_or(0, String::len) + id.as_ref().map_or(0, String::len))?;
+                self.grow(
+                    arguments.len()
+                        + name.as_ref().map_or(0, String::len)
+                        + id.as_ref().map_or(0, String::len),
+                )?;
                 let calls = &mut self.choice(choice)?.calls;
                 if calls.len() >= MAX_CALLS && !calls.contains_key(&index) {
                     return Err(bad_response("has too many tool calls", b""));
@@ -163,7 +168,11 @@ impl Folder {
                 out.put_u8(b',');
             }
             out.put_slice(format!("{{\"index\":{index},").as_bytes());
-            if chat { choice.message(out) } else { choice.text(out) }
+            if chat {
+                choice.message(out)
+            } else {
+                choice.text(out)
+            }
             let reason = choice.finish.unwrap_or(FinishReason::Stop).name();
             out.put_slice(format!(",\"finish_reason\":\"{reason}\"}}").as_bytes());
         }
@@ -179,7 +188,11 @@ impl Folder {
                 out.put_u8(b',');
             }
             out.put_slice(format!("{{\"object\":\"embedding\",\"index\":{index},\"embedding\":").as_bytes());
-            if base64 { write::json(out, &base64::vector(vector)) } else { write::json(out, vector) }
+            if base64 {
+                write::json(out, &base64::vector(vector))
+            } else {
+                write::json(out, vector)
+            }
             out.put_u8(b'}');
         }
         out.put_slice(b"],\"model\":");

@@ -10,7 +10,9 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Task, TokenLogprob, Usage};
+use penstock_domain::{
+    Code, Delta, Dialect, Error, FinishReason, Request, Started, Task, TokenLogprob, Usage,
+};
 
 use super::raw_lane::RawLane;
 use super::view::ChoiceSet;
@@ -90,13 +92,16 @@ impl StreamEncoder {
             Delta::Finished { choice, reason } => {
                 self.open(choice, out);
                 if self.request.task == Task::Completion {
-                    self.text_chunk(choice, "", &[], Some(reason), out);
+                    self.text_chunk(choice, "", &[], out);
+                    self.end(Some(reason), out);
                 } else {
                     self.chunk(choice, Some(reason), out, |_| {});
                 }
             }
             Delta::Usage(usage) => self.usage(&usage, out),
-            Delta::Vectors(_) => self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out),
+            Delta::Vectors(_) => {
+                self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out)
+            }
             Delta::Failed(error) => self.fail(&error, out),
         }
     }
@@ -123,10 +128,12 @@ impl StreamEncoder {
         if !self.head.is_empty() {
             return;
         }
-        let object = if self.request.task == Task::Chat { "chat.completion.chunk" } else { "text_completion" };
+        let object =
+            if self.request.task == Task::Chat { "chat.completion.chunk" } else { "text_completion" };
         self.head.put_slice(b"data: {\"id\":");
         write::json(&mut self.head, &write::answer_id(started, &self.request));
-        self.head.put_slice(format!(r#","object":"{object}","created":{},"model":"#, self.created).as_bytes());
+        self.head
+            .put_slice(format!(r#","object":"{object}","created":{},"model":"#, self.created).as_bytes());
         write::json(&mut self.head, write::answer_model(started, &self.request));
         self.head.put_slice(b",\"choices\":[");
         for choice in 0..self.request.choices.min(128) {
@@ -160,7 +167,8 @@ impl StreamEncoder {
     fn text(&mut self, choice: u32, text: &str, logprobs: &[TokenLogprob], out: &mut BytesMut) {
         self.open(choice, out);
         if self.request.task == Task::Completion {
-            return self.text_chunk(choice, text, logprobs, None, out);
+            self.text_chunk(choice, text, logprobs, out);
+            return self.end(None, out);
         }
         self.begin(choice, out);
         out.put_slice(b",\"delta\":{\"content\":");
@@ -170,14 +178,8 @@ impl StreamEncoder {
         self.end(None, out);
     }
 
-    fn text_chunk(
-        &mut self,
-        choice: u32,
-        text: &str,
-        logprobs: &[TokenLogprob],
-        finish: Option<FinishReason>,
-        out: &mut BytesMut,
-    ) {
+    /// One chunk of one choice of a completion, up to its end.
+    fn text_chunk(&mut self, choice: u32, text: &str, logprobs: &[TokenLogprob], out: &mut BytesMut) {
         self.begin(choice, out);
         out.put_slice(b",\"text\":");
         write::json(out, text);
@@ -185,11 +187,16 @@ impl StreamEncoder {
         let offset = self.offsets.entry(choice).or_default();
         write::completion_logprobs(out, logprobs, *offset);
         *offset += text.chars().count();
-        self.end(finish, out);
     }
 
     /// One chunk of one choice of a chat; `delta` writes the members of its delta.
-    fn chunk(&self, choice: u32, finish: Option<FinishReason>, out: &mut BytesMut, delta: impl FnOnce(&mut BytesMut)) {
+    fn chunk(
+        &self,
+        choice: u32,
+        finish: Option<FinishReason>,
+        out: &mut BytesMut,
+        delta: impl FnOnce(&mut BytesMut),
+    ) {
         self.begin(choice, out);
         out.put_slice(b",\"delta\":{");
         delta(out);
@@ -224,7 +231,10 @@ impl StreamEncoder {
 }
 
 fn foreign() -> Error {
-    Error::new(Code::InternalError, "bytes of another dialect reached the encoder; they have to be read first")
+    Error::new(
+        Code::InternalError,
+        "bytes of another dialect reached the encoder; they have to be read first",
+    )
 }
 
 /// Reads a vendor's stream into semantic deltas, for askers of another dialect.
@@ -264,7 +274,10 @@ impl ChunkReader {
     }
 
     /// The next delta, if one is ready.
-    #[expect(clippy::should_implement_trait, reason = "more deltas may come after None, so it is no iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "more deltas may come after None, so it is no iterator"
+    )]
     pub fn next(&mut self) -> Option<Delta> {
         self.queue.pop_front()
     }
@@ -304,7 +317,12 @@ impl ChunkReader {
 }
 
 /// The semantic deltas of whole raw events.
-pub(crate) fn read_events(task: Task, bytes: Bytes, started: &mut bool, out: &mut Vec<Delta>) -> Result<(), Error> {
+pub(crate) fn read_events(
+    task: Task,
+    bytes: Bytes,
+    started: &mut bool,
+    out: &mut Vec<Delta>,
+) -> Result<(), Error> {
     let mut sse = SseDecoder::new(usize::MAX);
     // Without a bound nothing can be too large; the lane has bounded these events before.
     let _ = sse.push(bytes);

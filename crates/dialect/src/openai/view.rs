@@ -56,10 +56,6 @@ impl ChoiceSet {
         new
     }
 
-    pub(crate) fn contains(&self, index: u32) -> bool {
-        if index < 128 { self.low & (1 << index) != 0 } else { self.high.contains(&index) }
-    }
-
     pub(crate) fn extend(&mut self, other: &ChoiceSet) {
         self.low |= other.low;
         self.high.extend(&other.high);
@@ -223,7 +219,8 @@ impl<'de> Deserialize<'de> for Choice {
                         }
                         Field::FinishReason => {
                             let reason: &RawValue = map.next_value()?;
-                            choice.end = end(reason.get().strip_prefix('"').map_or("", |r| r.trim_end_matches('"')));
+                            choice.end =
+                                end(reason.get().strip_prefix('"').map_or("", |r| r.trim_end_matches('"')));
                         }
                         Field::Other => drop(map.next_value::<de::IgnoredAny>()?),
                     }

@@ -116,7 +116,9 @@ enum Vector {
 pub(crate) fn read(task: Task, data: &[u8], started: &mut bool, out: &mut Vec<Delta>) -> Result<(), Error> {
     let first = data.iter().find(|b| !b.is_ascii_whitespace());
     let wire: Wire<'_> = match first {
-        Some(b'{') => serde_json::from_slice(data).map_err(|_| bad_response("is not what its dialect says", data))?,
+        Some(b'{') => {
+            serde_json::from_slice(data).map_err(|_| bad_response("is not what its dialect says", data))?
+        }
         _ => return Err(bad_response("is not a JSON object", data)),
     };
     if wire.error.is_some() {

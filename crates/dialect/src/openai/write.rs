@@ -56,7 +56,12 @@ pub(crate) fn chat_logprobs(out: &mut BytesMut, tokens: &[TokenLogprob]) {
             out.put_u8(b',');
         }
         let top: Vec<_> = token.top.iter().map(bare).collect();
-        let top = top.iter().map(|(token, bytes, logprob)| Token { token, bytes, logprob: *logprob, top_logprobs: None });
+        let top = top.iter().map(|(token, bytes, logprob)| Token {
+            token,
+            bytes,
+            logprob: *logprob,
+            top_logprobs: None,
+        });
         let wire = Token {
             token: &token.token,
             bytes: &token.bytes,

@@ -15,7 +15,8 @@ fn spliced(body: &str, model: &str, ask_usage: bool) -> String {
 
 #[test]
 fn exchanges_the_model_and_nothing_else() {
-    let body = "{ \"x\":1e400 ,\n\t\"model\" : \"a\\u0062\" , \"messages\":[ 1 ],\"seed\":  1.50, \"zażółć\": null}";
+    let body =
+        "{ \"x\":1e400 ,\n\t\"model\" : \"a\\u0062\" , \"messages\":[ 1 ],\"seed\":  1.50, \"zażółć\": null}";
     assert_eq!(spliced(body, "new \"m\"", true), body.replace("\"a\\u0062\"", "\"new \\\"m\\\"\""));
 }
 
@@ -33,7 +34,10 @@ fn removes_our_member_wherever_it_stands() {
         (r#"{"penstock":{"tags":{}},"model":"a","messages":[1]}"#, r#"{"model":"a","messages":[1]}"#),
         (r#"{"model":"a", "penstock" : {} ,"messages":[1]}"#, r#"{"model":"a" ,"messages":[1]}"#),
         (r#"{"model":"a","messages":[1],"penstock":null}"#, r#"{"model":"a","messages":[1]}"#),
-        (r#"{"model":"a","messages":[1],"\u0070enstock":{"timeout_ms":5} }"#, r#"{"model":"a","messages":[1] }"#),
+        (
+            r#"{"model":"a","messages":[1],"\u0070enstock":{"timeout_ms":5} }"#,
+            r#"{"model":"a","messages":[1] }"#,
+        ),
         (
             r#"{"model":"a","messages":[{"penstock":"stays"}],"penstock":{}}"#,
             r#"{"model":"a","messages":[{"penstock":"stays"}]}"#,

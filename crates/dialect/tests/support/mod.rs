@@ -13,7 +13,8 @@ use penstock_domain::{Delta, Error, Notes, Origin, Request, RequestId, Task};
 /// Names and bytes of the fixtures of a folder, sorted.
 pub fn fixtures(folder: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|found| found == ending));
     paths.sort();
     assert!(paths.len() > 4, "the fixtures are gone");
@@ -92,7 +93,10 @@ fn tell(told: &mut Told, lane: &mut RawLane, next: fn(&mut RawLane) -> Option<De
 }
 
 /// The semantic deltas of a stream, as text.
-pub fn semantic<'a>(mut reader: ChunkReader, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Delta>, Vec<String>) {
+pub fn semantic<'a>(
+    mut reader: ChunkReader,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Delta>, Vec<String>) {
     let mut deltas = Vec::new();
     let mut broken = None;
     for chunk in chunks {

@@ -23,7 +23,8 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: u32) -> Result<Conver
         }
     }
     let (tool_choice, parallel_tool_calls) = choice(object)?;
-    let number = |name| object.get(name).map(|raw| json::number(raw, 0.0, 1.0, &Path::ROOT.member(name))).transpose();
+    let number =
+        |name| object.get(name).map(|raw| json::number(raw, 0.0, 1.0, &Path::ROOT.member(name))).transpose();
     let top_k = object.get("top_k").map(|raw| json::count(raw, 1, u32::MAX, &Path::ROOT.member("top_k")));
     Ok(Conversation {
         messages,
@@ -45,7 +46,11 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: u32) -> Result<Conver
 fn stop(object: &Object<'_>) -> Result<Vec<String>, Error> {
     let path = Path::ROOT.member("stop_sequences");
     let Some(raw) = object.get("stop_sequences") else { return Ok(Vec::new()) };
-    json::items(raw, MAX_BLOCKS, &path)?.iter().enumerate().map(|(i, raw)| json::string(raw, &path.item(i))).collect()
+    json::items(raw, MAX_BLOCKS, &path)?
+        .iter()
+        .enumerate()
+        .map(|(i, raw)| json::string(raw, &path.item(i)))
+        .collect()
 }
 
 /// One turn; the results of tools come first, as turns of the tool.
@@ -101,7 +106,8 @@ fn block(raw: &RawValue, path: &Path<'_>) -> Result<Part, Error> {
             Ok(Part::ToolCall(ToolCall { id, name, arguments }))
         }
         "tool_result" => {
-            let parts = object.get("content").map_or(Ok(Vec::new()), |raw| result(raw, &path.member("content")))?;
+            let parts =
+                object.get("content").map_or(Ok(Vec::new()), |raw| result(raw, &path.member("content")))?;
             Ok(Part::ToolResult { call_id: required(&object, "tool_use_id", path)?, parts })
         }
         other => {
@@ -126,7 +132,8 @@ fn media(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
         return Err(path.error(Code::InvalidRequest, "is missing"));
     };
     let source = json::object(raw, &path)?;
-    let mime = source.get("media_type").map(|raw| json::string(raw, &path.member("media_type"))).transpose()?;
+    let mime =
+        source.get("media_type").map(|raw| json::string(raw, &path.member("media_type"))).transpose()?;
     let source = match required(&source, "type", &path)?.as_str() {
         "base64" => MediaSource::Base64(required(&source, "data", &path)?),
         "url" => MediaSource::Url(required(&source, "url", &path)?),
@@ -147,7 +154,9 @@ fn tools(object: &Object<'_>) -> Result<Vec<Tool>, Error> {
         let tool = json::object(raw, &path)?;
         let schema = path.member("input_schema");
         let Some(parameters) = tool.get("input_schema") else {
-            return Err(schema.error(Code::Unsupported, "is missing; a vendor's own tools are not translated"));
+            return Err(
+                schema.error(Code::Unsupported, "is missing; a vendor's own tools are not translated")
+            );
         };
         let description = tool.get("description");
         Ok(Tool {
@@ -165,14 +174,16 @@ fn choice(object: &Object<'_>) -> Result<(Option<ToolChoice>, Option<bool>), Err
     let Some(raw) = object.get("tool_choice") else { return Ok((None, None)) };
     let object = json::object(raw, &path)?;
     let disable = object.get("disable_parallel_tool_use");
-    let disable = disable.map(|raw| json::boolean(raw, &path.member("disable_parallel_tool_use"))).transpose()?;
+    let disable =
+        disable.map(|raw| json::boolean(raw, &path.member("disable_parallel_tool_use"))).transpose()?;
     let choice = match required(&object, "type", &path)?.as_str() {
         "auto" => ToolChoice::Auto,
         "none" => ToolChoice::None,
         "any" => ToolChoice::Required,
         "tool" => ToolChoice::Named(required(&object, "name", &path)?),
         other => {
-            let say = format!("must be `auto`, `any`, `none` or `tool`, found `{}`", json::bounded(other, 32));
+            let say =
+                format!("must be `auto`, `any`, `none` or `tool`, found `{}`", json::bounded(other, 32));
             return Err(path.member("type").error(Code::InvalidValue, say));
         }
     };

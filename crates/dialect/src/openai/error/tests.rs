@@ -24,7 +24,8 @@ fn a_body_has_the_four_members_and_ours() {
 #[test]
 fn every_code_has_a_body_with_a_type() {
     for &code in Code::ALL {
-        let body: Value = serde_json::from_slice(&error_body(&Error::new(code, "x"), &RequestId::new("r"))).unwrap();
+        let body: Value =
+            serde_json::from_slice(&error_body(&Error::new(code, "x"), &RequestId::new("r"))).unwrap();
         assert!(body["error"]["type"].as_str().unwrap().ends_with("_error"), "{code}");
         assert!(body["error"]["param"].is_null());
     }
@@ -67,7 +68,8 @@ fn a_wait_is_kept() {
 
 #[test]
 fn a_refused_credential_of_ours_shows_nothing_of_the_vendors_text() {
-    let body = r#"{"error":{"message":"Incorrect API key provided: sk-abcdefgh1234.","code":"invalid_api_key"}}"#;
+    let body =
+        r#"{"error":{"message":"Incorrect API key provided: sk-abcdefgh1234.","code":"invalid_api_key"}}"#;
     for status in [400, 401, 403] {
         let error = of(status, body);
         assert_eq!((error.code(), error.blame()), (Code::UpstreamAuth, Blame::Gateway));
@@ -84,7 +86,10 @@ fn the_vendors_judgement_of_the_callers_input_is_shown_bounded() {
     assert_eq!(error.param(), Some("messages[0].role"));
     let long = format!(r#"{{"message":"{}"}}"#, "é".repeat(5000));
     assert!(of(422, &long).say().chars().count() < 700);
-    assert_eq!(of(422, r#"{"detail":[{"loc":["body"]}]}"#).say(), r#"the provider rejected the request: [{"loc":["body"]}]"#);
+    assert_eq!(
+        of(422, r#"{"detail":[{"loc":["body"]}]}"#).say(),
+        r#"the provider rejected the request: [{"loc":["body"]}]"#
+    );
 }
 
 #[test]

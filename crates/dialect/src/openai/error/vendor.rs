@@ -57,7 +57,9 @@ fn classify(status: u16, retry_after: Option<Duration>, said: &Said, body: &[u8]
         Some(wait) => error.with_retry(Retry::After(wait)),
         None => error,
     };
-    let plain = |code: Code, say: &str| Error::new(code, format!("{say} (status {status})")).with_source(source(body));
+    let plain = |code: Code, say: &str| {
+        Error::new(code, format!("{say} (status {status})")).with_source(source(body))
+    };
     match status {
         401..=403 => credential(status, body),
         400 | 404 | 413 | 422 if refuses_credential(said) => credential(status, body),
@@ -65,7 +67,8 @@ fn classify(status: u16, retry_after: Option<Duration>, said: &Said, body: &[u8]
         400 | 404 | 413 | 422 if said.json => rejected(Code::UpstreamRejected, said),
         408 | 504 => with_wait(plain(Code::UpstreamTimeout, "the provider did not answer in time")),
         429 if retry_after.is_none() && is_quota(said) => {
-            let say = "the provider's account is out of quota; an operator has to raise it or use another provider";
+            let say =
+                "the provider's account is out of quota; an operator has to raise it or use another provider";
             plain(Code::UpstreamAuth, say)
         }
         429 => with_wait(plain(Code::UpstreamRateLimited, "the provider limits the rate of this gateway")),
@@ -101,10 +104,17 @@ fn refuses_credential(said: &Said) -> bool {
 
 fn exceeds_context(said: &Said) -> bool {
     let message = said.message.to_ascii_lowercase();
-    matches!(said.code.as_str(), "context_length_exceeded" | "exceed_context_size_error" | "string_above_max_length")
-        || ["maximum context length", "context window", "prompt is too long", "exceeds the available context size"]
-            .iter()
-            .any(|sign| message.contains(sign))
+    matches!(
+        said.code.as_str(),
+        "context_length_exceeded" | "exceed_context_size_error" | "string_above_max_length"
+    ) || [
+        "maximum context length",
+        "context window",
+        "prompt is too long",
+        "exceeds the available context size",
+    ]
+    .iter()
+    .any(|sign| message.contains(sign))
 }
 
 fn is_quota(said: &Said) -> bool {
@@ -125,7 +135,8 @@ fn read(body: &[u8]) -> Said {
         return Said::default();
     }
     let error = value.get("error").filter(|e| !e.is_null()).unwrap_or(&value);
-    let text = |name: &str| error.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+    let text =
+        |name: &str| error.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
     let message = match error {
         Value::String(message) => Some(message.clone()),
         _ => text("message").or_else(|| error.get("detail").map(detail)),

@@ -1,10 +1,12 @@
 use super::*;
 use penstock_domain::{FinishReason, Usage};
 
-const ROLE: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+const ROLE: &str =
+    r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
 const TEXT: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}"#;
 const STOP: &str = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-const USAGE: &str = r#"{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
+const USAGE: &str =
+    r#"{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
 
 fn event(data: &str) -> String {
     format!("data: {data}\n\n")
@@ -21,7 +23,8 @@ fn run(lane: &mut RawLane, chunks: &[&str]) -> (String, Vec<Delta>) {
     while let Some(delta) = lane.finish() {
         deltas.push(delta);
     }
-    let bytes = deltas.iter().filter_map(|d| if let Delta::Raw(raw) = d { Some(&raw.bytes[..]) } else { None });
+    let bytes =
+        deltas.iter().filter_map(|d| if let Delta::Raw(raw) = d { Some(&raw.bytes[..]) } else { None });
     (String::from_utf8(bytes.collect::<Vec<_>>().concat()).unwrap(), deltas)
 }
 
@@ -123,8 +126,18 @@ fn comments_names_and_foreign_line_ends_are_not_forwarded() {
 
 #[test]
 fn a_malformed_event_fails_at_its_place_and_is_not_forwarded() {
-    for bad in ["{\"choices\":[", "null", "[]", "5", "hello", "{\"choices\":5}", "{\"choices\":[{\"delta\":5}]}", "{} {}"] {
-        let (text, deltas) = chat(&[&format!("{}data: {bad}\n\n{}data: [DONE]\n\n", event(TEXT), event(STOP))]);
+    for bad in [
+        "{\"choices\":[",
+        "null",
+        "[]",
+        "5",
+        "hello",
+        "{\"choices\":5}",
+        "{\"choices\":[{\"delta\":5}]}",
+        "{} {}",
+    ] {
+        let (text, deltas) =
+            chat(&[&format!("{}data: {bad}\n\n{}data: [DONE]\n\n", event(TEXT), event(STOP))]);
         assert_eq!(text, event(TEXT), "{bad}");
         assert_eq!(failure(&deltas), Some(Code::UpstreamBadResponse), "{bad}");
     }
@@ -141,7 +154,8 @@ fn an_error_inside_a_200_is_mapped() {
     let error = r#"{"error":{"message":"slow down","code":"rate_limit_exceeded"}}"#;
     let (text, deltas) = chat(&[&event(error)]);
     assert_eq!((text.as_str(), failure(&deltas)), ("", Some(Code::UpstreamRateLimited)));
-    let in_chunk = r#"{"error":{"message":"m","code":502},"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}"#;
+    let in_chunk =
+        r#"{"error":{"message":"m","code":502},"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}"#;
     assert_eq!(failure(&chat(&[&event(TEXT), &event(in_chunk)]).1), Some(Code::UpstreamError));
     assert_eq!(failure(&chat(&["event: error\ndata: {\"message\":\"x\"}\n\n"]).1), Some(Code::UpstreamError));
 }

@@ -108,7 +108,9 @@ fn chat(object: &Object<'_>) -> Result<(), Error> {
 fn completion(object: &Object<'_>, choices: u32) -> Result<(), Error> {
     let path = Path::ROOT.member("prompt");
     match object.get("prompt") {
-        None => return Err(path.error(Code::InvalidRequest, "is missing; send a string or an array of strings")),
+        None => {
+            return Err(path.error(Code::InvalidRequest, "is missing; send a string or an array of strings"));
+        }
         Some(raw) if raw.get().starts_with('"') => {}
         Some(raw) if raw.get().starts_with('[') => non_empty(raw, "prompt", &path)?,
         Some(raw) => return Err(path.mistyped("a string or an array of strings", raw)),

@@ -24,7 +24,8 @@ pub(super) fn chat(object: &Object<'_>) -> Result<Conversation, Error> {
         }
     }
     let parallel = object.get("parallel_tool_calls");
-    let parallel = parallel.map(|raw| json::boolean(raw, &Path::ROOT.member("parallel_tool_calls"))).transpose()?;
+    let parallel =
+        parallel.map(|raw| json::boolean(raw, &Path::ROOT.member("parallel_tool_calls"))).transpose()?;
     Ok(Conversation {
         messages: messages::read(object)?,
         tools: tools::read(object)?,
@@ -87,7 +88,8 @@ pub(super) fn embedding(object: &Object<'_>) -> Result<Embedding, Error> {
         }
     };
     let dimensions = object.get("dimensions");
-    let dimensions = dimensions.map(|raw| json::count(raw, 1, 65_536, &Path::ROOT.member("dimensions"))).transpose()?;
+    let dimensions =
+        dimensions.map(|raw| json::count(raw, 1, 65_536, &Path::ROOT.member("dimensions"))).transpose()?;
     Ok(Embedding { inputs, dimensions, base64: checks::base64(object)? })
 }
 
@@ -125,7 +127,9 @@ fn sampling(object: &Object<'_>) -> Result<Sampling, Error> {
         top_p: number("top_p", 0.0, 1.0)?,
         top_k: top_k.map(|raw| json::count(raw, 1, u32::MAX, &Path::ROOT.member("top_k"))).transpose()?,
         min_p: number("min_p", 0.0, 1.0)?,
-        seed: seed.map(|raw| json::integer(raw, i64::MIN, i64::MAX, &Path::ROOT.member("seed"))).transpose()?,
+        seed: seed
+            .map(|raw| json::integer(raw, i64::MIN, i64::MAX, &Path::ROOT.member("seed")))
+            .transpose()?,
         presence_penalty: number("presence_penalty", -2.0, 2.0)?,
         frequency_penalty: number("frequency_penalty", -2.0, 2.0)?,
         logit_bias: logit_bias(object)?,
@@ -162,15 +166,19 @@ fn response_format(object: &Object<'_>) -> Result<ResponseFormat, Error> {
     let format = json::object(raw, &path)?;
     let kind = path.member("type");
     let Some(raw) = format.get("type") else {
-        return Err(kind.error(Code::InvalidRequest, "is missing; use `text`, `json_object` or `json_schema`"));
+        return Err(
+            kind.error(Code::InvalidRequest, "is missing; use `text`, `json_object` or `json_schema`")
+        );
     };
     match json::cow(raw, &kind)?.as_ref() {
         "text" => Ok(ResponseFormat::Text),
         "json_object" => Ok(ResponseFormat::JsonObject),
         "json_schema" => json_schema(&format, &path.member("json_schema")),
         other => {
-            let say =
-                format!("must be `text`, `json_object` or `json_schema`, found `{}`", json::bounded(other, 32));
+            let say = format!(
+                "must be `text`, `json_object` or `json_schema`, found `{}`",
+                json::bounded(other, 32)
+            );
             Err(kind.error(Code::InvalidValue, say))
         }
     }

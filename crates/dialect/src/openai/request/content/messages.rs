@@ -13,7 +13,11 @@ const MAX_PARTS: usize = 4096;
 pub(super) fn read(object: &Object<'_>) -> Result<Vec<Message>, Error> {
     let path = Path::ROOT.member("messages");
     let Some(raw) = object.get("messages") else { return Ok(Vec::new()) };
-    json::items(raw, MAX_MESSAGES, &path)?.iter().enumerate().map(|(i, raw)| message(raw, &path.item(i))).collect()
+    json::items(raw, MAX_MESSAGES, &path)?
+        .iter()
+        .enumerate()
+        .map(|(i, raw)| message(raw, &path.item(i)))
+        .collect()
 }
 
 fn message(raw: &RawValue, path: &Path<'_>) -> Result<Message, Error> {
@@ -26,12 +30,16 @@ fn message(raw: &RawValue, path: &Path<'_>) -> Result<Message, Error> {
         (Role::Tool, Some(raw)) => {
             let id = path.member("tool_call_id");
             let Some(raw_id) = object.get("tool_call_id") else {
-                return Err(id.error(Code::InvalidRequest, "is missing; name the call that this is the result of"));
+                return Err(
+                    id.error(Code::InvalidRequest, "is missing; name the call that this is the result of")
+                );
             };
             vec![Part::ToolResult { call_id: json::string(raw_id, &id)?, parts: parts(raw, &content)? }]
         }
         (_, Some(raw)) => parts(raw, &content)?,
-        (_, None) => return Err(content.error(Code::InvalidRequest, "is missing; send a string or an array of parts")),
+        (_, None) => {
+            return Err(content.error(Code::InvalidRequest, "is missing; send a string or an array of parts"));
+        }
     };
     Ok(Message { role, name, parts })
 }
@@ -75,7 +83,9 @@ fn assistant(object: &Object<'_>, content: Option<&RawValue>, path: &Path<'_>) -
         }
     }
     if object.get("function_call").is_some() {
-        return Err(path.member("function_call").error(Code::Unsupported, "is not translated; use `tool_calls`"));
+        return Err(path
+            .member("function_call")
+            .error(Code::Unsupported, "is not translated; use `tool_calls`"));
     }
     if all.is_empty() {
         let say = "is missing; an assistant's turn needs content, a refusal or tool calls";
@@ -124,7 +134,9 @@ fn part(raw: &RawValue, path: &Path<'_>) -> Result<Part, Error> {
     let object = json::object(raw, path)?;
     let kind = path.member("type");
     let Some(raw) = object.get("type") else {
-        return Err(kind.error(Code::InvalidRequest, "is missing; use `text`, `image_url`, `input_audio` or `file`"));
+        return Err(
+            kind.error(Code::InvalidRequest, "is missing; use `text`, `image_url`, `input_audio` or `file`")
+        );
     };
     let kind_name = json::cow(raw, &kind)?;
     let inner = |name: &'static str| {
@@ -166,10 +178,18 @@ fn image(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
 fn audio(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
     let mime = match member(object, "format", path)?.as_str() {
         "mp3" => "audio/mpeg".to_owned(),
-        format if !format.is_empty() && format.len() <= 16 && format.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+        format
+            if !format.is_empty()
+                && format.len() <= 16
+                && format.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+        {
             format!("audio/{format}")
         }
-        _ => return Err(path.member("format").error(Code::InvalidValue, "must be a format such as `wav` or `mp3`")),
+        _ => {
+            return Err(path
+                .member("format")
+                .error(Code::InvalidValue, "must be a format such as `wav` or `mp3`"));
+        }
     };
     Ok(Media { source: MediaSource::Base64(member(object, "data", path)?), mime: Some(mime), note: None })
 }

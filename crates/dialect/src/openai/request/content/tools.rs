@@ -21,7 +21,10 @@ fn tool(raw: &RawValue, path: &Path<'_>) -> Result<Tool, Error> {
     Ok(Tool {
         name: required_name(&function, &path)?,
         description: description.map(|raw| json::string(raw, &path.member("description"))).transpose()?,
-        parameters: function.get("parameters").map(|raw| json::json(raw, &path.member("parameters"))).transpose()?,
+        parameters: function
+            .get("parameters")
+            .map(|raw| json::json(raw, &path.member("parameters")))
+            .transpose()?,
         strict: function.get("strict").map(|raw| json::boolean(raw, &path.member("strict"))).transpose()?,
     })
 }
@@ -36,7 +39,10 @@ fn function<'a, 'p>(
     match object.get("type").map(|raw| json::cow(raw, kind)).transpose()?.as_deref() {
         Some("function") => {}
         Some(other) => {
-            let say = format!("`{}` cannot be translated for this provider; use `function`", json::bounded(other, 32));
+            let say = format!(
+                "`{}` cannot be translated for this provider; use `function`",
+                json::bounded(other, 32)
+            );
             return Err(kind.error(Code::Unsupported, say));
         }
         None => return Err(kind.error(Code::InvalidRequest, "is missing; use `function`")),
