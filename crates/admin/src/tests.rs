@@ -1,1 +1,395 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use penstock_domain::{Code, RequestId, Secret};
+use penstock_identity::{KeyRecord, KeyRequest, KeyStore, Listing, Minted, Needs, Pending, Pepper};
+use serde_json::json;
+use tower::ServiceExt;
+
 use super::*;
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// A store in memory that answers at once.
+struct Shelf {
+    state: Mutex<Listing>,
+    broken: AtomicBool,
+}
+
+impl Shelf {
+    fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Listing) -> T) -> Pending<'_, T> {
+        let outcome = if self.broken.load(Ordering::Relaxed) {
+            Err(Error::new(Code::StoreUnavailable, "the disk is full: free some space"))
+        } else {
+            let mut state = self.state.lock().unwrap();
+            state.revision += 1;
+            Ok(act(&mut state))
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+impl KeyStore for Shelf {
+    fn list(&self) -> Pending<'_, Listing> {
+        self.with(|state| state.clone())
+    }
+
+    fn insert(&self, record: KeyRecord) -> Pending<'_, ()> {
+        self.with(|state| state.keys.push(record))
+    }
+
+    fn update(&self, record: KeyRecord) -> Pending<'_, KeyRecord> {
+        self.with(|state| {
+            let kept = state.keys.iter_mut().find(|kept| kept.id == record.id).unwrap();
+            *kept = record;
+            kept.clone()
+        })
+    }
+
+    fn revision(&self) -> Pending<'_, u64> {
+        self.with(|state| state.revision)
+    }
+}
+
+struct Shown;
+
+impl View for Shown {
+    fn kinds(&self) -> Value {
+        json!({"providers": {"mock": {"schema": {"type": "object"}}}})
+    }
+
+    fn providers(&self) -> Vec<ProviderRow> {
+        let row = |name: &str, status, reason: Option<&str>| ProviderRow {
+            name: name.into(),
+            kind: "mock".into(),
+            status,
+            reason: reason.map(str::to_owned),
+        };
+        vec![row("a", "ready", None), row("b", "unavailable", Some("no model file"))]
+    }
+
+    fn config(&self) -> Value {
+        json!({"server": {"listen": "127.0.0.1:8080"}})
+    }
+}
+
+struct House {
+    router: axum::Router,
+    keys: Arc<Keys>,
+    shelf: Arc<Shelf>,
+}
+
+impl House {
+    fn new() -> Self {
+        let state = Mutex::new(Listing { revision: 1, keys: Vec::new() });
+        let shelf = Arc::new(Shelf { state, broken: AtomicBool::new(false) });
+        let keys = Arc::new(Keys::new(Arc::clone(&shelf) as Arc<dyn KeyStore>, Pepper::new([5; 32])));
+        let ring = keys.ring();
+        let authorize: Authorize = Arc::new(move |credential, scope, object| {
+            let caller = ring.authenticate(credential, now())?;
+            let allowed = caller.scopes.allows(scope, object);
+            let missing = || Error::new(Code::InsufficientScope, format!("this key lacks the scope {scope}"));
+            if allowed { Ok(caller) } else { Err(missing()) }
+        });
+        let parts = Parts { keys: Arc::clone(&keys), authorize, view: Arc::new(Shown), now };
+        Self { router: router(parts), keys, shelf }
+    }
+
+    async fn mint(&self, name: &str, scopes: &[&str]) -> Minted {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let wish = KeyRequest { name: name.into(), scopes, ..KeyRequest::default() };
+        self.keys.create(wish.check(now()).unwrap(), now()).await.unwrap()
+    }
+
+    async fn send(&self, request: Request<Body>) -> (StatusCode, http::HeaderMap, Value) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (head.status, head.headers, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn ask(&self, key: &Secret, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-api-key", key.expose())
+            .header("content-type", "application/json")
+            .body(body)
+            .unwrap();
+        let (status, _, body) = self.send(request).await;
+        (status, body)
+    }
+}
+
+fn members(problem: &Value) -> Vec<&str> {
+    problem["errors"].as_array().unwrap().iter().map(|error| error["param"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_right_one() {
+    let house = House::new();
+    let data = house.mint("data", &["chat:*", "embeddings:*", "models:*"]).await;
+    for (index, route) in ROUTES.iter().enumerate() {
+        let Needs::Scope(scope) = route.needs else { panic!("{} is open", route.path) };
+        let others = ["admin:keys", "admin:read"].into_iter().filter(|other| *other != scope.to_string());
+        let other = house.mint(&format!("other{index}"), &others.collect::<Vec<_>>()).await;
+        let narrow = house.mint(&format!("narrow{index}"), &[&format!("{scope}:one-object")]).await;
+        let right = house.mint(&format!("right{index}"), &[&scope.to_string()]).await;
+        let target = house.mint(&format!("target{index}"), &["chat:*"]).await;
+        let path = route.path.replace("{id}", target.record.id.as_str());
+        let call = async |headers: &[(&str, &str)]| {
+            let mut request = Request::builder().method(route.method.name()).uri(&path);
+            request.extensions_mut().unwrap().insert(RequestId::new("req_test"));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let body = json!({"name": format!("made{index}"), "scopes": ["chat:*"]}).to_string();
+            let body = if route.operation.request == "KeyRequest" { Body::from(body) } else { Body::empty() };
+            house.send(request.header("content-type", "application/json").body(body).unwrap()).await
+        };
+        let (right, target) = (right.key.expose(), target.key.expose());
+        let refused = [
+            (&[][..], 401, "missing_api_key"),
+            (&[("x-api-key", "no-such-key-anywhere")], 401, "invalid_api_key"),
+            (&[("authorization", "Basic YTpi")], 401, "invalid_api_key"),
+            (&[("x-api-key", right), ("api-key", target)], 401, "conflicting_credentials"),
+            (&[("x-api-key", data.key.expose())], 403, "insufficient_scope"),
+            (&[("x-api-key", other.key.expose())], 403, "insufficient_scope"),
+            (&[("x-api-key", narrow.key.expose())], 403, "insufficient_scope"),
+        ];
+        for (headers, status, code) in refused {
+            let (found, heads, problem) = call(headers).await;
+            let what = format!("{} {}: {code}", route.method.name(), route.path);
+            assert_eq!((found.as_u16(), problem["code"].as_str()), (status, Some(code)), "{what}");
+            assert_eq!(heads["content-type"], "application/problem+json", "{what}");
+            assert_eq!(problem["status"], status, "{what}");
+            assert_eq!(problem["instance"], "req_test", "{what}");
+            assert_eq!(problem["type"], format!("/docs/errors/{code}"), "{what}");
+            assert!(problem["title"].is_string() && problem["detail"].is_string(), "{what}");
+            assert_eq!(heads.contains_key("www-authenticate"), status == 401, "{what}");
+        }
+        let (found, heads, body) = call(&[("x-api-key", right)]).await;
+        assert!(found.is_success(), "{} {}: {found} {body}", route.method.name(), route.path);
+        let promised: Vec<u16> = route.operation.replies.iter().map(|reply| reply.status).collect();
+        assert!(promised.contains(&found.as_u16()), "{}: {found} is not in the table", route.path);
+        assert_eq!(heads["cache-control"], "no-store");
+    }
+}
+
+#[test]
+fn the_table_names_each_route_once_and_only_schemas_that_exist() {
+    let schemas = components();
+    let mut seen = std::collections::HashSet::new();
+    for route in ROUTES {
+        assert!(
+            seen.insert((route.method, route.path)) && seen.len() <= ROUTES.len(),
+            "{} twice",
+            route.path
+        );
+        let named = route.operation.replies.iter().map(|reply| reply.schema).chain([route.operation.request]);
+        for name in named.filter(|name| !name.is_empty()) {
+            assert!(schemas.contains_key(name), "{name} is not a component");
+        }
+        assert!(route.path.starts_with("/admin/v1/"));
+    }
+    let text = Value::Object(schemas.clone()).to_string();
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name} is referred to and is not there");
+    }
+}
+
+#[tokio::test]
+async fn odd_spellings_of_a_path_reach_nothing() {
+    let house = House::new();
+    let admin = house.mint("admin", &["*"]).await;
+    for path in [
+        "/admin/v1/keys/",
+        "//admin/v1/keys",
+        "/admin/v1//keys",
+        "/admin/v1/Keys",
+        "/admin/v1/keys/a/b",
+        "/admin",
+    ] {
+        let (status, problem) = house.ask(&admin.key, "GET", path, Value::Null).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("route_not_found")), "{path}");
+    }
+    let (status, problem) = house.ask(&admin.key, "PUT", "/admin/v1/keys", Value::Null).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (405, &json!("method_not_allowed")));
+    for id in ["nobody", "..%2f..%2fconfig", "%00", "key_' OR 1=1 --".replace(' ', "%20").as_str()] {
+        let (status, problem) =
+            house.ask(&admin.key, "GET", &format!("/admin/v1/keys/{id}"), Value::Null).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("not_found")), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_lives_from_creation_to_revocation_and_its_text_is_shown_once_each() {
+    let house = House::new();
+    let admin = house.mint("admin", &["admin:keys"]).await;
+    let wish = json!({
+        "name": "ci", "team": "support", "scopes": ["chat:*"], "models": ["small", "gpt-*"],
+        "limits": {"requests_per_minute": 60}, "expires": "2030-01-31T12:00:00Z",
+    });
+    let (status, made) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish).await;
+    assert_eq!(status, 201, "{made}");
+    let key = made["key"].as_str().unwrap().to_owned();
+    assert!(key.starts_with("pk_live_") && key.ends_with(made["last_four"].as_str().unwrap()));
+    assert_eq!(made["created_by"], admin.record.id.as_str());
+    assert_eq!(made["expires"], "2030-01-31T12:00:00Z");
+    assert_eq!(made["limits"], json!({"requests_per_minute": 60, "concurrent_requests": null}));
+    let path = format!("/admin/v1/keys/{}", made["id"].as_str().unwrap());
+    let (_, shown) = house.ask(&admin.key, "GET", &path, Value::Null).await;
+    let mut without = made.clone();
+    without.as_object_mut().unwrap().remove("key");
+    assert_eq!(shown, without, "the same key, without its text");
+    let (status, rotated) =
+        house.ask(&admin.key, "POST", &format!("{path}/rotate"), json!({"overlap": "1h"})).await;
+    assert_eq!(status, 200, "{rotated}");
+    assert_ne!(rotated["key"], made["key"]);
+    assert_eq!((&rotated["id"], &rotated["previous"]["last_four"]), (&made["id"], &made["last_four"]));
+    let (_, list) = house.ask(&admin.key, "GET", "/admin/v1/keys", Value::Null).await;
+    let text = list.to_string();
+    assert!(
+        !text.contains(&key) && !text.contains(rotated["key"].as_str().unwrap()) && !text.contains("digest")
+    );
+    let (status, ended) = house.ask(&admin.key, "DELETE", &path, Value::Null).await;
+    assert_eq!((status.as_u16(), &ended["state"]), (200, &json!("revoked")));
+    let (status, problem) = house.ask(&admin.key, "POST", &format!("{path}/rotate"), Value::Null).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (409, &json!("conflict")));
+    let ring = house.keys.ring();
+    assert!(ring.authenticate(&Credential::Key(Secret::new(key)), now()).is_err());
+}
+
+#[tokio::test]
+async fn every_mistake_of_a_body_is_told_at_once() {
+    let house = House::new();
+    let admin = house.mint("admin", &["*"]).await;
+    let wish = json!({
+        "nmae": "x", "name": "../etc", "team": 5, "scopes": ["chta:*", "chat:*"], "models": [],
+        "limits": {"requests_per_minute": 0, "tokens": 5, "concurrent_requests": -1}, "expires": "2001-01-01",
+    });
+    let (status, problem) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("invalid_value")));
+    let mut found = members(&problem);
+    found.sort_unstable();
+    let expected = [
+        "expires",
+        "limits.concurrent_requests",
+        "limits.requests_per_minute",
+        "limits.tokens",
+        "models",
+        "name",
+        "nmae",
+        "scopes",
+        "team",
+    ];
+    assert_eq!(found, expected, "{problem}");
+    assert!(problem.to_string().contains("did you mean `name`?"), "{problem}");
+    let (_, problem) = house.ask(&admin.key, "POST", "/admin/v1/keys", json!({})).await;
+    assert_eq!(members(&problem), ["name", "scopes"], "each missing member once: {problem}");
+    assert_eq!(house.keys.list().len(), 1, "nothing was made");
+}
+
+#[tokio::test]
+async fn hostile_bodies_are_refused_by_kind() {
+    let house = House::new();
+    let admin = house.mint("admin", &["*"]).await;
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let large = format!("{{\"name\": \"{}\"}}", "x".repeat(MAX_BODY));
+    for (media, body, status, code) in [
+        ("application/json", "{\"name\": ", 400, "invalid_json"),
+        ("application/json", "[]", 400, "invalid_request"),
+        ("application/json", deep.as_str(), 400, "invalid_json"),
+        ("application/json", large.as_str(), 413, "request_too_large"),
+        ("text/plain", "{}", 415, "unsupported_media_type"),
+        ("application/x-www-form-urlencoded", "name=x", 415, "unsupported_media_type"),
+        ("application/json; charset=utf-8", "{}", 400, "invalid_value"),
+    ] {
+        let request = Request::post("/admin/v1/keys")
+            .header("authorization", format!("Bearer {}", admin.key.expose()))
+            .header("content-type", media)
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let (found, _, problem) = house.send(request).await;
+        assert_eq!((found.as_u16(), problem["code"].as_str()), (status, Some(code)), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_maker_cannot_become_an_administrator() {
+    let house = House::new();
+    let maker = house.mint("maker", &["admin:keys"]).await;
+    let root = house.mint("root", &["*"]).await;
+    for scope in ["*", "admin:*", "admin:read", "*:read"] {
+        let wish = json!({"name": "more", "scopes": [scope]});
+        let (status, problem) = house.ask(&maker.key, "POST", "/admin/v1/keys", wish).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("insufficient_scope")), "{scope}");
+    }
+    let path = format!("/admin/v1/keys/{}/rotate", root.record.id);
+    let (status, problem) = house.ask(&maker.key, "POST", &path, Value::Null).await;
+    assert_eq!((status.as_u16(), &problem["key"]), (403, &Value::Null), "rotating is not a way to its text");
+    let (status, _) = house.ask(&root.key, "POST", &path, Value::Null).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_without_gap_or_repetition() {
+    let house = House::new();
+    let admin = house.mint("admin", &["*"]).await;
+    for i in 0..24 {
+        house.mint(&format!("k{i}"), &["chat:*"]).await;
+    }
+    let (mut ids, mut path) = (Vec::new(), "/admin/v1/keys?limit=7".to_owned());
+    loop {
+        let (status, page) = house.ask(&admin.key, "GET", &path, Value::Null).await;
+        assert_eq!(status, 200);
+        ids.extend(page["data"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned()));
+        assert_eq!(page["has_more"].as_bool().unwrap(), page["next"].is_string());
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/admin/v1/keys?limit=7&after={next}");
+    }
+    let mut sorted = ids.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!((ids.len(), &ids), (25, &sorted));
+    for query in ["limit=0", "limit=201", "limit=x", "limit=-1", "page=2", "limit=5&api-key=x"] {
+        let (status, problem) =
+            house.ask(&admin.key, "GET", &format!("/admin/v1/keys?{query}"), Value::Null).await;
+        assert_eq!((status.as_u16(), members(&problem).len()), (400, 1), "{query}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn kinds_providers_and_config_are_shown_as_handed_in() {
+    let house = House::new();
+    let reader = house.mint("reader", &["admin:read"]).await;
+    let (_, kinds) = house.ask(&reader.key, "GET", "/admin/v1/kinds", Value::Null).await;
+    assert_eq!(kinds, Shown.kinds());
+    let (_, providers) = house.ask(&reader.key, "GET", "/admin/v1/providers", Value::Null).await;
+    let unavailable =
+        json!({"name": "b", "kind": "mock", "status": "unavailable", "reason": "no model file"});
+    assert_eq!(providers["data"][1], unavailable);
+    let (_, config) = house.ask(&reader.key, "GET", "/admin/v1/config", Value::Null).await;
+    assert_eq!(config, Shown.config());
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_unavailable_with_the_mend() {
+    let house = House::new();
+    let admin = house.mint("admin", &["*"]).await;
+    house.shelf.broken.store(true, Ordering::Relaxed);
+    let wish = json!({"name": "ci", "scopes": ["chat:*"]});
+    let (status, problem) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("store_unavailable")));
+    assert!(problem["detail"].as_str().unwrap().contains("free some space"));
+    let (status, _) = house.ask(&admin.key, "GET", "/admin/v1/keys", Value::Null).await;
+    assert_eq!(status, 200, "reading goes on");
+}
