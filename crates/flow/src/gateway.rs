@@ -105,8 +105,12 @@ impl Flow {
 
     /// Every provider's health, sorted by name.
     pub fn health(&self) -> Vec<(Arc<str>, Health)> {
-        let mut all: Vec<_> =
-            self.parts.providers.iter().map(|(name, provider)| (Arc::clone(name), provider.health())).collect();
+        let mut all: Vec<_> = self
+            .parts
+            .providers
+            .iter()
+            .map(|(name, provider)| (Arc::clone(name), provider.health()))
+            .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }

@@ -29,6 +29,8 @@ pub(crate) struct Journey {
     finish: Option<FinishReason>,
     first_token: Option<Duration>,
     ended: bool,
+    /// Set while a provider's stream is polled: found set in a drop, the poll panicked.
+    pub(crate) polling: bool,
 }
 
 impl Journey {
@@ -56,6 +58,7 @@ impl Journey {
             finish: None,
             first_token: None,
             ended: false,
+            polling: false,
         }
     }
 
@@ -126,8 +129,11 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         // A panic below us is our fault, not the asker's leaving.
-        let outcome = if std::thread::panicking() {
-            Outcome::Failed(Error::new(Code::InternalError, "the gateway failed while it worked on this request"))
+        let outcome = if self.polling || std::thread::panicking() {
+            Outcome::Failed(Error::new(
+                Code::InternalError,
+                "the gateway failed while it worked on this request",
+            ))
         } else {
             Outcome::Cancelled
         };

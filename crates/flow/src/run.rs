@@ -51,9 +51,11 @@ impl Flow {
         scope: Scope,
     ) -> Result<settle::Settling, Error> {
         let clock = Instant::now();
-        let caller = authenticate(self, journey, &credential).map_err(|error| error.at(Stage::Authenticate))?;
+        let caller =
+            authenticate(self, journey, &credential).map_err(|error| error.at(Stage::Authenticate))?;
         let clock = journey.lap(Stage::Authenticate, clock);
-        let admitted = admit(self, journey, &caller, scope, &request).map_err(|error| error.at(Stage::Admit))?;
+        let admitted =
+            admit(self, journey, &caller, scope, &request).map_err(|error| error.at(Stage::Admit))?;
         let clock = journey.lap(Stage::Admit, clock);
         let prepared = prepare(self, journey, &caller, request).map_err(|error| error.at(Stage::Prepare))?;
         let clock = journey.lap(Stage::Prepare, clock);

@@ -10,8 +10,8 @@ use futures_util::{FutureExt, StreamExt, stream};
 use penstock_admission::Admission;
 use penstock_config::{FileKey, Limits};
 use penstock_domain::{
-    Body, Code, Content, Conversation, Credential, Delta, Dialect, Error, FinishReason, Members, Origin, Request,
-    RequestId, Secret, Stage, Task, Usage,
+    Body, Code, Content, Conversation, Credential, Delta, Dialect, Error, FinishReason, Members, Origin,
+    Request, RequestId, Secret, Stage, Task, Usage,
 };
 use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper, Scope};
 use penstock_observe::{Outcome, Record, Recorder};
@@ -88,7 +88,11 @@ struct Bench {
     key_id: String,
 }
 
-fn bench(scopes: &[&str], models: &[&str], script: impl Fn() -> Result<Deltas, Error> + Send + Sync + 'static) -> Bench {
+fn bench(
+    scopes: &[&str],
+    models: &[&str],
+    script: impl Fn() -> Result<Deltas, Error> + Send + Sync + 'static,
+) -> Bench {
     let file = FileKey {
         name: "test".into(),
         key: serde_json::from_value(serde_json::json!(KEY)).expect("a key"),
@@ -202,7 +206,11 @@ async fn a_dropped_answer_cancels_the_call_and_is_recorded_as_cancelled() {
     let bench = bench(&["chat:*"], &["*"], move || {
         let flag = Flag(Arc::clone(&seen));
         let endless = stream::iter(whole_answer().into_iter().take(2)).chain(stream::pending());
-        Ok(endless.inspect(move |_| { let _held = &flag; }).boxed())
+        Ok(endless
+            .inspect(move |_| {
+                let _held = &flag;
+            })
+            .boxed())
     });
     let mut answer = bench.run(request("large")).await.expect("an answer");
     answer.deltas.next().await.expect("a first delta");
@@ -224,7 +232,8 @@ async fn an_asker_who_leaves_before_the_first_content_is_recorded_too() {
 #[tokio::test]
 async fn an_error_before_the_first_content_refuses_the_request() {
     let broken = || Error::new(Code::UpstreamError, "the vendor fell over");
-    let bench = bench(&["chat:*"], &["*"], gives(vec![Delta::Started(Default::default()), Delta::Failed(broken())]));
+    let bench =
+        bench(&["chat:*"], &["*"], gives(vec![Delta::Started(Default::default()), Delta::Failed(broken())]));
     let refusal = bench.run(request("large")).await.err().expect("a refusal");
     assert_eq!(refusal.error.code(), Code::UpstreamError);
     assert_eq!(refusal.error.stage(), Some(Stage::Call));
@@ -258,10 +267,12 @@ async fn an_empty_or_endlessly_opening_answer_is_no_answer() {
 async fn the_deadline_ends_a_silent_call_before_and_after_the_first_content() {
     let soon = || Some(Instant::now() + Duration::from_millis(30));
     let silent = bench(&["chat:*"], &["*"], || Ok(stream::pending().boxed()));
-    let refusal = silent.run(Request { deadline: soon(), ..request("large") }).await.err().expect("a refusal");
+    let refusal =
+        silent.run(Request { deadline: soon(), ..request("large") }).await.err().expect("a refusal");
     assert_eq!(refusal.error.code(), Code::DeadlineExceeded);
 
-    let stalls = bench(&["chat:*"], &["*"], || Ok(stream::iter([text("Par")]).chain(stream::pending()).boxed()));
+    let stalls =
+        bench(&["chat:*"], &["*"], || Ok(stream::iter([text("Par")]).chain(stream::pending()).boxed()));
     let answer = stalls.run(Request { deadline: soon(), ..request("large") }).await.expect("an answer");
     let deltas: Vec<_> = answer.deltas.collect().await;
     assert!(matches!(deltas.last(), Some(Delta::Failed(error)) if error.code() == Code::DeadlineExceeded));
@@ -317,4 +328,18 @@ async fn a_provider_without_the_ability_says_so() {
     let credential = Credential::Key(Secret::new(KEY));
     let refusal = bench.flow.run(embedding, credential, Scope::new("embeddings", "invoke")).await.err();
     assert_eq!(refusal.expect("a refusal").error.code(), Code::Unsupported);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_provider_is_recorded_as_our_fault() {
+    let bench = bench(&["chat:*"], &["*"], || {
+        Ok(stream::iter([text("Par")]).chain(stream::poll_fn(|_| panic!("a defect"))).boxed())
+    });
+    let mut answer = bench.run(request("large")).await.expect("an answer");
+    answer.deltas.next().await.expect("a first delta");
+    let poll = std::panic::AssertUnwindSafe(answer.deltas.next()).catch_unwind().await;
+    assert!(poll.is_err());
+    drop(answer);
+    assert_eq!(bench.record().outcome.code(), "internal_error");
+    assert_eq!(bench.in_flight(), 0);
 }

@@ -76,7 +76,11 @@ impl StoreState {
     pub(crate) fn health(&self) -> StoreHealth {
         let failed = Arc::clone(&self.0);
         Arc::new(move || {
-            if failed.load(Ordering::Relaxed) { Err("the database does not answer; see the log".to_owned()) } else { Ok(()) }
+            if failed.load(Ordering::Relaxed) {
+                Err("the database does not answer; see the log".to_owned())
+            } else {
+                Ok(())
+            }
         })
     }
 }

@@ -29,7 +29,9 @@ pub(crate) async fn send(ask: Ask<'_>, patience: Duration) -> Result<Response<In
     let address = ask.address;
     let request = build(ask)?;
     let work = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|error| format!("cannot connect to {address}: {error}"))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| format!("{address} does not speak HTTP: {error}"))?;
@@ -37,7 +39,9 @@ pub(crate) async fn send(ask: Ask<'_>, patience: Duration) -> Result<Response<In
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(|error| format!("{address} did not answer: {error}"))
     };
-    tokio::time::timeout(patience, work).await.map_err(|_| format!("{address} did not answer in {patience:?}"))?
+    tokio::time::timeout(patience, work)
+        .await
+        .map_err(|_| format!("{address} did not answer in {patience:?}"))?
 }
 
 /// Sends a request and reads the whole answer: status and text.
@@ -60,5 +64,7 @@ fn build(ask: Ask<'_>) -> Result<Request<Full<Bytes>>, Trouble> {
     if ask.body.is_some() {
         request = request.header("content-type", "application/json");
     }
-    request.body(Full::from(ask.body.unwrap_or_default())).map_err(|error| format!("the request cannot be built: {error}"))
+    request
+        .body(Full::from(ask.body.unwrap_or_default()))
+        .map_err(|error| format!("the request cannot be built: {error}"))
 }

@@ -13,7 +13,10 @@ pub(crate) fn admin_key_file(dir: &Path) -> PathBuf {
 /// Makes the folder, readable by its owner only.
 pub(crate) fn prepare(dir: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| {
-        format!("the data folder {} cannot be made: {error}; set data_dir to a folder that can be written", dir.display())
+        format!(
+            "the data folder {} cannot be made: {error}; set data_dir to a folder that can be written",
+            dir.display()
+        )
     };
     if dir.is_dir() {
         return Ok(());
@@ -46,6 +49,7 @@ fn write_private(file: &Path, text: &str) -> Result<(), String> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut open = options.open(file).map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+    let mut open =
+        options.open(file).map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
     writeln!(open, "{text}").map_err(|error| format!("{} cannot be written: {error}", file.display()))
 }

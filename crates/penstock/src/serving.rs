@@ -79,8 +79,7 @@ where
     let lasting = Lasting { keys: Arc::clone(&keys), admission, recorder };
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.run());
-    let reloader =
-        Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
+    let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
     let store = StoreState::default();
     let extra = Extra {
         admin: Some(penstock_admin::router(administration::parts(&gateway, &keys, reloader.current()))),

@@ -67,12 +67,16 @@ pub(crate) fn kinds() -> KindSchemas {
 ///
 /// # Errors
 /// The problems of all providers together.
-pub(crate) fn providers(config: &Config, before: Option<(&Config, &Providers)>) -> Result<Providers, Vec<Problem>> {
+pub(crate) fn providers(
+    config: &Config,
+    before: Option<(&Config, &Providers)>,
+) -> Result<Providers, Vec<Problem>> {
     let registry = registry();
     let mut built = Providers::new();
     let mut problems = Vec::new();
     for (name, section) in &config.providers {
-        if let Some(kept) = before.and_then(|(config, providers)| unchanged(name, section, config, providers)) {
+        if let Some(kept) = before.and_then(|(config, providers)| unchanged(name, section, config, providers))
+        {
             built.insert(name.as_str().into(), kept);
             continue;
         }
@@ -84,7 +88,12 @@ pub(crate) fn providers(config: &Config, before: Option<(&Config, &Providers)>) 
     if problems.is_empty() { Ok(built) } else { Err(problems) }
 }
 
-fn unchanged(name: &str, section: &Section, before: &Config, providers: &Providers) -> Option<Arc<dyn Provider>> {
+fn unchanged(
+    name: &str,
+    section: &Section,
+    before: &Config,
+    providers: &Providers,
+) -> Option<Arc<dyn Provider>> {
     (before.providers.get(name)? == section).then(|| providers.get(name).map(Arc::clone))?
 }
 
@@ -176,7 +185,8 @@ pub(crate) async fn probe(config: &Config, providers: &Providers) -> Vec<(String
 
 fn base_url(section: &Section) -> Option<String> {
     let own = section.value.get("base_url").and_then(serde_json::Value::as_str);
-    let preset = || PRESETS.iter().find(|preset| preset.kind == section.kind).and_then(|preset| preset.base_url);
+    let preset =
+        || PRESETS.iter().find(|preset| preset.kind == section.kind).and_then(|preset| preset.base_url);
     own.or_else(preset).map(str::to_owned)
 }
 
@@ -188,7 +198,9 @@ async fn reach(url: &str) -> Result<(), String> {
     let Some(address) = address else { return Err(format!("base_url {url} has no host")) };
     match tokio::time::timeout(REACH, tokio::net::TcpStream::connect(&address)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("cannot connect to {address}: {error}; is it running, and is base_url right?")),
+        Ok(Err(error)) => {
+            Err(format!("cannot connect to {address}: {error}; is it running, and is base_url right?"))
+        }
         Err(_) => Err(format!("{address} does not answer; is a firewall in between?")),
     }
 }

@@ -29,7 +29,11 @@ pub(crate) fn admit(
 ) -> Result<Admitted, Error> {
     if !caller.scopes.allows(scope, Some(&request.model)) {
         let elsewhere = caller.scopes.reaches(scope);
-        return Err(if elsewhere { unknown_model(flow, caller, &request.model) } else { missing_scope(scope) });
+        return Err(if elsewhere {
+            unknown_model(flow, caller, &request.model)
+        } else {
+            missing_scope(scope)
+        });
     }
     if !caller.models.allows(&request.model) {
         return Err(unknown_model(flow, caller, &request.model));

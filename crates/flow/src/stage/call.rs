@@ -35,7 +35,8 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
         journey.provider = Some(candidate.provider);
         journey.upstream_model = Some(Arc::clone(&candidate.model));
         journey.attempts += 1;
-        let attempt = Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
+        let attempt =
+            Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
         match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
             Ok(Ok((held, rest))) => return Ok(Live { request, held, rest }),
@@ -56,7 +57,10 @@ async fn first_content(provider: &dyn Provider, call: Call) -> Result<(Vec<Delta
                 return Ok((held, deltas));
             }
             _ if held.len() >= HELD => {
-                return Err(Error::new(Code::UpstreamBadResponse, "the provider opened its answer without end"));
+                return Err(Error::new(
+                    Code::UpstreamBadResponse,
+                    "the provider opened its answer without end",
+                ));
             }
             delta => held.push(delta),
         }

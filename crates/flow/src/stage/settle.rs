@@ -84,7 +84,10 @@ impl Stream for Settled {
             return Poll::Ready(Some(delta));
         }
         let Some(rest) = this.rest.as_mut() else { return Poll::Ready(None) };
-        match rest.as_mut().poll_next(context) {
+        this.journey.polling = true;
+        let polled = rest.as_mut().poll_next(context);
+        this.journey.polling = false;
+        match polled {
             Poll::Ready(Some(Delta::Failed(error))) => Poll::Ready(Some(this.fail(error))),
             Poll::Ready(Some(delta)) => {
                 this.journey.see(&delta);

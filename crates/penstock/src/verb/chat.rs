@@ -25,10 +25,15 @@ pub(crate) fn run(args: &Chat) -> Result<ExitCode, Failure> {
 
 async fn chat(args: &Chat) -> Result<ExitCode, Failure> {
     let loaded = super::load(&args.file.config).ok();
-    let address = args.address.or(loaded.as_ref().map(|loaded| loaded.config.server.listen)).ok_or_else(|| {
-        format!("no gateway to ask: {} cannot be read; name one with --address HOST:PORT", args.file.config.display())
-    })?;
-    let data_dir = loaded.map_or_else(|| Path::new("penstock-data").to_path_buf(), |loaded| loaded.config.data_dir);
+    let address =
+        args.address.or(loaded.as_ref().map(|loaded| loaded.config.server.listen)).ok_or_else(|| {
+            format!(
+                "no gateway to ask: {} cannot be read; name one with --address HOST:PORT",
+                args.file.config.display()
+            )
+        })?;
+    let data_dir =
+        loaded.map_or_else(|| Path::new("penstock-data").to_path_buf(), |loaded| loaded.config.data_dir);
     let key = match &args.key {
         Some(key) => key.clone(),
         None => data::admin_key(&data_dir)?.expose().to_owned(),
@@ -46,7 +51,8 @@ async fn chat(args: &Chat) -> Result<ExitCode, Failure> {
     let ask = Ask { address, path: "/v1/chat/completions", key: Some(&key), body: Some(body.to_string()) };
     let response = send(ask, PATIENCE).await?;
     if !response.status().is_success() {
-        let body = response.into_body().collect().await.map_err(|error| format!("the answer broke off: {error}"))?;
+        let body =
+            response.into_body().collect().await.map_err(|error| format!("the answer broke off: {error}"))?;
         return Err(refusal(&body.to_bytes()).into());
     }
     stream(response).await
@@ -58,11 +64,12 @@ async fn first_model(address: std::net::SocketAddr, key: &str) -> Result<String,
     if status != 200 {
         return Err(refusal(text.as_bytes()).into());
     }
-    let list: Value = serde_json::from_str(&text).map_err(|error| format!("the list of models cannot be read: {error}"))?;
-    let chats = |id: &&str| !id.contains("embed") && *id != "minilm";
-    let ids: Vec<&str> = list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
+    let list: Value =
+        serde_json::from_str(&text).map_err(|error| format!("the list of models cannot be read: {error}"))?;
+    let ids: Vec<&str> =
+        list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
     ids.iter()
-        .find(|id| chats(id))
+        .find(|id| super::chats(id))
         .map(|id| (*id).to_owned())
         .ok_or_else(|| "this key may use no chat model; name one with --model".into())
 }
@@ -82,7 +89,8 @@ async fn stream(response: hyper::Response<hyper::body::Incoming>) -> Result<Exit
                 done = true;
                 continue;
             }
-            let event: Value = serde_json::from_slice(&data).map_err(|error| format!("an event cannot be read: {error}"))?;
+            let event: Value =
+                serde_json::from_slice(&data).map_err(|error| format!("an event cannot be read: {error}"))?;
             if !event["error"].is_null() {
                 terminal::line("");
                 return Err(refusal(&data).into());
@@ -93,7 +101,11 @@ async fn stream(response: hyper::Response<hyper::body::Incoming>) -> Result<Exit
             if let Some(usage) = event["usage"].as_object() {
                 let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or_default();
                 terminal::line("");
-                terminal::note(format!("({} + {} tokens)", count("prompt_tokens"), count("completion_tokens")));
+                terminal::note(format!(
+                    "({} + {} tokens)",
+                    count("prompt_tokens"),
+                    count("completion_tokens")
+                ));
             }
         }
     }

@@ -20,7 +20,9 @@ pub(crate) fn run(args: &Check) -> Result<ExitCode, Failure> {
     if let Some(loaded) = &loaded {
         match wiring::check_providers(&loaded.config) {
             Ok(providers) if args.online => {
-                for (name, health) in super::block(async { Ok(wiring::probe(&loaded.config, &providers).await) })? {
+                for (name, health) in
+                    super::block(async { Ok(wiring::probe(&loaded.config, &providers).await) })?
+                {
                     if let Health::Unavailable(why) = health {
                         problems.push(Problem::warning(format!("providers.{name}"), why));
                     }

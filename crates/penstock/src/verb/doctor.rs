@@ -91,7 +91,8 @@ async fn examine(path: &Path) -> Vec<Finding> {
 fn data_folder(dir: &Path) -> Finding {
     let probe = dir.join(".doctor");
     let written = data::prepare(dir).and_then(|()| {
-        std::fs::write(&probe, b"probe").map_err(|error| format!("{} cannot be written: {error}", dir.display()))
+        std::fs::write(&probe, b"probe")
+            .map_err(|error| format!("{} cannot be written: {error}", dir.display()))
     });
     let _ = std::fs::remove_file(&probe);
     match written {
@@ -107,7 +108,8 @@ async fn database(loaded: &Loaded) -> Finding {
     };
     match keys.list().len() {
         0 => {
-            let says = "there is no API key yet; `penstock up` or `penstock keys create --name NAME` makes one";
+            let says =
+                "there is no API key yet; `penstock up` or `penstock keys create --name NAME` makes one";
             finding("database", Verdict::Look, says)
         }
         count => finding("database", Verdict::Good, format!("can be opened, {count} keys")),

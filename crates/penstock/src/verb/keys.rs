@@ -34,7 +34,11 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
         created_by: None,
     };
     let new = request.check(now).map_err(|flaws| {
-        flaws.iter().map(|flaw| format!("{}: {}", flaw.member, flaw.say)).collect::<Vec<_>>().join("\n          ")
+        flaws
+            .iter()
+            .map(|flaw| format!("{}: {}", flaw.member, flaw.say))
+            .collect::<Vec<_>>()
+            .join("\n          ")
     })?;
     super::block(async {
         let minted = service(&args.file).await?.create(new, now).await.map_err(said)?;
@@ -107,7 +111,9 @@ fn find(keys: &Keys, wanted: &str) -> Result<Arc<KeyRecord>, Failure> {
     let known = keys.list();
     let by_id = known.iter().find(|key| key.id.as_str() == wanted);
     let found = by_id.or_else(|| known.iter().find(|key| key.name.as_ref() == wanted));
-    found.cloned().ok_or_else(|| format!("there is no key with the id or name '{wanted}'; see penstock keys list").into())
+    found.cloned().ok_or_else(|| {
+        format!("there is no key with the id or name '{wanted}'; see penstock keys list").into()
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
@@ -123,7 +129,10 @@ fn show(minted: &Minted, as_json: bool) {
         terminal::line(shown.to_string());
     } else {
         terminal::line(key);
-        terminal::note(format!("{} ({}): keep the key, it is shown only now", minted.record.id, minted.record.name));
+        terminal::note(format!(
+            "{} ({}): keep the key, it is shown only now",
+            minted.record.id, minted.record.name
+        ));
     }
 }
 
@@ -154,7 +163,12 @@ fn limits(texts: &[String]) -> Result<Limits, Failure> {
         match (number, unit) {
             (Some(_), "rpm") => limits.requests_per_minute = number,
             (Some(_), "concurrent") => limits.concurrent_requests = number,
-            _ => return Err(format!("--limit is '{text}'; expected a number and rpm or concurrent, such as 60rpm").into()),
+            _ => {
+                return Err(format!(
+                    "--limit is '{text}'; expected a number and rpm or concurrent, such as 60rpm"
+                )
+                .into());
+            }
         }
     }
     Ok(limits)
@@ -170,7 +184,7 @@ fn expiry(text: &str, now: SystemTime) -> Result<SystemTime, Failure> {
     if let Ok(time) = duration(text) {
         return Ok(now + time);
     }
-    serde_json::from_value::<TimeText>(text.into())
-        .map(|time| time.0)
-        .map_err(|_| format!("--expires is '{text}'; expected a time from now such as 12h, or an RFC 3339 time").into())
+    serde_json::from_value::<TimeText>(text.into()).map(|time| time.0).map_err(|_| {
+        format!("--expires is '{text}'; expected a time from now such as 12h, or an RFC 3339 time").into()
+    })
 }

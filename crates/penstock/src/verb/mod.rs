@@ -20,7 +20,8 @@ use crate::{Failure, wiring};
 /// Loads the configuration and builds its providers once, so that problems of either kind come in one list.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Failure> {
     let kinds = wiring::kinds();
-    penstock_config::load(path, &ProcessEnvironment, &kinds).map_err(|problems| Failure(report(path, &problems)))
+    penstock_config::load(path, &ProcessEnvironment, &kinds)
+        .map_err(|problems| Failure(report(path, &problems)))
 }
 
 /// All problems, one under the other, with a closing count.
@@ -37,4 +38,9 @@ pub(crate) fn block<T>(work: impl Future<Output = Result<T, Failure>>) -> Result
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))?;
     runtime.block_on(work)
+}
+
+/// Whether a model of this name is likely to chat: what the gateway knows of a model is where it is, not what it can.
+pub(crate) fn chats(name: &str) -> bool {
+    !name.contains("embed") && name != "minilm" && !name.ends_with('*')
 }

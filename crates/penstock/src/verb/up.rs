@@ -12,7 +12,7 @@ use penstock_identity::{KeyRequest, Keys, Minted};
 
 use crate::cli::Up;
 use crate::serving::{self, Serving};
-use crate::{Failure, data, terminal};
+use crate::{Failure, data, terminal, wiring};
 
 /// What a first key may do: every inference route and the list of models, nothing else.
 const FIRST_SCOPES: [&str; 3] = ["chat:*", "embeddings:*", "models:*"];
@@ -39,10 +39,18 @@ fn write_starter(path: &Path) -> Result<bool, Failure> {
     }
     let found = super::block(async { Ok(discover::find().await) })?;
     let text = penstock_config::starter(&found);
+    write(path, &text)?;
+    // The file's first line points editors at the schema beside it.
+    let schema = penstock_config::schema(&wiring::kinds());
+    write(&path.with_file_name("penstock.schema.json"), &format!("{schema:#}\n"))?;
+    Ok(true)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| {
         format!("{} cannot be written: {error}; choose another place with --config FILE", path.display())
-    })?;
-    Ok(true)
+            .into()
+    })
 }
 
 /// Makes the admin key and the first key if there is no key at all.
@@ -81,11 +89,16 @@ fn banner(serving: &Serving, wrote: bool, minted: Option<&Minted>) -> String {
         }
     }
     if let Some(minted) = minted {
-        say("✓", "admin key", format!("{} (mode 0600)", data::admin_key_file(&loaded.config.data_dir).display()));
+        say(
+            "✓",
+            "admin key",
+            format!("{} (mode 0600)", data::admin_key_file(&loaded.config.data_dir).display()),
+        );
         say("✓", "first key", format!("{}   (shown once)", minted.key.expose()));
     }
     say("✓", "api", format!("{base}/v1    docs {base}/docs    console {base}/"));
-    let model = loaded.config.models.keys().next().map_or("MODEL", String::as_str);
+    let mut models = loaded.config.models.keys().map(String::as_str);
+    let model = models.find(|name| super::chats(name)).unwrap_or("MODEL");
     let key = minted.map_or("$PENSTOCK_API_KEY", |minted| minted.key.expose());
     let _ = write!(
         out,
@@ -95,4 +108,3 @@ fn banner(serving: &Serving, wrote: bool, minted: Option<&Minted>) -> String {
     );
     out
 }
-
