@@ -79,7 +79,8 @@ async fn a_long_prompt_can_be_given_up() {
     drop(long);
     ask(&provider, completion("hi", greedy(1))).await.unwrap();
     println!("a place was free {:?} after an 8k prompt was dropped", dropped.elapsed());
-    assert!(dropped.elapsed() < Duration::from_secs(3), "{:?}", dropped.elapsed());
+    // A step takes half a second on a free core; the whole prompt would take most of a minute.
+    assert!(dropped.elapsed() < Duration::from_secs(8), "{:?}", dropped.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
