@@ -1,12 +1,17 @@
-//! Anthropic messages, as a server speaks them.
+//! Anthropic messages, both ways: as a server speaks them and as a vendor does.
 //!
-//! What it promises: requests into the shared words, answers and errors out of them, with Anthropic's arithmetic (input
-//! tokens without the cached ones) and block order. What it refuses to know: reading an Anthropic vendor's answers.
+//! What it promises: requests into the shared words and back, answers and errors likewise, with Anthropic's arithmetic
+//! (input tokens without the cached ones) and block order. What it refuses to know: who asks whom.
 
+mod block;
+pub mod chat;
 pub mod error;
+pub mod raw_lane;
+pub mod reader;
 pub mod request;
 pub mod response;
 pub mod stream;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -24,15 +29,19 @@ fn stop_reason(reason: FinishReason) -> &'static str {
     }
 }
 
-/// Anthropic's usage: input without what came from the cache.
+/// Anthropic's usage: input without what the cache read or wrote. What nobody said is null, not zero.
 fn usage(usage: &Usage) -> Value {
-    let cached = usage.cached_input.unwrap_or(0);
-    json!({
+    let cached = usage.cached_input.unwrap_or(0).saturating_add(usage.cache_write.unwrap_or(0));
+    let mut wire = json!({
         "input_tokens": usage.input.saturating_sub(cached),
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_read_input_tokens": usage.cached_input,
         "output_tokens": usage.output,
-    })
+    });
+    if let Some(reasoning) = usage.reasoning {
+        wire["output_tokens_details"] = json!({"thinking_tokens": reasoning});
+    }
+    wire
 }
 
 /// The id of a message: the vendor's, or one made from the request's.

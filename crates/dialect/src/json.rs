@@ -282,6 +282,12 @@ pub(crate) fn json(raw: &RawValue, path: &Path<'_>) -> Result<Json, Error> {
     Ok(Json::from_valid(raw.get()))
 }
 
+/// The members of an object that are not among those known here, null ones excepted, safe to show.
+pub(crate) fn unknown(object: &Object<'_>, known: &[&str]) -> Vec<String> {
+    let strange = object.0.iter().filter(|(name, raw)| !is_null(raw) && !known.contains(&name.as_ref()));
+    strange.map(|(name, _)| bounded(name, 64)).collect()
+}
+
 /// The nearest of `known` to `name`, if one is near enough to be meant.
 pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let name: String = name.chars().take(64).collect();

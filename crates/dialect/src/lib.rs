@@ -18,4 +18,4 @@ pub mod sse;
 
 mod request;
 
-pub use request::{DecodeLimits, Decoded, PenstockOptions};
+pub use request::{DecodeLimits, Decoded, Encoded, PenstockOptions};

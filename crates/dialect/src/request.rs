@@ -2,10 +2,11 @@
 //!
 //! It refuses to know ids, clocks and origins: the edge adds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use penstock_domain::{Body, Origin, Request, RequestId, Task};
 
 /// Bounds that a request body must keep.
@@ -70,4 +71,34 @@ pub struct PenstockOptions {
     pub timeout: Option<Duration>,
     /// Labels for records and metrics: at most 16, keys to 64 bytes, values to 256 bytes.
     pub tags: BTreeMap<String, String>,
+}
+
+/// A conversation written for a vendor of another dialect.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The request body.
+    pub body: Bytes,
+    /// What the asker said and this dialect cannot, by path, each once, sorted.
+    pub dropped: Vec<String>,
+}
+
+/// Names of what a translation loses.
+#[derive(Debug, Default)]
+pub(crate) struct Lost(BTreeSet<String>);
+
+impl Lost {
+    /// Notes a path when something is lost under it.
+    pub(crate) fn note(&mut self, lost: bool, path: &str) {
+        if lost {
+            self.0.insert(path.to_owned());
+        }
+    }
+
+    pub(crate) fn extend(&mut self, paths: &[String]) {
+        self.0.extend(paths.iter().cloned());
+    }
+
+    pub(crate) fn names(self) -> Vec<String> {
+        self.0.into_iter().collect()
+    }
 }

@@ -8,6 +8,7 @@
 //! the standard discards it, several vendors end their streams so, and only the data can prove that it is whole.
 
 mod block;
+mod gather;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr2;
 
 pub(crate) use block::{Data, parse_block};
+pub(crate) use gather::{Gather, Place};
 
 /// The end marker of OpenAI streams, as an event.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";

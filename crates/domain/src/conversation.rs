@@ -48,6 +48,10 @@ pub struct Conversation {
     pub response_format: ResponseFormat,
     /// How tokens are drawn and when to stop.
     pub sampling: Sampling,
+    /// The asker's own name for the person behind the request, for the vendor's abuse checks.
+    pub user: Option<String>,
+    /// Members of the body that these words cannot say, by path: a translated request leaves without them.
+    pub unsaid: Vec<String>,
 }
 
 /// One turn.
@@ -91,6 +95,12 @@ pub enum Part {
     Refusal(String),
     /// Earlier reasoning of the model.
     Reasoning(String),
+    /// The vendor's signature of the reasoning before it, without which that vendor does not take it back.
+    Signature(String),
+    /// Earlier reasoning that the vendor encrypted: only it can read it.
+    Sealed(String),
+    /// A mark that everything up to here may be kept in the vendor's prompt cache, in the asker's own words.
+    CacheMark(Json),
     /// An earlier call that the model made.
     ToolCall(ToolCall),
     /// The result of an earlier call.
@@ -146,6 +156,8 @@ pub struct Tool {
     pub parameters: Option<Json>,
     /// Whether the vendor must enforce the schema.
     pub strict: Option<bool>,
+    /// As [`Part::CacheMark`], after this tool.
+    pub cache_mark: Option<Json>,
 }
 
 /// Whether and which tool must be called.

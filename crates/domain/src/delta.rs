@@ -4,13 +4,16 @@ use crate::{Dialect, Error, Usage};
 
 /// One step of an answer: the alphabet that live, replayed and translated answers share.
 ///
-/// A stream is `Started`, then content, then one `Finished` per choice, then at most one `Usage`, and it ends. A stream
-/// that broke ends with `Failed`; what ends without `Failed` is complete. `Raw` and `Whole` carry the wire bytes of an
-/// asker who speaks the vendor's dialect, so that nothing is parsed or re-encoded that no stage wants to see.
+/// A stream is `Dropped` where a translation lost something, `Started`, then content, then one `Finished` per choice, then
+/// at most one `Usage`, and it ends. A stream that broke ends with `Failed`; what ends without `Failed` is complete. `Raw`
+/// and `Whole` carry the wire bytes of an asker who speaks the vendor's dialect, so that nothing is parsed or re-encoded
+/// that no stage wants to see.
 #[derive(Debug, Clone)]
 pub enum Delta {
     /// The vendor opened the answer. Lifecycle, not content: until content arrives the answer may still fail over.
     Started(Started),
+    /// Members of the request that this vendor's dialect cannot express, by path: it was asked without them.
+    Dropped(Vec<String>),
     /// Answer text, with the log probabilities of its tokens when they were asked for.
     Text {
         /// Which of `n` choices.
@@ -25,6 +28,13 @@ pub enum Delta {
         /// Which of `n` choices.
         choice: u32,
         /// The new piece.
+        text: String,
+    },
+    /// The vendor's signature of the reasoning before it; it must come back with that reasoning.
+    Signature {
+        /// Which of `n` choices.
+        choice: u32,
+        /// The signature.
         text: String,
     },
     /// The model declines, in its own words.
@@ -71,7 +81,7 @@ impl Delta {
     /// unseen.
     pub fn is_content(&self) -> bool {
         match self {
-            Delta::Started(_) | Delta::Usage(_) | Delta::Failed(_) => false,
+            Delta::Started(_) | Delta::Dropped(_) | Delta::Usage(_) | Delta::Failed(_) => false,
             Delta::Raw(raw) => raw.notes.content,
             _ => true,
         }

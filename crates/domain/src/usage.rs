@@ -9,6 +9,8 @@ pub struct Usage {
     pub output: u64,
     /// Part of `input` that was read from a prompt cache.
     pub cached_input: Option<u64>,
+    /// Part of `input` that was written to a prompt cache.
+    pub cache_write: Option<u64>,
     /// Part of `output` that was spent on reasoning.
     pub reasoning: Option<u64>,
 }

@@ -18,6 +18,8 @@ pub struct Head {
     pub attempts: u32,
     /// The state of the caller's request rate, where one is limited.
     pub rate: Option<Rate>,
+    /// Members of the request that the vendor's dialect cannot express, by path.
+    pub dropped: Vec<String>,
     /// Time spent per stage so far.
     pub timings: Timings,
 }

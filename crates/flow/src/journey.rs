@@ -24,6 +24,7 @@ pub(crate) struct Journey {
     pub(crate) upstream_model: Option<Arc<str>>,
     pub(crate) attempts: u32,
     pub(crate) rate: Option<Rate>,
+    pub(crate) dropped: Vec<String>,
     timings: Timings,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
@@ -53,6 +54,7 @@ impl Journey {
             upstream_model: None,
             attempts: 0,
             rate: None,
+            dropped: Vec::new(),
             timings: Timings::default(),
             usage: None,
             finish: None,
@@ -96,6 +98,7 @@ impl Journey {
             upstream_model: self.upstream_model.clone(),
             attempts: self.attempts,
             rate: self.rate,
+            dropped: self.dropped.clone(),
             timings: self.timings,
         }
     }

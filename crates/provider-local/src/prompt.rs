@@ -100,6 +100,8 @@ impl Turn {
                     }
                 }
                 Part::ToolResult { call_id, parts } => results.push((call_id.clone(), text_of(parts)?)),
+                // Other vendors' own notes, which mean nothing to a model of ours.
+                Part::Signature(_) | Part::Sealed(_) | Part::CacheMark(_) => {}
                 Part::Image(_) | Part::Audio(_) | Part::File(_) => return Err(unsupported(part)),
             }
         }
@@ -142,6 +144,7 @@ fn text_of(parts: &[Part]) -> Result<String, Error> {
     for part in parts {
         match part {
             Part::Text(text) => whole.push_str(text),
+            Part::CacheMark(_) => {}
             other => return Err(unsupported(other)),
         }
     }

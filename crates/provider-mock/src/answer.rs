@@ -120,6 +120,7 @@ impl Answer {
                 input: usage.prompt_tokens,
                 output: usage.completion_tokens,
                 cached_input: usage.cached_tokens,
+                cache_write: None,
                 reasoning: usage.reasoning_tokens,
             };
         }
@@ -127,6 +128,7 @@ impl Answer {
             input: self.asked.prompt_tokens,
             output: self.produced,
             cached_input: None,
+            cache_write: None,
             reasoning: (!self.reasoning.is_empty())
                 .then_some(self.reasoning.len() as u64 * u64::from(self.asked.choices)),
         };
@@ -136,6 +138,7 @@ impl Answer {
                 input: usage.input + 1_000,
                 output: 0,
                 cached_input: Some(usage.input + 5_000),
+                cache_write: None,
                 reasoning: Some(usage.output + 1_000),
             };
         }

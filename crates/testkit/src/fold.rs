@@ -103,6 +103,7 @@ impl Seen {
                 self.text.entry(choice).or_default().push_str(&text);
                 *self.logprobs.entry(choice).or_default() += logprobs.len();
             }
+            Delta::Dropped(_) | Delta::Signature { .. } => {}
             Delta::Reasoning { choice, text } => self.reasoning.entry(choice).or_default().push_str(&text),
             Delta::Refusal { choice, text } => self.refusal.entry(choice).or_default().push_str(&text),
             Delta::ToolCall { choice, index, id, name, arguments } => {
@@ -134,6 +135,7 @@ fn choice_of(delta: &Delta) -> Option<u32> {
     match delta {
         Delta::Text { choice, .. }
         | Delta::Reasoning { choice, .. }
+        | Delta::Signature { choice, .. }
         | Delta::Refusal { choice, .. }
         | Delta::ToolCall { choice, .. }
         | Delta::Finished { choice, .. } => Some(*choice),

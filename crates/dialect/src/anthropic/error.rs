@@ -4,6 +4,8 @@ use bytes::Bytes;
 use penstock_domain::{Error, Kind, RequestId};
 use serde_json::json;
 
+pub use crate::openai::error::vendor_error;
+
 /// The JSON body of an error: `{"type":"error","error":{…},"request_id"}`, with our code beside Anthropic's type.
 pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
     let code = error.code().name();

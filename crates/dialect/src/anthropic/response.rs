@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::block;
 
 /// Most bytes that are folded into one message.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -24,8 +28,21 @@ pub struct Folder {
 #[derive(Debug)]
 enum Block {
     Text(String),
-    Thinking(String),
+    Thinking { text: String, signature: String },
     Call { index: u32, id: String, name: String, arguments: String },
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: Vec<block::Block<'a>>,
+    stop_reason: &'static str,
+    stop_sequence: Option<&'a str>,
+    usage: Value,
 }
 
 impl Folder {
@@ -59,8 +76,18 @@ impl Folder {
             Delta::Reasoning { choice: 0, text } => {
                 self.grow(text.len())?;
                 match self.blocks.last_mut() {
-                    Some(Block::Thinking(before)) => before.push_str(&text),
-                    _ => self.blocks.push(Block::Thinking(text)),
+                    // A signature ends the reasoning that it signs.
+                    Some(Block::Thinking { text: before, signature }) if signature.is_empty() => {
+                        before.push_str(&text);
+                    }
+                    _ => self.blocks.push(Block::Thinking { text, signature: String::new() }),
+                }
+            }
+            Delta::Signature { choice: 0, text } => {
+                self.grow(text.len())?;
+                match self.blocks.last_mut() {
+                    Some(Block::Thinking { signature, .. }) => signature.push_str(&text),
+                    _ => self.blocks.push(Block::Thinking { text: String::new(), signature: text }),
                 }
             }
             Delta::ToolCall { choice: 0, index, id, name, arguments } => {
@@ -77,7 +104,9 @@ impl Folder {
                 ));
             }
             Delta::Failed(error) => return Err(error),
-            Delta::Text { .. }
+            Delta::Dropped(_)
+            | Delta::Signature { .. }
+            | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Reasoning { .. }
             | Delta::ToolCall { .. }
@@ -97,18 +126,20 @@ impl Folder {
         if self.blocks.is_empty() && self.finish.is_none() {
             return Err(Error::new(Code::UpstreamBadResponse, "the provider's answer has no content"));
         }
-        let content: Vec<Value> = self.blocks.iter().map(Block::json).collect();
-        let message = json!({
-            "id": super::message_id(&self.started, &self.request),
-            "type": "message",
-            "role": "assistant",
-            "model": super::model(&self.started, &self.request),
-            "content": content,
-            "stop_reason": super::stop_reason(self.finish.unwrap_or(FinishReason::Stop)),
-            "stop_sequence": null,
-            "usage": super::usage(&self.usage),
-        });
-        Ok(Bytes::from(message.to_string()))
+        let empty = block::arguments("");
+        let message = Message {
+            id: super::message_id(&self.started, &self.request),
+            kind: "message",
+            role: "assistant",
+            model: super::model(&self.started, &self.request),
+            content: self.blocks.iter().filter_map(|block| block.wire(empty)).collect(),
+            stop_reason: super::stop_reason(self.finish.unwrap_or(FinishReason::Stop)),
+            stop_sequence: None,
+            usage: super::usage(&self.usage),
+        };
+        serde_json::to_vec(&message).map(Bytes::from).map_err(|e| {
+            Error::new(Code::InternalError, "the answer could not be written").with_source(e)
+        })
     }
 
     fn call(&mut self, at: u32, new_id: Option<String>, new_name: Option<String>, more: &str) {
@@ -142,14 +173,13 @@ impl Folder {
 }
 
 impl Block {
-    fn json(&self) -> Value {
+    /// `empty` stands for arguments that are no object: the dialect wants one, a model may have written something else.
+    fn wire<'a>(&'a self, empty: Option<&'a RawValue>) -> Option<block::Block<'a>> {
         match self {
-            Block::Text(text) => json!({"type": "text", "text": text}),
-            Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": ""}),
+            Block::Text(text) => Some(block::Block::text(text)),
+            Block::Thinking { text, signature } => Some(block::Block::thinking(text, signature)),
             Block::Call { id, name, arguments, .. } => {
-                // The dialect wants an object; a model may have written something else.
-                let input = serde_json::from_str::<Value>(arguments).ok().filter(Value::is_object);
-                json!({"type": "tool_use", "id": id, "name": name, "input": input.unwrap_or_else(|| json!({}))})
+                Some(block::Block::tool_use(id, name, block::arguments(arguments).or(empty)?))
             }
         }
     }

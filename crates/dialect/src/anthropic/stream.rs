@@ -1,5 +1,7 @@
 //! Streams of message events.
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut, BytesMut};
 use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
 use serde_json::{Value, json};
@@ -14,6 +16,8 @@ pub struct StreamEncoder {
     begun: bool,
     /// The open block and its number; blocks never overlap.
     open: Option<Kind>,
+    /// Calls that have begun: a block that was left cannot be entered again.
+    calls: BTreeSet<u32>,
     blocks: u32,
     usage: Usage,
     finish: Option<FinishReason>,
@@ -37,6 +41,7 @@ impl StreamEncoder {
             request: request.clone(),
             begun: false,
             open: None,
+            calls: BTreeSet::new(),
             blocks: 0,
             usage: Usage::default(),
             finish: None,
@@ -59,23 +64,17 @@ impl StreamEncoder {
                 self.piece(&json!({"type": "text_delta", "text": text}), out);
             }
             Delta::Reasoning { choice: 0, text } => {
-                self.enter(
-                    Kind::Thinking,
-                    || json!({"type": "thinking", "thinking": "", "signature": ""}),
-                    out,
-                );
+                self.think(out);
                 self.piece(&json!({"type": "thinking_delta", "thinking": text}), out);
             }
+            Delta::Signature { choice: 0, text } => {
+                self.think(out);
+                self.piece(&json!({"type": "signature_delta", "signature": text}), out);
+                // What comes next is other reasoning, which has a signature of its own.
+                self.leave(out);
+            }
             Delta::ToolCall { choice: 0, index, id, name, arguments } => {
-                let start = || {
-                    json!({
-                        "type": "tool_use", "id": id.unwrap_or_default(), "name": name.unwrap_or_default(), "input": {},
-                    })
-                };
-                self.enter(Kind::Call(index), start, out);
-                if !arguments.is_empty() {
-                    self.piece(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
-                }
+                self.call(index, (id, name), &arguments, out);
             }
             Delta::Finished { choice: 0, reason } => self.finish = Some(reason),
             Delta::Usage(usage) => self.usage = usage,
@@ -88,7 +87,9 @@ impl StreamEncoder {
                 self.fail(&Error::new(Code::InternalError, say), out);
             }
             Delta::Failed(error) => self.fail(&error, out),
-            Delta::Text { .. }
+            Delta::Dropped(_)
+            | Delta::Signature { .. }
+            | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Reasoning { .. }
             | Delta::ToolCall { .. }
@@ -130,6 +131,37 @@ impl StreamEncoder {
             "stop_sequence": null, "usage": super::usage(&self.usage),
         });
         event(out, "message_start", &json!({"type": "message_start", "message": message}));
+    }
+
+    fn think(&mut self, out: &mut BytesMut) {
+        self.enter(Kind::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
+    }
+
+    fn call(
+        &mut self,
+        index: u32,
+        (id, name): (Option<String>, Option<String>),
+        arguments: &str,
+        out: &mut BytesMut,
+    ) {
+        let new = self.calls.insert(index);
+        if !new && self.open != Some(Kind::Call(index)) {
+            let say = "the provider mixed the pieces of several tool calls, which this API cannot express";
+            return self.fail(&Error::new(Code::UpstreamBadResponse, say), out);
+        }
+        let start = || {
+            let id = id.unwrap_or_else(|| format!("toolu_{index}"));
+            json!({"type": "tool_use", "id": id, "name": name.unwrap_or_default(), "input": {}})
+        };
+        self.enter(Kind::Call(index), start, out);
+        if !arguments.is_empty() {
+            self.piece(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
+        }
+    }
+
+    /// Notes that raw events were sent past this encoder: the vendor's own end is among them.
+    pub fn passed(&mut self) {
+        self.raw = true;
     }
 
     /// Makes sure that a block of this kind is open.

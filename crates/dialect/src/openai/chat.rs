@@ -1,7 +1,7 @@
 //! A conversation as an OpenAI chat body: the inverse of decoding one.
 //!
 //! What it promises: what was absent stays absent; schemas and arguments keep their text. What it refuses to know:
-//! which members a certain vendor lacks.
+//! which members a certain vendor lacks. What the dialect itself cannot say is named.
 
 use bytes::Bytes;
 use penstock_domain::{
@@ -10,8 +10,11 @@ use penstock_domain::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::Encoded;
+use crate::request::Lost;
+
 /// Writes the body of `POST /v1/chat/completions`. `stream`: ask for events, with usage at the end.
-pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> Bytes {
+pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> Encoded {
     let mut out = Vec::with_capacity(1024);
     let mut writer = Writer { out: &mut out, first: true };
     writer.value("model", &json!(model));
@@ -51,8 +54,27 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> By
         }
     }
     sampling(&mut writer, &conversation.sampling);
+    if let Some(user) = &conversation.user {
+        writer.value("user", &json!(user));
+    }
     out.push(b'}');
-    Bytes::from(out)
+    Encoded { body: Bytes::from(out), dropped: lost(conversation).names() }
+}
+
+/// What of a conversation this dialect has no member for.
+fn lost(conversation: &Conversation) -> Lost {
+    let mut lost = Lost::default();
+    lost.extend(&conversation.unsaid);
+    lost.note(conversation.tools.iter().any(|tool| tool.cache_mark.is_some()), "tools.cache_control");
+    for part in conversation.messages.iter().flat_map(|message| &message.parts) {
+        let inner = if let Part::ToolResult { parts, .. } = part { &parts[..] } else { &[] };
+        for part in std::iter::once(part).chain(inner) {
+            lost.note(matches!(part, Part::CacheMark(_)), "messages.cache_control");
+            lost.note(matches!(part, Part::Signature(_)), "messages.thinking.signature");
+            lost.note(matches!(part, Part::Sealed(_)), "messages.redacted_thinking");
+        }
+    }
+    lost
 }
 
 struct Writer<'o> {
@@ -189,13 +211,18 @@ fn is_spoken(part: &Part, assistant: bool) -> bool {
     match part {
         Part::Text(_) | Part::Image(_) | Part::Audio(_) | Part::File(_) => true,
         Part::Refusal(_) => !assistant,
-        Part::Reasoning(_) | Part::ToolCall(_) | Part::ToolResult { .. } => false,
+        Part::Reasoning(_)
+        | Part::Signature(_)
+        | Part::Sealed(_)
+        | Part::CacheMark(_)
+        | Part::ToolCall(_)
+        | Part::ToolResult { .. } => false,
     }
 }
 
 fn tool_result(part: &Part) -> Option<(&str, Value)> {
     let Part::ToolResult { call_id, parts } = part else { return None };
-    let parts: Vec<&Part> = parts.iter().collect();
+    let parts: Vec<&Part> = parts.iter().filter(|part| is_spoken(part, false)).collect();
     Some((call_id, content(&parts)))
 }
 
@@ -206,8 +233,11 @@ fn tool_call(part: &Part) -> Option<Value> {
 }
 
 fn content(parts: &[&Part]) -> Value {
-    if let [Part::Text(text)] = parts {
-        return json!(text);
+    match parts {
+        // A tool that said nothing: an empty array is no content to most vendors.
+        [] => return json!(""),
+        [Part::Text(text)] => return json!(text),
+        _ => {}
     }
     Value::Array(parts.iter().filter_map(|part| self::part(part)).collect())
 }
@@ -240,7 +270,12 @@ fn part(part: &Part) -> Option<Value> {
             file.extend(media.note.as_ref().map(|note| ("filename".into(), json!(note))));
             Some(json!({"type": "file", "file": file}))
         }
-        Part::Reasoning(_) | Part::ToolCall(_) | Part::ToolResult { .. } => None,
+        Part::Reasoning(_)
+        | Part::Signature(_)
+        | Part::Sealed(_)
+        | Part::CacheMark(_)
+        | Part::ToolCall(_)
+        | Part::ToolResult { .. } => None,
     }
 }
 

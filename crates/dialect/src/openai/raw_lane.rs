@@ -10,14 +10,14 @@ mod tests;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use penstock_domain::{Code, Delta, Dialect, Error, Notes, RawEvents, Request, Task};
 use serde_json::value::RawValue;
 
 use super::error::{bad_response, in_band_error};
 use super::view::{self, ChoiceSet};
 use crate::json;
-use crate::sse::{self, Block, Data, Scanner, parse_block};
+use crate::sse::{self, Block, Data, Gather, Place, Scanner, parse_block};
 
 /// Turns the chunks of a body into [`Delta::Raw`].
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl RawLane {
             events: 0,
             done: false,
             failed: false,
-            run: Run::Empty,
+            run: Gather::Empty,
             notes: Notes::default(),
             queue: VecDeque::new(),
         };
@@ -112,24 +112,6 @@ pub(crate) fn cut() -> Error {
     Error::new(Code::UpstreamStreamCut, "the provider's stream ended before the answer was complete")
 }
 
-/// Where an event's bytes are.
-enum Place {
-    Inside(Range<usize>),
-    Own(Bytes),
-}
-
-/// Events that leave together.
-#[derive(Debug)]
-enum Run {
-    Empty,
-    /// A slice of the present chunk.
-    Slice(Range<usize>),
-    /// One event that began in an earlier chunk.
-    Own(Bytes),
-    /// Put together, because something was cut out.
-    Built(BytesMut),
-}
-
 #[derive(Debug)]
 struct Lane {
     task: Task,
@@ -140,7 +122,7 @@ struct Lane {
     events: u64,
     done: bool,
     failed: bool,
-    run: Run,
+    run: Gather,
     notes: Notes,
     queue: VecDeque<Delta>,
 }
@@ -171,9 +153,9 @@ impl Lane {
                 self.flush(chunk);
                 self.queue.push_back(Delta::Usage(usage));
             }
-            Seen::Whole if fields.canonical => self.keep(place(), chunk),
-            Seen::Whole => self.write(&[data], chunk),
-            Seen::Without(cut) => self.write(&[&data[..cut.start], &data[cut.end..]], chunk),
+            Seen::Whole if fields.canonical => self.run.keep(place(), chunk),
+            Seen::Whole => self.run.write(None, &[data], chunk),
+            Seen::Without(cut) => self.run.write(None, &[&data[..cut.start], &data[cut.end..]], chunk),
             Seen::Wrong(error) => {
                 self.flush(chunk);
                 self.fail(error);
@@ -236,45 +218,8 @@ impl Lane {
         cut.map_or(Seen::Whole, Seen::Without)
     }
 
-    fn keep(&mut self, place: Place, chunk: &Bytes) {
-        self.run = match (std::mem::replace(&mut self.run, Run::Empty), place) {
-            (Run::Empty, Place::Inside(range)) => Run::Slice(range),
-            (Run::Empty, Place::Own(bytes)) => Run::Own(bytes),
-            (Run::Slice(run), Place::Inside(range)) if run.end == range.start => {
-                Run::Slice(run.start..range.end)
-            }
-            (run, place) => {
-                let mut built = build(run, chunk);
-                match place {
-                    Place::Inside(range) => built.put_slice(&chunk[range]),
-                    Place::Own(bytes) => built.put_slice(&bytes),
-                }
-                Run::Built(built)
-            }
-        };
-    }
-
-    /// Writes one event anew.
-    fn write(&mut self, pieces: &[&[u8]], chunk: &Bytes) {
-        let mut built = build(std::mem::replace(&mut self.run, Run::Empty), chunk);
-        // Valid JSON may hold line ends between its tokens, and SSE may not: they become further data lines.
-        if pieces.iter().any(|piece| memchr::memchr2(b'\n', b'\r', piece).is_some()) {
-            sse::encode_event(&mut built, None, &pieces.concat());
-        } else {
-            built.put_slice(b"data: ");
-            pieces.iter().for_each(|piece| built.put_slice(piece));
-            built.put_slice(b"\n\n");
-        }
-        self.run = Run::Built(built);
-    }
-
     fn flush(&mut self, chunk: &Bytes) {
-        let bytes = match std::mem::replace(&mut self.run, Run::Empty) {
-            Run::Empty => return,
-            Run::Slice(range) => chunk.slice(range),
-            Run::Own(bytes) => bytes,
-            Run::Built(built) => built.freeze(),
-        };
+        let Some(bytes) = self.run.take(chunk) else { return };
         let notes = std::mem::take(&mut self.notes);
         self.queue.push_back(Delta::Raw(RawEvents { dialect: Dialect::OpenAi, bytes, notes }));
     }
@@ -292,23 +237,6 @@ enum Seen {
     Without(Range<usize>),
     Usage(penstock_domain::Usage),
     Wrong(Error),
-}
-
-fn build(run: Run, chunk: &Bytes) -> BytesMut {
-    match run {
-        Run::Built(built) => built,
-        Run::Empty => BytesMut::with_capacity(chunk.len() + 64),
-        Run::Slice(range) => {
-            let mut built = BytesMut::with_capacity(chunk.len() + 64);
-            built.put_slice(&chunk[range]);
-            built
-        }
-        Run::Own(bytes) => {
-            let mut built = BytesMut::with_capacity(bytes.len() + chunk.len() + 64);
-            built.put_slice(&bytes);
-            built
-        }
-    }
 }
 
 /// The `usage` member's bytes in an event's data.

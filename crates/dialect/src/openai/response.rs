@@ -81,6 +81,8 @@ impl Folder {
                 self.grow(text.len())?;
                 self.choice(choice)?.reasoning.push_str(&text);
             }
+            // Neither has a place in this dialect's answers.
+            Delta::Dropped(_) | Delta::Signature { .. } => {}
             Delta::Refusal { choice, text } => {
                 self.grow(text.len())?;
                 self.choice(choice)?.refusal.push_str(&text);

@@ -102,6 +102,8 @@ impl StreamEncoder {
             Delta::Vectors(_) => {
                 self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out)
             }
+            // Neither has a place in this dialect's chunks.
+            Delta::Dropped(_) | Delta::Signature { .. } => {}
             Delta::Failed(error) => self.fail(&error, out),
         }
     }
@@ -280,6 +282,11 @@ impl ChunkReader {
     )]
     pub fn next(&mut self) -> Option<Delta> {
         self.queue.pop_front()
+    }
+
+    /// Whether the end or a failure was seen: what follows is ignored, reading can stop.
+    pub fn is_over(&self) -> bool {
+        self.over || self.lane.is_over()
     }
 
     /// Ends the stream; call it until it gives `None`, as [`RawLane::finish`].

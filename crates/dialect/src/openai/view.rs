@@ -277,6 +277,7 @@ pub(crate) fn usage(raw: &RawValue, task: Task) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Details {
         cached_tokens: Option<u64>,
+        cache_write_tokens: Option<u64>,
         reasoning_tokens: Option<u64>,
     }
     #[derive(Deserialize)]
@@ -294,7 +295,8 @@ pub(crate) fn usage(raw: &RawValue, task: Task) -> Option<Usage> {
     Some(Usage {
         input: wire.prompt_tokens,
         output,
-        cached_input: wire.prompt_tokens_details.and_then(|d| d.cached_tokens),
+        cached_input: wire.prompt_tokens_details.as_ref().and_then(|d| d.cached_tokens),
+        cache_write: wire.prompt_tokens_details.and_then(|d| d.cache_write_tokens),
         reasoning: wire.completion_tokens_details.and_then(|d| d.reasoning_tokens),
     })
 }

@@ -102,7 +102,11 @@ pub(crate) fn completion_logprobs(out: &mut BytesMut, tokens: &[TokenLogprob], m
 pub(crate) fn usage(out: &mut BytesMut, usage: &Usage, task: Task) {
     #[derive(Serialize)]
     struct Input {
-        cached_tokens: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cached_tokens: Option<u64>,
+        /// OpenRouter's name: OpenAI itself has none, because it does not charge for writing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_write_tokens: Option<u64>,
     }
     #[derive(Serialize)]
     struct Output {
@@ -123,7 +127,10 @@ pub(crate) fn usage(out: &mut BytesMut, usage: &Usage, task: Task) {
         prompt_tokens: usage.input,
         completion_tokens: (task != Task::Embedding).then_some(usage.output),
         total_tokens: usage.total(),
-        prompt_tokens_details: usage.cached_input.map(|cached_tokens| Input { cached_tokens }),
+        prompt_tokens_details: (usage.cached_input.or(usage.cache_write)).map(|_| Input {
+            cached_tokens: usage.cached_input,
+            cache_write_tokens: usage.cache_write,
+        }),
         completion_tokens_details: usage.reasoning.map(|reasoning_tokens| Output { reasoning_tokens }),
     };
     json(out, &wire);

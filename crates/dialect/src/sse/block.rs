@@ -26,11 +26,13 @@ pub(crate) struct Fields {
     pub(crate) comment: bool,
     /// Nothing but one line `data: …`, ended by LF LF: the bytes can be forwarded as they are.
     pub(crate) canonical: bool,
+    /// As `canonical`, with one line `event: …` before the data.
+    pub(crate) named: bool,
 }
 
 /// Reads a block. `id`, `retry` and unknown fields are ignored: no vendor of ours resumes a stream by them.
 pub(crate) fn parse_block(block: &[u8]) -> Fields {
-    let mut fields = Fields { event: None, data: Data::None, comment: false, canonical: false };
+    let mut fields = Fields { event: None, data: Data::None, comment: false, canonical: false, named: false };
     let mut at = 0;
     let mut lines = 0;
     let mut others = false;
@@ -60,7 +62,14 @@ pub(crate) fn parse_block(block: &[u8]) -> Fields {
     }
     if let Data::One(value) = &fields.data {
         let bounds = value.start == b"data: ".len() && block.len() == value.end + 2;
-        fields.canonical = lines == 1 && !others && bounds && block.ends_with(b"\n\n");
+        let ended = block.ends_with(b"\n\n");
+        fields.canonical = lines == 1 && !others && bounds && ended;
+        fields.named = ended
+            && block.len() == value.end + 2
+            && fields.event.as_ref().is_some_and(|name| {
+                name.start == b"event: ".len()
+                    && block[..value.start].get(name.end..) == Some(&b"\ndata: "[..])
+            });
     }
     fields
 }

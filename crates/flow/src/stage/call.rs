@@ -39,7 +39,10 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
             Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
         match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
-            Ok(Ok((held, rest))) => return Ok(Live { request, held, rest }),
+            Ok(Ok((mut held, rest))) => {
+                journey.dropped = dropped(&mut held);
+                return Ok(Live { request, held, rest });
+            }
             Ok(Err(error)) | Err(error) => last = error,
         }
     }
@@ -66,6 +69,19 @@ async fn first_content(provider: &dyn Provider, call: Call) -> Result<(Vec<Delta
         }
     }
     Err(Error::new(Code::UpstreamBadResponse, "the provider ended its answer before giving any content"))
+}
+
+/// Takes out what the attempt's translation lost: news for the headers, not for the answer.
+fn dropped(held: &mut Vec<Delta>) -> Vec<String> {
+    let mut all = Vec::new();
+    held.retain_mut(|delta| match delta {
+        Delta::Dropped(names) => {
+            all.append(names);
+            false
+        }
+        _ => true,
+    });
+    all
 }
 
 async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {

@@ -245,6 +245,7 @@ mod tests {
             description: None,
             parameters: Some(Json::from_valid(schema)),
             strict: None,
+            cache_mark: None,
         }
     }
 

@@ -75,6 +75,7 @@ fn weather() -> Vec<Tool> {
             description: Some(description.into()),
             parameters: Some(Json::from_valid(schema.to_string())),
             strict: None,
+            cache_mark: None,
         })
         .to_vec()
 }

@@ -45,9 +45,12 @@ fn status_of(said: &Said) -> u16 {
         "rate_limit_exceeded" | "rate_limit_error" | "insufficient_quota" => 429,
         "invalid_request_error" | "BadRequestError" | "context_length_exceeded" => 400,
         "authentication_error" | "invalid_api_key" => 401,
+        "billing_error" => 402,
         "permission_error" => 403,
+        "not_found_error" => 404,
+        "request_too_large" => 413,
         "timeout_error" | "timeout" => 504,
-        "overloaded_error" => 503,
+        "overloaded_error" => 529,
         _ => 500,
     }
 }

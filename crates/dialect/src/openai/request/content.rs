@@ -33,8 +33,38 @@ pub(super) fn chat(object: &Object<'_>) -> Result<Conversation, Error> {
         parallel_tool_calls: parallel,
         response_format: response_format(object)?,
         sampling: Sampling { logprobs: chat_logprobs(object)?, ..sampling(object)? },
+        user: object.get("user").map(|raw| json::string(raw, &Path::ROOT.member("user"))).transpose()?,
+        unsaid: json::unknown(object, SAID),
     })
 }
+
+/// The members of a chat that our words can say.
+const SAID: &[&str] = &[
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "min_p",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "penstock",
+    "presence_penalty",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "user",
+];
 
 pub(super) fn completion(object: &Object<'_>) -> Result<Completion, Error> {
     let path = Path::ROOT.member("prompt");

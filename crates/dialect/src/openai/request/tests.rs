@@ -260,7 +260,7 @@ fn decoding_the_body_we_encode_gives_the_same_conversation() {
     let body = include_bytes!("../../../tests/fixtures/requests/chat_everything.json");
     let Content::Chat(first) = decode_content(body, Task::Chat).unwrap() else { panic!("no chat") };
     for stream in [false, true] {
-        let encoded = crate::openai::chat::encode_body(&first, "m", stream);
+        let encoded = crate::openai::chat::encode_body(&first, "m", stream).body;
         assert_eq!(decode(Task::Chat, encoded.clone(), &limits()).unwrap().stream_usage, stream);
         assert_eq!(decode_content(&encoded, Task::Chat).unwrap(), Content::Chat(first.clone()));
     }

@@ -127,11 +127,20 @@ fn parts(raw: &RawValue, path: &Path<'_>) -> Result<Vec<Part>, Error> {
     if !raw.get().starts_with('[') {
         return Err(path.mistyped("a string or an array of parts", raw));
     }
-    json::items(raw, MAX_PARTS, path)?.iter().enumerate().map(|(i, raw)| part(raw, &path.item(i))).collect()
+    let mut all = Vec::new();
+    for (i, raw) in json::items(raw, MAX_PARTS, path)?.iter().enumerate() {
+        let path = path.item(i);
+        let object = json::object(raw, &path)?;
+        all.push(part(&object, &path)?);
+        // Not of this dialect's own making, but what everybody writes who asks Anthropic's models through it.
+        if let Some(raw) = object.get("cache_control") {
+            all.push(Part::CacheMark(json::json(raw, &path.member("cache_control"))?));
+        }
+    }
+    Ok(all)
 }
 
-fn part(raw: &RawValue, path: &Path<'_>) -> Result<Part, Error> {
-    let object = json::object(raw, path)?;
+fn part(object: &Object<'_>, path: &Path<'_>) -> Result<Part, Error> {
     let kind = path.member("type");
     let Some(raw) = object.get("type") else {
         return Err(
@@ -147,8 +156,8 @@ fn part(raw: &RawValue, path: &Path<'_>) -> Result<Part, Error> {
         }
     };
     match kind_name.as_ref() {
-        "text" => member(&object, "text", path).map(Part::Text),
-        "refusal" => member(&object, "refusal", path).map(Part::Refusal),
+        "text" => member(object, "text", path).map(Part::Text),
+        "refusal" => member(object, "refusal", path).map(Part::Refusal),
         "image_url" => image(&inner("image_url")?, &path.member("image_url")).map(Part::Image),
         "input_audio" => audio(&inner("input_audio")?, &path.member("input_audio")).map(Part::Audio),
         "file" => file(&inner("file")?, &path.member("file")).map(Part::File),

@@ -16,6 +16,8 @@ pub(super) fn read(object: &Object<'_>) -> Result<Vec<Tool>, Error> {
 
 fn tool(raw: &RawValue, path: &Path<'_>) -> Result<Tool, Error> {
     let object = json::object(raw, path)?;
+    let cache_mark = object.get("cache_control");
+    let cache_mark = cache_mark.map(|raw| json::json(raw, &path.member("cache_control"))).transpose()?;
     let (function, path) = function(&object, path, &path.member("type"), &path.member("function"))?;
     let description = function.get("description");
     Ok(Tool {
@@ -26,6 +28,7 @@ fn tool(raw: &RawValue, path: &Path<'_>) -> Result<Tool, Error> {
             .map(|raw| json::json(raw, &path.member("parameters")))
             .transpose()?,
         strict: function.get("strict").map(|raw| json::boolean(raw, &path.member("strict"))).transpose()?,
+        cache_mark,
     })
 }
 

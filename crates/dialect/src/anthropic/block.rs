@@ -1,0 +1,69 @@
+//! One content block as it is written, in requests and answers alike: schemas and arguments keep their text.
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+#[derive(Serialize, Default)]
+pub(super) struct Block<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_use_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Vec<Block<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cache_control: Option<&'a RawValue>,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn text(text: &'a str) -> Self {
+        Self { kind: "text", text: Some(text), ..Self::default() }
+    }
+
+    pub(super) fn thinking(thinking: &'a str, signature: &'a str) -> Self {
+        Self { kind: "thinking", thinking: Some(thinking), signature: Some(signature), ..Self::default() }
+    }
+
+    pub(super) fn sealed(data: &'a str) -> Self {
+        Self { kind: "redacted_thinking", data: Some(data), ..Self::default() }
+    }
+
+    /// An image or a document.
+    pub(super) fn media(kind: &'static str, source: Value, title: Option<&'a str>) -> Self {
+        Self { kind, source: Some(source), title, ..Self::default() }
+    }
+
+    /// `input` must be an object.
+    pub(super) fn tool_use(id: &'a str, name: &'a str, input: &'a RawValue) -> Self {
+        Self { kind: "tool_use", id: Some(id), name: Some(name), input: Some(input), ..Self::default() }
+    }
+
+    pub(super) fn tool_result(id: &'a str, content: Vec<Block<'a>>) -> Self {
+        Self { kind: "tool_result", tool_use_id: Some(id), content: Some(content), ..Self::default() }
+    }
+}
+
+/// A tool's arguments, if they are the object that the dialect demands; none at all are an empty one.
+pub(super) fn arguments(text: &str) -> Option<&RawValue> {
+    let text = if text.trim().is_empty() { "{}" } else { text };
+    serde_json::from_str::<&RawValue>(text).ok().filter(|raw| raw.get().starts_with('{'))
+}
