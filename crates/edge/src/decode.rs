@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
-use penstock_dialect::openai;
-use penstock_domain::{Code, Credential, Error, Kind, Origin, Request, RequestId, Stage, Task};
+use penstock_dialect::{anthropic, openai};
+use penstock_domain::{Code, Credential, Dialect, Error, Kind, Origin, Request, RequestId, Stage, Task};
 use penstock_flow::{Flow, Scope};
 
 use crate::{EdgeSettings, upload};
@@ -27,6 +27,7 @@ pub(crate) struct Arriving<'a> {
     pub(crate) arrived: Instant,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) task: Task,
+    pub(crate) dialect: Dialect,
     pub(crate) scope: Scope,
 }
 
@@ -41,7 +42,7 @@ pub(crate) async fn decode(
     flow: &Flow,
     settings: &EdgeSettings,
 ) -> Result<(Request, Credential), Error> {
-    let Arriving { id, arrived, headers, task, scope } = arriving;
+    let Arriving { id, arrived, headers, task, dialect, scope } = arriving;
     upload::check_media(headers)?;
     let credential = credential(headers);
     // An unknown length counts as long. Nobody makes us hold megabytes before they have shown a key.
@@ -53,7 +54,10 @@ pub(crate) async fn decode(
         return Err(error);
     }
     let bytes: Bytes = upload::read(headers, body, settings).await?;
-    let decoded = openai::request::decode(task, bytes, &settings.decode)?;
+    let decoded = match dialect {
+        Dialect::OpenAi => openai::request::decode(task, bytes, &settings.decode)?,
+        Dialect::Anthropic => anthropic::request::decode(bytes, &settings.decode)?,
+    };
     let own = decoded.penstock.as_ref().and_then(|options| options.timeout);
     let wait = wait(headers, own, decoded.stream)?;
     let deadline = wait.map(|wait| arrived + wait.min(LONGEST_WAIT));

@@ -12,9 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use penstock_dialect::openai::models::{self, ModelRow};
-use penstock_dialect::openai::response::Folder;
-use penstock_dialect::openai::stream::StreamEncoder;
-use penstock_domain::{Code, Credential, Error, RequestId, Stage, Task};
+use penstock_domain::{Code, Credential, Dialect, Error, RequestId, Stage, Task};
 use penstock_flow::{Gateway, ModelInfo, Refusal};
 use penstock_identity::{Needs, Route, Scope};
 use tower::ServiceExt;
@@ -22,7 +20,7 @@ use tower::ServiceExt;
 use crate::decode::{self, Arriving};
 use crate::drain::{Drain, shutdown};
 use crate::error::Refused;
-use crate::reply::{self, Events, Reply, Source};
+use crate::reply::{self, Encoder, Events, Folder, Reply, Source};
 use crate::routes::{self, Handler};
 use crate::{EdgeSettings, Extra, pages, upload};
 
@@ -71,7 +69,9 @@ impl Visit<'_> {
         body: Incoming,
     ) -> Outcome {
         match (route.handler, route.needs) {
-            (Handler::Infer(task), Needs::Scope(scope)) => self.infer(task, scope, headers, body).await,
+            (Handler::Infer(task, dialect), Needs::Scope(scope)) => {
+                self.infer((task, dialect), scope, headers, body).await
+            }
             (handler, Needs::Scope(scope)) => {
                 let credential = decode::credential(headers);
                 let flow = self.edge.gateway.snapshot();
@@ -100,6 +100,10 @@ impl Visit<'_> {
                     }
                 }
             }
+            Handler::CountTokens => {
+                let say = "tokens of messages are not counted yet, and an estimate would look like a count; the `usage` of an answer tells them";
+                Err(Error::new(Code::Unsupported, say).into())
+            }
             _ => Err(misrouted()),
         }
     }
@@ -115,7 +119,7 @@ impl Visit<'_> {
             Handler::DocsScript => Ok(pages::docs_script()),
             Handler::ErrorPage => Ok(pages::error_page(rest)?),
             Handler::Home => Ok(pages::home()),
-            Handler::Infer(_) | Handler::Models | Handler::Model => Err(misrouted()),
+            Handler::Infer(..) | Handler::CountTokens | Handler::Models | Handler::Model => Err(misrouted()),
         }
     }
 
@@ -131,9 +135,15 @@ impl Visit<'_> {
         Ok(answered.unwrap_or_else(|never| match never {}).map(Reply::routed))
     }
 
-    async fn infer(&self, task: Task, scope: Scope, headers: &HeaderMap, body: Incoming) -> Outcome {
+    async fn infer(
+        &self,
+        (task, dialect): (Task, Dialect),
+        scope: Scope,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Outcome {
         let flow = self.edge.gateway.snapshot();
-        let arriving = Arriving { id: self.id, arrived: self.arrived, headers, task, scope };
+        let arriving = Arriving { id: self.id, arrived: self.arrived, headers, task, dialect, scope };
         let (request, credential) =
             decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(|error| {
                 let error = error.at(Stage::Decode);
@@ -145,7 +155,7 @@ impl Visit<'_> {
         let decoded = self.arrived.elapsed();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut outcome = if request.stream {
-            let encoder = StreamEncoder::new(&request, created);
+            let encoder = Encoder::new(&request, created);
             let dialect = request.body.dialect();
             let run = Box::pin(async move { flow.run(request, credential, scope).await });
             self.stream(run, dialect, encoder, decoded).await
@@ -194,8 +204,8 @@ impl Visit<'_> {
     async fn stream(
         &self,
         run: impl Future<Output = Result<penstock_flow::Answer, Refusal>> + Send + 'static,
-        dialect: penstock_domain::Dialect,
-        encoder: StreamEncoder,
+        dialect: Dialect,
+        encoder: Encoder,
         decoded: std::time::Duration,
     ) -> Outcome {
         let EdgeSettings { hold_max, keep_alive, .. } = self.edge.settings;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use penstock_dialect::openai;
+use penstock_dialect::{anthropic, openai};
 use penstock_domain::{Code, Error, Kind, RequestId, Retry};
 use penstock_flow::Head;
 
@@ -39,13 +39,22 @@ pub(crate) const fn status(kind: Kind) -> StatusCode {
 pub(crate) enum Shape {
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
+    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+    Anthropic,
     /// RFC 9457 problem details, for our own routes under `/admin/`.
     Problem,
 }
 
 impl Shape {
     pub(crate) fn of_path(path: &str) -> Self {
-        if path.starts_with(crate::routes::ADMIN) { Shape::Problem } else { Shape::OpenAi }
+        let below_messages = path.strip_prefix(crate::routes::MESSAGES);
+        if path.starts_with(crate::routes::ADMIN) {
+            Shape::Problem
+        } else if below_messages.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Shape::Anthropic
+        } else {
+            Shape::OpenAi
+        }
     }
 }
 
@@ -73,9 +82,14 @@ impl From<Error> for Box<Refused> {
 /// The response of a refusal.
 pub(crate) fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Response<Reply> {
     let Refused { error, head, allow, close } = refused;
-    let status = status(error.kind());
+    let status = match (shape, error.kind()) {
+        // Anthropic's own number for it, which its clients know.
+        (Shape::Anthropic, Kind::Unavailable) => StatusCode::from_u16(529).unwrap_or(status(error.kind())),
+        (_, kind) => status(kind),
+    };
     let (media, body) = match shape {
         Shape::OpenAi => ("application/json", openai::error::error_body(error, id)),
+        Shape::Anthropic => ("application/json", anthropic::error::error_body(error, id)),
         Shape::Problem => ("application/problem+json", problem(error, status, id)),
     };
     let mut response = Response::new(Reply::whole(body));

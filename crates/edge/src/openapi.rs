@@ -4,6 +4,7 @@ use bytes::Bytes;
 use penstock_identity::{Method, Needs, Operation, Parameter, Place, Route};
 use serde_json::{Map, Value, json};
 
+use crate::error::Shape;
 use crate::routes::ROUTES;
 
 /// Schemas of the edge's own bodies.
@@ -48,7 +49,7 @@ pub fn document(rows: &[Row], schemas: Map<String, Value>) -> Bytes {
         "info": {
             "title": "Penstock",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "An AI gateway: one API in front of many models. The paths under /v1 follow OpenAI's API.",
+            "description": "An AI gateway: one API in front of many models. The paths under /v1 follow OpenAI's API, those under /v1/messages Anthropic's.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -74,9 +75,11 @@ fn operation(row: &Row) -> Value {
             entry["content"][reply.media] = content(reply.schema);
         }
     }
-    let admin = row.path.starts_with(crate::routes::ADMIN);
-    let (media, schema) =
-        if admin { ("application/problem+json", "Problem") } else { ("application/json", "Error") };
+    let (media, schema) = match Shape::of_path(row.path) {
+        Shape::Problem => ("application/problem+json", "Problem"),
+        Shape::Anthropic => ("application/json", "MessageError"),
+        Shape::OpenAi => ("application/json", "Error"),
+    };
     responses.insert(
         "default".to_owned(),
         json!({"description": "an error", "content": {media: content(schema)}}),

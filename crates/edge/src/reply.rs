@@ -1,5 +1,6 @@
 //! The last stage: the answer leaves, whole or as events.
 
+mod dialect;
 mod sse;
 mod whole;
 
@@ -16,6 +17,7 @@ use penstock_flow::Head;
 
 use crate::server::Busy;
 
+pub(crate) use dialect::{Encoder, Folder};
 pub(crate) use sse::{Events, Source, events};
 pub(crate) use whole::whole;
 
@@ -23,6 +25,7 @@ const MODEL: HeaderName = HeaderName::from_static("penstock-model");
 const PROVIDER: HeaderName = HeaderName::from_static("penstock-provider");
 const ATTEMPTS: HeaderName = HeaderName::from_static("penstock-attempts");
 const CACHE: HeaderName = HeaderName::from_static("penstock-cache");
+const DROPPED: HeaderName = HeaderName::from_static("penstock-dropped-params");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
@@ -109,6 +112,9 @@ pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
     headers.insert(ATTEMPTS, HeaderValue::from(head.attempts));
     // There is no cache yet, so every answer goes past it.
     headers.insert(CACHE, HeaderValue::from_static("bypass"));
+    if let Some(dropped) = dropped(&head.dropped) {
+        headers.insert(DROPPED, dropped);
+    }
     if let Some(timing) = timings(head) {
         headers.insert(SERVER_TIMING, timing);
     }
@@ -117,6 +123,27 @@ pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
         headers.insert(REMAINING, HeaderValue::from(rate.remaining));
         headers.insert(RESET, reset(rate.reset));
     }
+}
+
+/// Most bytes of the header that names what a translation lost.
+const MAX_DROPPED: usize = 1024;
+
+/// Paths, with commas between them. A caller names members as it likes: what no header can hold becomes `?`, and what
+/// goes on too long ends in `...`.
+fn dropped(paths: &[String]) -> Option<HeaderValue> {
+    let mut out = String::new();
+    for path in paths {
+        if out.len() + path.len() > MAX_DROPPED {
+            out.push_str(", ...");
+            break;
+        }
+        if !out.is_empty() {
+            out.push_str(", ");
+        }
+        let plain = |c: char| if c.is_ascii_graphic() && c != ',' { c } else { '?' };
+        out.extend(path.chars().map(plain));
+    }
+    if out.is_empty() { None } else { HeaderValue::from_str(&out).ok() }
 }
 
 /// `decode;dur=0.052, call;dur=13.200`, in milliseconds (W3C Server Timing).
@@ -158,6 +185,16 @@ fn reset(wait: Duration) -> HeaderValue {
 mod tests {
     use super::*;
     use penstock_domain::Stage;
+
+    #[test]
+    fn what_was_dropped_is_told_within_bounds() {
+        let told = |paths: &[&str]| dropped(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["seed", "a,b\r\nx: y", "ü"]).unwrap(), "seed, a?b??x:?y, ?");
+        let many = vec!["x".repeat(64); 300];
+        let value = dropped(&many).unwrap();
+        assert!(value.len() < MAX_DROPPED + 64 && value.to_str().unwrap().ends_with(", ..."));
+    }
 
     #[test]
     fn waits_read_like_those_of_openai() {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use penstock_domain::{Code, Error, Task};
+use penstock_domain::{Code, Dialect, Error, Task};
 use penstock_identity::{Method, Needs, Operation, Parameter, Place, Reply, Route, Scope};
 
 use crate::Surface;
@@ -13,11 +13,16 @@ use crate::Surface;
 /// Everything under it goes to the admin router, which has a table of its own.
 pub(crate) const ADMIN: &str = "/admin/";
 
+/// Anthropic's surface, where errors are told in its shape.
+pub(crate) const MESSAGES: &str = "/v1/messages";
+
 /// What answers a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handler {
     /// A run through the flow.
-    Infer(Task),
+    Infer(Task, Dialect),
+    /// Tokens of a conversation, counted without an answer.
+    CountTokens,
     /// The list of models.
     Models,
     /// One model.
@@ -85,7 +90,7 @@ pub const ROUTES: &[Route<Handler>] = &[
                 },
             ],
         },
-        handler: Handler::Infer(Task::Chat),
+        handler: Handler::Infer(Task::Chat, Dialect::OpenAi),
     },
     Route {
         method: Method::Post,
@@ -99,7 +104,7 @@ pub const ROUTES: &[Route<Handler>] = &[
             request: "CompletionRequest",
             replies: &[Reply { status: 200, about: "the continuation", media: JSON, schema: "Completion" }],
         },
-        handler: Handler::Infer(Task::Completion),
+        handler: Handler::Infer(Task::Completion, Dialect::OpenAi),
     },
     Route {
         method: Method::Post,
@@ -113,7 +118,43 @@ pub const ROUTES: &[Route<Handler>] = &[
             request: "EmbeddingRequest",
             replies: &[Reply { status: 200, about: "the vectors", media: JSON, schema: "EmbeddingList" }],
         },
-        handler: Handler::Infer(Task::Embedding),
+        handler: Handler::Infer(Task::Embedding, Dialect::OpenAi),
+    },
+    Route {
+        method: Method::Post,
+        path: MESSAGES,
+        needs: CHAT,
+        operation: Operation {
+            id: "createMessage",
+            tag: "inference",
+            summary: "Answers a conversation in Anthropic's dialect, whole or as a stream of events",
+            parameters: &[TIMEOUT],
+            request: "MessageRequest",
+            replies: &[
+                Reply { status: 200, about: "the answer", media: JSON, schema: "Message" },
+                Reply {
+                    status: 200,
+                    about: "the answer as events, when `stream` is true",
+                    media: "text/event-stream",
+                    schema: "",
+                },
+            ],
+        },
+        handler: Handler::Infer(Task::Chat, Dialect::Anthropic),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/messages/count_tokens",
+        needs: CHAT,
+        operation: Operation {
+            id: "countMessageTokens",
+            tag: "inference",
+            summary: "Refuses: no model's tokens are counted exactly yet, and an estimate is never passed off as a count",
+            parameters: &[],
+            request: "MessageRequest",
+            replies: &[Reply { status: 400, about: "always, as `unsupported`", media: JSON, schema: "MessageError" }],
+        },
+        handler: Handler::CountTokens,
     },
     Route {
         method: Method::Get,
@@ -261,7 +302,7 @@ impl Handler {
         match surface {
             Surface::All => true,
             Surface::Data => self != Handler::Metrics,
-            Surface::Admin => !matches!(self, Handler::Infer(_) | Handler::Models | Handler::Model),
+            Surface::Admin => !matches!(self, Handler::Infer(..) | Handler::CountTokens | Handler::Models | Handler::Model),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Every vendor that is reached by HTTP.
 //!
-//! What it is: one connector and one table. A vendor that speaks OpenAI's dialect is a row of [`PRESETS`]; a vendor with
-//! an API of its own will be a folder here.
+//! What it is: one connector and one table. A vendor that speaks OpenAI's or Anthropic's dialect is a row of
+//! [`PRESETS`]; a vendor with an API of its own will be a folder here.
 //!
 //! What it promises: bodies and events of the asker's dialect travel as bytes; each phase of a call has its own bound; a
 //! credential leaves for the origin of `base_url` alone; a stream that ends without [`penstock_domain::Delta::Failed`]

@@ -1,11 +1,13 @@
-//! Vendors as rows: everything that tells one OpenAI-shaped vendor from another.
+//! Vendors as rows: everything that tells one vendor from another.
 //!
-//! What it is: one table. A new vendor that speaks this dialect is a new row, or no row at all: kind
+//! What it is: one table. A new vendor that speaks a dialect of ours is a new row, or no row at all: kind
 //! `openai_compatible` with a `base_url`.
 //!
 //! What it promises: a row holds facts of the vendor's public documentation; a setting of the operator always wins.
 //!
 //! What it refuses to know: how a request is sent.
+
+use penstock_domain::Dialect;
 
 /// How a vendor wants its credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Auth {
     Bearer,
     /// `api-key: KEY`, as Azure does.
     ApiKeyHeader,
+    /// `x-api-key: KEY`, as Anthropic does.
+    XApiKey,
 }
 
 /// Whether a key must be configured.
@@ -41,6 +45,10 @@ pub struct Preset {
     pub kind: &'static str,
     /// Other spellings.
     pub aliases: &'static [&'static str],
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Headers that the vendor demands beside the credential; the operator may set others for them.
+    pub headers: &'static [(&'static str, &'static str)],
     /// The address when the operator gives none; `None` makes `base_url` a required setting.
     pub base_url: Option<&'static str>,
     /// The form of an address, for hints.
@@ -70,6 +78,8 @@ const EMBEDDINGS: Option<&str> = Some("/embeddings");
 const USUAL: Preset = Preset {
     kind: "openai_compatible",
     aliases: &[],
+    dialect: Dialect::OpenAi,
+    headers: &[],
     base_url: None,
     example: "https://api.example.com/v1",
     auth: Auth::Bearer,
@@ -88,6 +98,19 @@ pub const PRESETS: &[Preset] = &[
         base_url: Some("https://api.openai.com/v1"),
         example: "https://api.openai.com/v1",
         key: Key::Required("OPENAI_API_KEY"),
+        ..USUAL
+    },
+    Preset {
+        kind: "anthropic",
+        dialect: Dialect::Anthropic,
+        headers: &[("anthropic-version", "2023-06-01")],
+        base_url: Some("https://api.anthropic.com/v1"),
+        example: "https://api.anthropic.com/v1",
+        auth: Auth::XApiKey,
+        key: Key::Required("ANTHROPIC_API_KEY"),
+        chat: Some("/messages"),
+        completions: None,
+        embeddings: None,
         ..USUAL
     },
     Preset {

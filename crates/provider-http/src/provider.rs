@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request as HttpRequest, Response, StatusCode, Uri};
 use http_body::Body as _;
@@ -23,8 +23,8 @@ use hyper_util::client::legacy::connect::capture_connection;
 use penstock_config::Problem;
 use penstock_dialect::openai::request::{decode, decode_content};
 use penstock_dialect::openai::{chat, error::vendor_error, response};
-use penstock_dialect::{DecodeLimits, splice};
-use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Request, Task};
+use penstock_dialect::{DecodeLimits, Encoded, anthropic, splice};
+use penstock_domain::{Body, Code, Content, Delta, Dialect, Error, Members, Request, Task};
 use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Provider};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -82,12 +82,13 @@ impl Vendor {
     async fn call(&self, call: Call) -> Result<Deltas, Error> {
         let slot = self.slot()?;
         let uri = self.url(call.request.task, &call.model)?;
-        let body = self.body(&call)?;
+        let Encoded { body, dropped } = self.body(&call)?;
         let clock = Clock::start(self.settings.timeouts, call.deadline);
         let (response, sent) = self.send(&uri, body, &call.request, &clock).await?;
         let status = response.status();
         if status.is_success() {
-            return answer(response, &call.request, clock, sent, slot).await;
+            let answer = answer(response, (&call.request, self.preset.dialect), clock, sent, slot).await?;
+            return Ok(lead(dropped, answer));
         }
         if status.is_redirection() {
             return Err(faults::redirect(status.as_u16()));
@@ -128,22 +129,35 @@ impl Vendor {
         })
     }
 
-    fn body(&self, call: &Call) -> Result<Bytes, Error> {
+    fn body(&self, call: &Call) -> Result<Encoded, Error> {
         let request = &*call.request;
-        if request.body.dialect() == Dialect::OpenAi {
-            if !self.settings.stream_options && request.body.members().stream_options.is_some() {
-                let request = without_stream_options(request)?;
-                return Ok(splice::upstream_body(&request, &call.model, false));
+        if request.body.dialect() == self.preset.dialect {
+            return self.same(request, &call.model).map(|body| Encoded { body, dropped: Vec::new() });
+        }
+        let Content::Chat(conversation) = request.body.content()? else {
+            let say = "the provider of this model takes only chats from this API";
+            return Err(Error::new(Code::Unsupported, say));
+        };
+        let (model, stream) = (&*call.model, request.stream);
+        match self.preset.dialect {
+            Dialect::OpenAi => {
+                let ask_usage = stream && self.settings.stream_options;
+                Ok(chat::encode_body(conversation, model, stream, ask_usage))
             }
-            return Ok(splice::upstream_body(request, &call.model, self.settings.stream_options));
+            Dialect::Anthropic => {
+                let max_tokens = self.settings.default_max_tokens;
+                anthropic::chat::encode_body(conversation, model, stream, max_tokens)
+            }
         }
-        match request.body.content()? {
-            Content::Chat(conversation) => Ok(chat::encode_body(conversation, &call.model, request.stream)),
-            _ => Err(Error::new(
-                Code::Unsupported,
-                "the provider of this model takes only chats from this API",
-            )),
+    }
+
+    /// The asker's own bytes, with what has to be exchanged.
+    fn same(&self, request: &Request, model: &str) -> Result<Bytes, Error> {
+        if !self.settings.stream_options && request.body.members().stream_options.is_some() {
+            let request = without_stream_options(request)?;
+            return Ok(splice::upstream_body(&request, model, false));
         }
+        Ok(splice::upstream_body(request, model, self.settings.stream_options))
     }
 
     /// Sends the request until its headers are answered; once more if it met a stale connection. Also gives the instant
@@ -241,7 +255,7 @@ fn first_limit(request: &Request, clock: &Clock) -> Duration {
 /// The answer of a success status.
 async fn answer(
     response: Response<Incoming>,
-    request: &Request,
+    (request, dialect): (&Request, Dialect),
     clock: Clock,
     sent: Instant,
     slot: Option<OwnedSemaphorePermit>,
@@ -253,15 +267,18 @@ async fn answer(
     match (request.stream, media) {
         (true, Media::Events) => {
             let first_by = sent + clock.timeouts.first_token;
-            Ok(Box::pin(Events::new(response.into_body(), Lane::for_request(request), clock, first_by, slot)))
+            let lane = Lane::between(dialect, request);
+            Ok(Box::pin(Events::new(response.into_body(), lane, clock, first_by, slot)))
         }
         (_, Media::Json) => {
             let body = read_body(response, &clock).await?;
-            let deltas = if request.stream || request.body.dialect() != Dialect::OpenAi {
-                // The asker expects something else than this body: events, or another dialect.
-                response::unfold(request.task, &body)?
-            } else {
-                vec![response::read_whole(request.task, body)?]
+            // An asker who expects something else than this body, events or another dialect, needs its meaning.
+            let same = !request.stream && request.body.dialect() == dialect;
+            let deltas = match (dialect, same) {
+                (Dialect::OpenAi, true) => vec![response::read_whole(request.task, body)?],
+                (Dialect::OpenAi, false) => response::unfold(request.task, &body)?,
+                (Dialect::Anthropic, true) => vec![anthropic::reader::read_whole(body)?],
+                (Dialect::Anthropic, false) => anthropic::reader::unfold(&body)?,
             };
             Ok(Box::pin(stream::iter(deltas)))
         }
@@ -270,6 +287,14 @@ async fn answer(
         }
         (false, _) => Err(faults::bad("expected JSON from the provider, found another content type")),
     }
+}
+
+/// Puts what the translation lost before the answer.
+fn lead(dropped: Vec<String>, answer: Deltas) -> Deltas {
+    if dropped.is_empty() {
+        return answer;
+    }
+    Box::pin(stream::iter([Delta::Dropped(dropped)]).chain(answer))
 }
 
 enum Media {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use penstock_config::{DurationText, Problem, SecretText};
+use penstock_domain::Dialect;
 use penstock_provider::Timeouts;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,7 +20,10 @@ use serde::Deserialize;
 use crate::address::{Address, segment};
 use crate::presets::{Auth, Key, Naming, Preset};
 
-/// Settings of a provider that is reached by HTTP and speaks OpenAI's dialect.
+/// The bound of an answer where the vendor demands one and nobody gave any, in tokens.
+const DEFAULT_MAX_TOKENS: u32 = 4096;
+
+/// Settings of a provider that is reached by HTTP.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -43,6 +47,10 @@ pub struct Settings {
     /// Whether the vendor understands `stream_options`. Set it to false for a server that answers 400 or 422 to it; usage
     /// of streams is then only known if the server reports it unasked.
     pub stream_options: Option<bool>,
+    /// Anthropic only: the bound of an answer for callers of another API who gave none, in tokens, because this vendor
+    /// demands one. Default 4096.
+    #[schemars(range(min = 1))]
+    pub default_max_tokens: Option<u32>,
     /// PEM file of the certificate authorities to trust for this vendor instead of the system's, for servers of your own.
     pub ca_file: Option<PathBuf>,
     /// Azure only: the `api-version` of the API. Not needed when `base_url` ends in `/openai/v1`.
@@ -88,6 +96,7 @@ pub(crate) struct Checked {
     pub(crate) timeouts: Timeouts,
     pub(crate) max_concurrency: Option<u32>,
     pub(crate) stream_options: bool,
+    pub(crate) default_max_tokens: u32,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) naming: Names,
 }
@@ -118,6 +127,7 @@ impl Settings {
         if self.region.as_deref().is_some_and(|region| region.trim().is_empty()) {
             problems.push(Problem::error("region", "expected the name of a region, found nothing"));
         }
+        self.max_tokens(preset, &mut problems);
         let naming = self.names(preset, address.as_ref(), &mut problems);
         match address {
             Some(address) if problems.is_empty() => Ok(Checked {
@@ -126,10 +136,22 @@ impl Settings {
                 timeouts,
                 max_concurrency: self.max_concurrency,
                 stream_options: self.stream_options.unwrap_or(preset.stream_options),
+                default_max_tokens: self.default_max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
                 ca_file: self.ca_file,
                 naming,
             }),
             _ => Err(problems),
+        }
+    }
+
+    fn max_tokens(&self, preset: &Preset, problems: &mut Vec<Problem>) {
+        match self.default_max_tokens {
+            Some(_) if preset.dialect != Dialect::Anthropic => problems.push(
+                Problem::error("default_max_tokens", "unknown setting for this kind")
+                    .with_hint("only anthropic demands a bound of every answer: remove it"),
+            ),
+            Some(0) => problems.push(Problem::error("default_max_tokens", "expected at least 1, found 0")),
+            _ => {}
         }
     }
 
@@ -179,6 +201,9 @@ impl Settings {
                 ),
             }
         }
+        for (name, value) in preset.headers {
+            map.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+        }
         map
     }
 
@@ -204,7 +229,7 @@ impl Settings {
         let key = key.expose().trim();
         let text = match preset.auth {
             Auth::Bearer => format!("Bearer {key}"),
-            Auth::ApiKeyHeader => key.to_owned(),
+            Auth::ApiKeyHeader | Auth::XApiKey => key.to_owned(),
         };
         match secret_header(&text) {
             Some(value) if !key.is_empty() && !key.contains(char::is_whitespace) => {
@@ -294,6 +319,7 @@ fn auth_header(preset: &Preset) -> HeaderName {
     match preset.auth {
         Auth::Bearer => header::AUTHORIZATION,
         Auth::ApiKeyHeader => HeaderName::from_static("api-key"),
+        Auth::XApiKey => HeaderName::from_static("x-api-key"),
     }
 }
 

@@ -20,6 +20,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::stream::ChunkReader;
+use penstock_dialect::anthropic::{raw_lane::RawLane as MessageLane, reader::MessageReader};
 use penstock_domain::{Delta, Dialect, Error, Request};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -27,50 +28,56 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::clock::Clock;
 use crate::faults;
 
-/// What turns body chunks into deltas.
+/// What turns body chunks into deltas: for an asker of the vendor's dialect bytes stay bytes, for others they are read.
 pub(crate) enum Lane {
-    /// For an asker of the vendor's dialect: bytes stay bytes.
+    /// OpenAI's chunks as they are.
     Raw(Box<RawLane>),
-    /// For an asker of another dialect.
+    /// OpenAI's chunks, read.
     Read(Box<ChunkReader>),
+    /// Anthropic's events as they are.
+    RawMessages(Box<MessageLane>),
+    /// Anthropic's events, read.
+    ReadMessages(Box<MessageReader>),
+}
+
+/// The same call on whichever lane it is.
+macro_rules! on_lane {
+    ($lane:expr, $name:ident => $call:expr) => {
+        match $lane {
+            Lane::Raw($name) => $call,
+            Lane::Read($name) => $call,
+            Lane::RawMessages($name) => $call,
+            Lane::ReadMessages($name) => $call,
+        }
+    };
 }
 
 impl Lane {
-    /// The lane that the asker of this request needs.
-    pub(crate) fn for_request(request: &Request) -> Self {
-        match request.body.dialect() {
-            Dialect::OpenAi => Lane::Raw(Box::new(RawLane::for_request(request))),
-            Dialect::Anthropic => Lane::Read(Box::new(ChunkReader::new(request.task, request.choices))),
+    /// The lane from a vendor of this dialect to the asker of this request.
+    pub(crate) fn between(vendor: Dialect, request: &Request) -> Self {
+        match (vendor, request.body.dialect()) {
+            (Dialect::OpenAi, Dialect::OpenAi) => Lane::Raw(Box::new(RawLane::for_request(request))),
+            (Dialect::OpenAi, _) => Lane::Read(Box::new(ChunkReader::new(request.task, request.choices))),
+            (Dialect::Anthropic, Dialect::Anthropic) => Lane::RawMessages(Box::default()),
+            (Dialect::Anthropic, _) => Lane::ReadMessages(Box::default()),
         }
     }
 
     fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        match self {
-            Lane::Raw(lane) => lane.push(chunk),
-            Lane::Read(lane) => lane.push(chunk),
-        }
+        on_lane!(self, lane => lane.push(chunk))
     }
 
     fn next(&mut self) -> Option<Delta> {
-        match self {
-            Lane::Raw(lane) => lane.next(),
-            Lane::Read(lane) => lane.next(),
-        }
+        on_lane!(self, lane => lane.next())
     }
 
     fn finish(&mut self) -> Option<Delta> {
-        match self {
-            Lane::Raw(lane) => lane.finish(),
-            Lane::Read(lane) => lane.finish(),
-        }
+        on_lane!(self, lane => lane.finish())
     }
 
     /// Whether the vendor's end marker was seen: the answer is complete, whatever becomes of the connection.
     fn is_over(&self) -> bool {
-        match self {
-            Lane::Raw(lane) => lane.is_over(),
-            Lane::Read(_) => false,
-        }
+        on_lane!(self, lane => lane.is_over())
     }
 }
 

@@ -13,13 +13,15 @@ use serde_json::{Map, Value, json};
 use crate::Encoded;
 use crate::request::Lost;
 
-/// Writes the body of `POST /v1/chat/completions`. `stream`: ask for events, with usage at the end.
-pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> Encoded {
+/// Writes the body of `POST /v1/chat/completions`. `stream`: ask for events; `ask_usage`: with usage at their end.
+pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_usage: bool) -> Encoded {
     let mut out = Vec::with_capacity(1024);
     let mut writer = Writer { out: &mut out, first: true };
     writer.value("model", &json!(model));
     if stream {
         writer.value("stream", &json!(true));
+    }
+    if stream && ask_usage {
         writer.value("stream_options", &json!({"include_usage": true}));
     }
     let messages: Vec<Value> = conversation.messages.iter().flat_map(message).collect();

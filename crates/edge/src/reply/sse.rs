@@ -12,14 +12,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame};
-use penstock_dialect::openai::stream::StreamEncoder;
 use penstock_dialect::sse::KEEP_ALIVE;
 use penstock_domain::{Code, Delta, Dialect, Error, Stage};
 use penstock_flow::{Answer, Refusal};
 use penstock_provider::Deltas;
 use tokio::time::{Instant, Sleep};
 
-use super::Reply;
+use super::{Encoder, Reply};
 use crate::drain::{Drain, shutdown};
 
 /// Ready deltas are put together up to this many bytes, then they are sent.
@@ -44,7 +43,7 @@ pub(crate) enum Source {
 pub(crate) struct Events {
     source: Source,
     dialect: Dialect,
-    encoder: StreamEncoder,
+    encoder: Encoder,
     /// The one timer of this stream. Sending a frame does not move it: it is compared when it fires.
     silence: Pin<Box<Sleep>>,
     sent: Instant,
@@ -56,7 +55,7 @@ impl Events {
     pub(crate) fn new(
         source: Source,
         dialect: Dialect,
-        encoder: StreamEncoder,
+        encoder: Encoder,
         mut silence: Pin<Box<Sleep>>,
         (keep_alive, drain): (Duration, Drain),
     ) -> Self {
@@ -111,6 +110,7 @@ impl Events {
                 Poll::Ready(Some(Delta::Raw(raw)))
                     if raw.dialect == self.dialect && alone.is_none() && together.is_empty() =>
                 {
+                    self.encoder.passed();
                     let full = raw.bytes.len() >= TOGETHER;
                     alone = Some(raw.bytes);
                     if full {

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use penstock_dialect::openai::response::Folder;
 use penstock_domain::{Delta, Dialect, Error};
 use penstock_flow::Answer;
+
+use super::Folder;
 
 /// Folds an answer to its end. The end matters even when the whole body came at once: the stream settles there.
 ///

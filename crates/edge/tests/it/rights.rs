@@ -1,21 +1,23 @@
 //! Every route, with no key, with a key that lacks the scope, and with the right one; and everything that might slip
 //! past the table.
 
+use penstock_domain::{Dialect, Task};
 use penstock_edge::{Handler, ROUTES};
 use penstock_identity::{Needs, Route};
 
 use crate::bench::{Bench, KEY, OLD, POOR};
-use crate::wire::{Wire, chat, exchange};
+use crate::wire::{Wire, chat, exchange, message};
 
 /// A request that the route would answer with 200.
 fn request(route: &Route<Handler>, key: Option<&str>) -> String {
     let path = route.path.replace("{id}", "org/slashed").replace("{code}", "invalid_json");
     let body = match route.handler {
-        Handler::Infer(penstock_domain::Task::Chat) => chat("whole", false),
-        Handler::Infer(penstock_domain::Task::Completion) => {
+        Handler::Infer(Task::Chat, Dialect::OpenAi) => chat("whole", false),
+        Handler::Infer(Task::Chat, Dialect::Anthropic) => message("plain", false),
+        Handler::Infer(Task::Completion, _) => {
             serde_json::json!({"model": "whole", "prompt": "Paris is"}).to_string()
         }
-        Handler::Infer(penstock_domain::Task::Embedding) => {
+        Handler::Infer(Task::Embedding, _) => {
             serde_json::json!({"model": "whole", "input": "Paris"}).to_string()
         }
         _ => String::new(),
@@ -37,7 +39,12 @@ async fn every_route_asks_for_what_its_row_says() {
             [(None, 401), (Some("wrong"), 401), (Some(OLD), 401), (Some(POOR), 403), (Some(KEY), 200)]
         {
             let answer = exchange(bench.address, request(route, key)).await;
-            let expected = if closed { closed_status } else { 200 };
+            let expected = match closed_status {
+                // It knows its caller and cannot serve anybody yet.
+                200 if route.handler == Handler::CountTokens => 400,
+                _ if !closed => 200,
+                status => status,
+            };
             assert_eq!(
                 answer.status,
                 expected,

@@ -156,6 +156,18 @@ pub(crate) fn chat(model: &str, stream: bool) -> String {
         .to_string()
 }
 
+/// A messages body.
+pub(crate) fn message(model: &str, stream: bool) -> String {
+    serde_json::json!({"model": model, "stream": stream, "max_tokens": 100, "messages": [{"role": "user", "content": "Capital of France?"}]})
+        .to_string()
+}
+
+/// A messages request with the right key, as Anthropic's clients send it.
+pub(crate) fn ask_message(model: &str, stream: bool) -> String {
+    let headers = format!("x-api-key: {KEY}\r\nanthropic-version: 2023-06-01\r\n");
+    post("/v1/messages", &headers, &message(model, stream))
+}
+
 /// A chat request with the right key.
 pub(crate) fn ask(model: &str, stream: bool) -> String {
     post("/v1/chat/completions", &bearer(), &chat(model, stream))

@@ -258,9 +258,10 @@ fn too_many_members_are_refused() {
 #[test]
 fn decoding_the_body_we_encode_gives_the_same_conversation() {
     let body = include_bytes!("../../../tests/fixtures/requests/chat_everything.json");
-    let Content::Chat(first) = decode_content(body, Task::Chat).unwrap() else { panic!("no chat") };
+    let Content::Chat(mut first) = decode_content(body, Task::Chat).unwrap() else { panic!("no chat") };
+    assert_eq!(std::mem::take(&mut first.unsaid), ["unknown_member"]);
     for stream in [false, true] {
-        let encoded = crate::openai::chat::encode_body(&first, "m", stream).body;
+        let encoded = crate::openai::chat::encode_body(&first, "m", stream, true).body;
         assert_eq!(decode(Task::Chat, encoded.clone(), &limits()).unwrap().stream_usage, stream);
         assert_eq!(decode_content(&encoded, Task::Chat).unwrap(), Content::Chat(first.clone()));
     }
