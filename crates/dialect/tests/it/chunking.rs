@@ -1,12 +1,10 @@
 //! However a stream is cut into chunks, and whatever its line ends, it says the same; and a stream that was cut off never
 //! looks complete.
 
-mod support;
-
+use crate::support::{Told, choices, fixtures, lane, semantic, task};
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::stream::ChunkReader;
 use proptest::prelude::*;
-use support::{Told, choices, fixtures, lane, semantic, task};
 
 fn lane_of(name: &str, strip: bool) -> RawLane {
     RawLane::new(task(name), strip).expecting(choices(name))
