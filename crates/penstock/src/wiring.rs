@@ -37,15 +37,13 @@ fn registry() -> Registry<dyn Provider, ()> {
 
 #[cfg(feature = "local")]
 fn register_local(registry: &mut Registry<dyn Provider, ()>) {
-    use penstock_config::{Environment, ProcessEnvironment, schema_of};
+    use penstock_config::{Environment, ProcessEnvironment};
     use penstock_provider_local::{LocalProvider, Settings, cache_dir};
 
-    registry.register_kind(Settings::KIND, schema_of::<Settings>(), |section, _needs| {
-        let settings: Settings = serde_json::from_value(section.value.clone())
-            .map_err(|error| vec![Problem::error("", error.to_string())])?;
+    registry.register::<Settings>(|settings, _needs| {
         let problems = settings.problems();
         if !problems.is_empty() {
-            return Err(problems.into_iter().map(|(field, say)| Problem::error(field, say)).collect());
+            return Err(problems);
         }
         let cache = cache_dir(|name| ProcessEnvironment.var(name));
         Ok(Arc::new(LocalProvider::new(settings, cache)) as Arc<dyn Provider>)
