@@ -226,10 +226,6 @@ async fn create_keys_until_killed(dir: &Path) {
 #[tokio::test]
 async fn a_process_killed_in_the_middle_loses_no_key_that_it_answered() {
     use std::io::{BufRead, BufReader};
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test starts itself again and says so by this variable"
-    )]
     if let Some(dir) = std::env::var_os(CHILD) {
         return create_keys_until_killed(Path::new(&dir)).await;
     }
