@@ -110,9 +110,28 @@ def test_without_models_the_gateway_starts_and_says_how_to_get_them(folder: path
     assert refused.status == 503 and refused.json()["error"]["code"] == "local_model_unavailable", refused.text
     assert "fetch-models" in refused.json()["error"]["message"]
     assert gateway.chat(key, "mock").status == 200
-    doctor = harness.cli("doctor", "--config", str(gateway.path), folder=folder,
-                         env={"K": key, "PENSTOCK_CACHE": str(folder / "empty")})
-    assert "fetch-models" in doctor.stdout + doctor.stderr
+    health = gateway.get("/readyz").json()["providers"]["local"]
+    assert health["status"] == "unavailable" and "fetch-models" in health["reason"]
+
+
+def test_doctor_says_that_the_models_are_missing(folder: pathlib.Path) -> None:
+    (folder / "penstock.yaml").write_text(
+        "version: 1\nproviders: {local: {kind: local}}\nmodels: {small: {provider: local, model: smollm2-135m}}\n")
+    (folder / "empty").mkdir()
+    # More than once: what it says must not depend on how fast the engine's thread was.
+    for _ in range(10):
+        doctor = harness.cli("doctor", folder=folder, env={"PENSTOCK_CACHE": str(folder / "empty")})
+        assert "fetch-models" in doctor.stdout + doctor.stderr, doctor.stdout
+
+
+def test_up_without_models_and_without_a_network_starts_all_the_same(folder: pathlib.Path, spawn: Any) -> None:
+    (folder / "empty").mkdir()
+    up = spawn(Up(folder, {"PENSTOCK_CACHE": str(folder / "empty")}, wait=False))
+    up.wait_ready(f"{up.url}/livez")
+    harness.until(lambda: "fetch-models" in up.log(), "the output says how to get the models")
+    key = harness.find_key(up.log())
+    assert harness.http("GET", f"{up.url}/v1/models", headers={"authorization": f"Bearer {key}"}).status == 200
+    assert ask(up.url, key, "smollm2-135m", "hello").json()["error"]["code"] == "local_model_unavailable"
 
 
 def test_a_model_file_with_a_wrong_byte_is_refused_by_checksum(folder: pathlib.Path, spawn: Any) -> None:

@@ -74,18 +74,14 @@ pub(crate) async fn create(parts: &Parts, caller: &Caller, body: Map<String, Val
     let now = (parts.now)();
     let (mut wish, fields) = read_wish(body);
     wish.created_by = Some(caller.key_id.clone());
-    // What could not be read is already noted: its check would only repeat it.
-    let (sound, mut flaws) = {
-        let sound = |flaw: &Flaw| fields.sound(&flaw.member);
-        let checked = wish.check(now);
-        let (checked, found) = match checked {
-            Ok(new) => (Some(new), Vec::new()),
-            Err(found) => (None, found.into_iter().filter(sound).collect()),
-        };
-        (checked, found)
+    let (new, mut flaws) = match wish.check(now) {
+        Ok(new) => (Some(new), Vec::new()),
+        Err(flaws) => (None, flaws),
     };
+    // What could not be read is noted already: the check would only repeat it.
+    flaws.retain(|flaw| fields.sound(&flaw.member));
     flaws.extend(fields.finish());
-    let new = match sound {
+    let new = match new {
         Some(new) if flaws.is_empty() => new,
         _ => return Err(flaws.into()),
     };

@@ -393,3 +393,59 @@ async fn a_store_that_is_down_is_unavailable_with_the_mend() {
     let (status, _) = house.ask(&admin.key, "GET", "/admin/v1/keys", Value::Null).await;
     assert_eq!(status, 200, "reading goes on");
 }
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn changes_and_denials_are_audited_without_any_key() {
+    let paper = Paper::default();
+    let writer = paper.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let house = House::new();
+    let admin = house.mint("admin", &["admin:keys"]).await;
+    let data = house.mint("data", &["chat:*"]).await;
+    let wish = json!({"name": "ci", "scopes": ["chat:*"]});
+    let (_, made) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish.clone()).await;
+    let id = made["id"].as_str().unwrap();
+    let (_, rotated) =
+        house.ask(&admin.key, "POST", &format!("/admin/v1/keys/{id}/rotate"), Value::Null).await;
+    house.ask(&admin.key, "DELETE", &format!("/admin/v1/keys/{id}"), Value::Null).await;
+    house.ask(&data.key, "POST", "/admin/v1/keys", wish).await;
+    house.ask(&admin.key, "POST", "/admin/v1/keys", json!({"name": "x", "scopes": ["*"]})).await;
+    let log = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(" audit: ")).collect();
+    let expected = [
+        ("key.create", id),
+        ("key.rotate", id),
+        ("key.revoke", id),
+        ("denied", "insufficient_scope"),
+        ("denied", "admin:read"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, (event, object)) in lines.iter().zip(expected) {
+        assert!(line.contains(event) && line.contains(object), "{line}");
+    }
+    let texts = [
+        admin.key.expose(),
+        data.key.expose(),
+        made["key"].as_str().unwrap(),
+        rotated["key"].as_str().unwrap(),
+    ];
+    for text in texts {
+        assert!(!log.contains(&text[8..30]), "a key is in the log");
+    }
+}

@@ -24,6 +24,9 @@ use crate::reply::{self, Encoder, Events, Folder, Reply, Source};
 use crate::routes::{self, Handler};
 use crate::{EdgeSettings, Extra, pages, upload};
 
+/// Largest body of an administration request: what it changes is small.
+const MAX_ADMIN_BODY: usize = 64 << 10;
+
 /// The HTTP face of a gateway. Cheap to clone; serve it with [`crate::serve`].
 #[derive(Clone)]
 pub struct Edge(pub(crate) Arc<Inner>);
@@ -124,11 +127,15 @@ impl Visit<'_> {
     }
 
     /// Hands a request to the admin router, its body read within the same bounds as any other.
-    pub(crate) async fn admin(&self, parts: request::Parts, body: Incoming) -> Outcome {
+    pub(crate) async fn admin(&self, mut parts: request::Parts, body: Incoming) -> Outcome {
         let Some(router) = self.edge.extra.admin.clone() else {
             return Err(Error::new(Code::RouteNotFound, "this listener has no administration").into());
         };
-        let bytes = upload::read(&parts.headers, body, &self.edge.settings).await?;
+        let most = self.edge.settings.max_body.min(MAX_ADMIN_BODY);
+        let bounds = EdgeSettings { max_body: most, ..self.edge.settings.clone() };
+        let bytes = upload::read(&parts.headers, body, &bounds).await?;
+        // Problems name the request they belong to.
+        parts.extensions.insert(self.id.clone());
         let request = Request::from_parts(parts, axum::body::Body::new(Full::new(bytes)));
         self.recorded.store(true, Ordering::Relaxed);
         let answered = self.edge.drain.unless_over(router.oneshot(request)).await?;

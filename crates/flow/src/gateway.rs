@@ -12,6 +12,9 @@ use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_routing::Catalogue;
 
+/// The scopes that let a key use a model.
+const INFERENCE: [Scope; 2] = [Scope::new("chat", "invoke"), Scope::new("embeddings", "invoke")];
+
 /// What a snapshot is made of. Key ring, admission and recorder outlive reloads: they are shared between snapshots.
 pub struct Parts {
     /// Who may call.
@@ -90,11 +93,15 @@ impl Flow {
         }
     }
 
-    /// The models that a caller may use, sorted by name; patterns are not listed.
+    /// The models that a caller may use, sorted by name; patterns are not listed. A caller without any right to
+    /// inference, who only looks, sees all that its allow-list has.
     pub fn models(&self, caller: &Caller) -> Vec<ModelInfo> {
+        let only_looks = !INFERENCE.iter().any(|scope| caller.scopes.reaches(*scope));
+        let usable =
+            |name: &str| only_looks || INFERENCE.iter().any(|scope| caller.scopes.allows(*scope, Some(name)));
         let listed = self.parts.catalogue.listed().into_iter();
         listed
-            .filter(|model| caller.models.allows(&model.name))
+            .filter(|model| caller.models.allows(&model.name) && usable(&model.name))
             .map(|model| ModelInfo {
                 id: Arc::clone(&model.name),
                 provider: Arc::clone(&model.provider),

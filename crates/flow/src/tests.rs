@@ -343,3 +343,17 @@ async fn a_panic_in_a_provider_is_recorded_as_our_fault() {
     assert_eq!(bench.record().outcome.code(), "internal_error");
     assert_eq!(bench.in_flight(), 0);
 }
+
+#[tokio::test]
+async fn a_caller_lists_the_models_that_it_can_use() {
+    let listed = |scopes: &[&str], models: &[&str]| {
+        let bench = bench(scopes, models, gives(Vec::new()));
+        let credential = Credential::Key(Secret::new(KEY));
+        let caller = bench.flow.authorize(&credential, Scope::new("models", "read"), None).expect("may list");
+        bench.flow.models(&caller).len()
+    };
+    assert_eq!(listed(&["models:read", "chat:*"], &["*"]), 1);
+    assert_eq!(listed(&["models:read", "chat:invoke:small"], &["*"]), 0, "a scope for another model");
+    assert_eq!(listed(&["models:read", "chat:*"], &["small"]), 0, "an allow-list without it");
+    assert_eq!(listed(&["models:read"], &["*"]), 1, "a key that only looks");
+}

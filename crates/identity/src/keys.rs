@@ -223,10 +223,13 @@ impl Keys {
     }
 
     async fn reload(&self) -> Result<bool, Error> {
+        let floor = self.known().revision;
         let listing = self.store.list().await?;
         let mut known = self.known();
-        // Of two reads that overtake each other the later state wins.
-        if known.revision.is_some_and(|revision| revision >= listing.revision) {
+        // Of two reads that overtake each other the later state wins. A read that began after `floor` was known and yet
+        // shows less means that the store itself was put back, from a backup.
+        let put_back = floor.is_some_and(|revision| listing.revision < revision);
+        if !put_back && known.revision.is_some_and(|revision| revision >= listing.revision) {
             return Ok(false);
         }
         known.stored = listing.keys.into_iter().map(Arc::new).collect();

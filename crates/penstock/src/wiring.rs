@@ -17,6 +17,9 @@ use penstock_store_sql::SqlStore;
 
 use crate::data;
 
+/// How long an embedded model may take to load before `doctor` stops waiting for it.
+const LOADS: Duration = Duration::from_secs(60);
+
 /// How long a provider's address may take to accept a connection.
 const REACH: Duration = Duration::from_secs(3);
 
@@ -37,15 +40,13 @@ fn registry() -> Registry<dyn Provider, ()> {
 
 #[cfg(feature = "local")]
 fn register_local(registry: &mut Registry<dyn Provider, ()>) {
-    use penstock_config::{Environment, ProcessEnvironment, schema_of};
+    use penstock_config::{Environment, ProcessEnvironment};
     use penstock_provider_local::{LocalProvider, Settings, cache_dir};
 
-    registry.register_kind(Settings::KIND, schema_of::<Settings>(), |section, _needs| {
-        let settings: Settings = serde_json::from_value(section.value.clone())
-            .map_err(|error| vec![Problem::error("", error.to_string())])?;
+    registry.register::<Settings>(|settings, _needs| {
         let problems = settings.problems();
         if !problems.is_empty() {
-            return Err(problems.into_iter().map(|(field, say)| Problem::error(field, say)).collect());
+            return Err(problems);
         }
         let cache = cache_dir(|name| ProcessEnvironment.var(name));
         Ok(Arc::new(LocalProvider::new(settings, cache)) as Arc<dyn Provider>)
@@ -176,11 +177,20 @@ pub(crate) async fn probe(config: &Config, providers: &Providers) -> Vec<(String
         let Some(provider) = providers.get(name.as_str()) else { continue };
         let health = match base_url(section) {
             Some(url) => reach(&url).await.map_or_else(Health::Unavailable, |()| Health::Ready),
-            None => provider.health(),
+            None => settled(provider.as_ref()).await,
         };
         found.push((name.clone(), health));
     }
     found
+}
+
+/// The health of a back end that needs no network, once it has loaded or failed to.
+async fn settled(provider: &dyn Provider) -> Health {
+    let end = std::time::Instant::now() + LOADS;
+    while provider.health() == Health::Starting && std::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    provider.health()
 }
 
 fn base_url(section: &Section) -> Option<String> {

@@ -1,5 +1,7 @@
 //! The contract of [`KeyStore`], executed against the store of this crate.
 
+#![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_domain::Code;

@@ -1,5 +1,7 @@
 //! What the store does to files, and what files can do to it.
 
+#![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -210,11 +212,9 @@ async fn a_caller_that_goes_away_in_the_middle_leaves_all_or_nothing() {
 
 const CHILD: &str = "PENSTOCK_STORE_CHILD_DIR";
 
-/// Not a test by itself: the process that is killed in the test below.
-#[tokio::test]
-async fn child_that_creates_keys_until_it_is_killed() {
-    let Some(dir) = std::env::vars().find(|(name, _)| name == CHILD).map(|(_, value)| value) else { return };
-    let (_store, keys) = service(Path::new(&dir)).await;
+/// The part of the process that is killed in the test below.
+async fn create_keys_until_killed(dir: &Path) {
+    let (_store, keys) = service(dir).await;
     for i in 0.. {
         let minted = keys.create(wish(&format!("k{i}")), SystemTime::now()).await.expect("created");
         // Told only once it is durable.
@@ -226,9 +226,12 @@ async fn child_that_creates_keys_until_it_is_killed() {
 #[tokio::test]
 async fn a_process_killed_in_the_middle_loses_no_key_that_it_answered() {
     use std::io::{BufRead, BufReader};
+    if let Some(dir) = std::env::var_os(CHILD) {
+        return create_keys_until_killed(Path::new(&dir)).await;
+    }
     let dir = folder();
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "child_that_creates_keys_until_it_is_killed", "--nocapture"])
+        .args(["--exact", "a_process_killed_in_the_middle_loses_no_key_that_it_answered", "--nocapture"])
         .env(CHILD, dir.path())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())

@@ -268,3 +268,15 @@ fn a_wish_with_many_flaws_is_told_all_of_them() {
     ];
     assert_eq!(members, expected);
 }
+
+#[test]
+fn a_store_that_was_put_back_from_a_backup_is_believed() {
+    let (shelf, keys) = service();
+    let backup = shelf.state.lock().expect("not poisoned").clone();
+    let minted = now(keys.create(wish("ci"), at(0))).expect("created");
+    now(keys.create(wish("two"), at(0))).expect("created");
+    *shelf.state.lock().expect("not poisoned") = backup;
+    assert!(now(keys.refresh()).expect("readable"), "it changed");
+    assert_eq!(ask(&keys, &minted.key, at(1)), Err(Code::InvalidApiKey));
+    assert!(keys.list().is_empty());
+}

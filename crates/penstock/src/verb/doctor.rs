@@ -129,8 +129,8 @@ async fn providers(loaded: &Loaded, findings: &mut Vec<Finding>) {
     }
     for (name, health) in wiring::probe(&loaded.config, &providers).await {
         findings.push(match health {
-            Health::Ready => finding(name, Verdict::Good, "can be reached"),
-            Health::Starting => finding(name, Verdict::Good, "is there; loads when the gateway starts"),
+            Health::Ready => finding(name, Verdict::Good, "answers"),
+            Health::Starting => finding(name, Verdict::Look, "is still loading after a minute"),
             Health::Unavailable(why) => finding(name, Verdict::Look, why),
         });
     }

@@ -2,18 +2,16 @@
 //!
 //! To accept a change, look at it and run the tests once with `INSTA_UPDATE=always`.
 
-mod support;
-
+use crate::support::{choices, fixtures, lane, request, semantic, task};
 use bytes::BytesMut;
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::response::Folder;
 use penstock_dialect::openai::stream::{ChunkReader, StreamEncoder};
 use penstock_domain::{Delta, Request};
-use support::{choices, fixtures, lane, request, semantic, task};
 
 fn settled(folder: &str) -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(format!("fixtures/{folder}"));
+    settings.set_snapshot_path(format!("../fixtures/{folder}"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings

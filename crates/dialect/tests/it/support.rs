@@ -1,5 +1,4 @@
 //! What the integration tests share: fixtures, and streams told in one text.
-#![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use penstock_dialect::{DecodeLimits, anthropic};
 use penstock_domain::{Delta, Error, Notes, Origin, Request, RequestId, Task};
 
 /// Names and bytes of the fixtures of a folder, sorted.
-pub fn fixtures(folder: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn fixtures(folder: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -23,7 +22,7 @@ pub fn fixtures(folder: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The task that a fixture's name tells.
-pub fn task(name: &str) -> Task {
+pub(crate) fn task(name: &str) -> Task {
     match name {
         name if name.contains("completion") => Task::Completion,
         name if name.contains("embedding") => Task::Embedding,
@@ -31,12 +30,12 @@ pub fn task(name: &str) -> Task {
     }
 }
 
-pub fn choices(name: &str) -> u32 {
+pub(crate) fn choices(name: &str) -> u32 {
     if name.contains("two_choices") { 2 } else { 1 }
 }
 
 /// Decodes a request as the edge does.
-pub fn request(name: &str, body: &[u8]) -> Result<Request, Error> {
+pub(crate) fn request(name: &str, body: &[u8]) -> Result<Request, Error> {
     let bytes = Bytes::copy_from_slice(body);
     let limits = DecodeLimits::default();
     let decoded = if name.contains("anthropic") {
@@ -49,15 +48,15 @@ pub fn request(name: &str, body: &[u8]) -> Result<Request, Error> {
 
 /// What a stream amounts to, however it was cut: bytes, notes, what came besides, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
-    pub bytes: String,
-    pub notes: Notes,
-    pub usage: Option<penstock_domain::Usage>,
-    pub failed: Option<String>,
+pub(crate) struct Told {
+    pub(crate) bytes: String,
+    pub(crate) notes: Notes,
+    pub(crate) usage: Option<penstock_domain::Usage>,
+    pub(crate) failed: Option<String>,
 }
 
 /// Runs the fast lane over chunks.
-pub fn lane<'a>(lane: RawLane, chunks: impl IntoIterator<Item = &'a [u8]>) -> Told {
+pub(crate) fn lane<'a>(lane: RawLane, chunks: impl IntoIterator<Item = &'a [u8]>) -> Told {
     let mut lane = lane;
     let mut told = Told { bytes: String::new(), notes: Notes::default(), usage: None, failed: None };
     for chunk in chunks {
@@ -93,7 +92,7 @@ fn tell(told: &mut Told, lane: &mut RawLane, next: fn(&mut RawLane) -> Option<De
 }
 
 /// The semantic deltas of a stream, as text.
-pub fn semantic<'a>(
+pub(crate) fn semantic<'a>(
     mut reader: ChunkReader,
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<Delta>, Vec<String>) {

@@ -1,0 +1,7 @@
+//! Promises of the dialects to those who call them, over whole fixtures: golden files, chunking, hostile bytes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+mod chunking;
+mod fuzz;
+mod golden;
+mod support;
