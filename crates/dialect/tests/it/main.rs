@@ -4,4 +4,5 @@
 mod chunking;
 mod fuzz;
 mod golden;
+mod messages;
 mod support;
