@@ -152,7 +152,12 @@ pub const ROUTES: &[Route<Handler>] = &[
             summary: "Refuses: no model's tokens are counted exactly yet, and an estimate is never passed off as a count",
             parameters: &[],
             request: "MessageRequest",
-            replies: &[Reply { status: 400, about: "always, as `unsupported`", media: JSON, schema: "MessageError" }],
+            replies: &[Reply {
+                status: 400,
+                about: "always, as `unsupported`",
+                media: JSON,
+                schema: "MessageError",
+            }],
         },
         handler: Handler::CountTokens,
     },
@@ -302,7 +307,9 @@ impl Handler {
         match surface {
             Surface::All => true,
             Surface::Data => self != Handler::Metrics,
-            Surface::Admin => !matches!(self, Handler::Infer(..) | Handler::CountTokens | Handler::Models | Handler::Model),
+            Surface::Admin => {
+                !matches!(self, Handler::Infer(..) | Handler::CountTokens | Handler::Models | Handler::Model)
+            }
         }
     }
 }

@@ -153,7 +153,8 @@ fn raw(text: &str) -> Result<&RawValue, Error> {
 
 fn tool(tool: &Tool) -> Result<ToolWire<'_>, Error> {
     // A function without parameters takes none.
-    let schema = tool.parameters.as_ref().map_or(r#"{"type":"object","properties":{}}"#, |json| json.as_str());
+    let schema =
+        tool.parameters.as_ref().map_or(r#"{"type":"object","properties":{}}"#, |json| json.as_str());
     Ok(ToolWire {
         name: &tool.name,
         description: tool.description.as_deref(),
@@ -184,10 +185,7 @@ fn choice(conversation: &Conversation) -> Option<Value> {
 
 /// The instructions, and the turns of user and assistant in turn: neighbours of one role become one, because the
 /// results of parallel calls have to stand together.
-fn turns<'a>(
-    messages: &'a [Message],
-    lost: &mut Lost,
-) -> Result<(Vec<Block<'a>>, Vec<Turn<'a>>), Error> {
+fn turns<'a>(messages: &'a [Message], lost: &mut Lost) -> Result<(Vec<Block<'a>>, Vec<Turn<'a>>), Error> {
     let (mut system, mut turns) = (Vec::new(), Vec::<Turn<'_>>::new());
     for message in messages {
         lost.note(message.name.is_some(), "messages.name");
@@ -227,9 +225,7 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
                 lost.note(media.note.is_some(), "messages.image_url.detail");
                 Block::media("image", source(media, "image")?, None)
             }
-            Part::File(media) => {
-                Block::media("document", source(media, "document")?, media.note.as_deref())
-            }
+            Part::File(media) => Block::media("document", source(media, "document")?, media.note.as_deref()),
             Part::Audio(_) => return Err(unsupported("sound")),
             Part::Reasoning(text) => match parts.get(i + 1) {
                 Some(Part::Signature(seal)) => Block::thinking(text, seal),
@@ -276,7 +272,9 @@ fn source(media: &Media, kind: &str) -> Result<Value, Error> {
                 Some(mime) => mime.as_str(),
                 None if data.starts_with(PDF) => "application/pdf",
                 None => {
-                    let say = format!("the {kind} must tell its media type for this provider; send it as a data URL");
+                    let say = format!(
+                        "the {kind} must tell its media type for this provider; send it as a data URL"
+                    );
                     return Err(Error::new(Code::Unsupported, say).with_param("messages"));
                 }
             };

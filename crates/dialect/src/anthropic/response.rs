@@ -137,9 +137,9 @@ impl Folder {
             stop_sequence: None,
             usage: super::usage(&self.usage),
         };
-        serde_json::to_vec(&message).map(Bytes::from).map_err(|e| {
-            Error::new(Code::InternalError, "the answer could not be written").with_source(e)
-        })
+        serde_json::to_vec(&message)
+            .map(Bytes::from)
+            .map_err(|e| Error::new(Code::InternalError, "the answer could not be written").with_source(e))
     }
 
     fn call(&mut self, at: u32, new_id: Option<String>, new_name: Option<String>, more: &str) {

@@ -33,7 +33,13 @@ fn answer() -> Vec<Delta> {
         call(Some("t1"), "{\"a\""),
         call(None, ":1}"),
         Delta::Finished { choice: 0, reason: FinishReason::ToolCalls },
-        Delta::Usage(Usage { input: 10, output: 4, cached_input: Some(3), cache_write: None, reasoning: None }),
+        Delta::Usage(Usage {
+            input: 10,
+            output: 4,
+            cached_input: Some(3),
+            cache_write: None,
+            reasoning: None,
+        }),
     ]
 }
 

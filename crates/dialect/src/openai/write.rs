@@ -127,10 +127,8 @@ pub(crate) fn usage(out: &mut BytesMut, usage: &Usage, task: Task) {
         prompt_tokens: usage.input,
         completion_tokens: (task != Task::Embedding).then_some(usage.output),
         total_tokens: usage.total(),
-        prompt_tokens_details: (usage.cached_input.or(usage.cache_write)).map(|_| Input {
-            cached_tokens: usage.cached_input,
-            cache_write_tokens: usage.cache_write,
-        }),
+        prompt_tokens_details: (usage.cached_input.or(usage.cache_write))
+            .map(|_| Input { cached_tokens: usage.cached_input, cache_write_tokens: usage.cache_write }),
         completion_tokens_details: usage.reasoning.map(|reasoning_tokens| Output { reasoning_tokens }),
     };
     json(out, &wire);

@@ -34,6 +34,11 @@ pub(crate) const WHOLE: &str =
 pub(crate) const RAW: &str =
     "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Paris\"}}]}\n\n";
 
+/// What the model `raw-messages` streams, to the byte.
+pub(crate) const RAW_MESSAGE: &str = "event: message_start\ndata: {\"type\":\"message_start\"}\n\nevent: message_stop\ndata: {\"type\": \"message_stop\"}\n\n";
+/// What the model `whole-message` answers, to the byte.
+pub(crate) const WHOLE_MESSAGE: &str = "{ \"type\":\"message\",  \"oddity\":1e2 }";
+
 /// Models that the scripted provider plays.
 pub(crate) const MODELS: &[&str] = &[
     "plain",
@@ -50,6 +55,11 @@ pub(crate) const MODELS: &[&str] = &[
     "html",
     "org/slashed",
     "vectors",
+    "raw-messages",
+    "raw-messages-cut",
+    "whole-message",
+    "translated",
+    "full",
 ];
 
 /// What the provider tells the test.
@@ -89,6 +99,15 @@ fn raw(bytes: impl Into<Bytes>) -> Delta {
     Delta::Raw(RawEvents { dialect: Dialect::OpenAi, bytes: bytes.into(), notes })
 }
 
+fn raw_messages() -> Delta {
+    let notes = Notes { content: true, events: 2, ..Notes::default() };
+    Delta::Raw(RawEvents {
+        dialect: Dialect::Anthropic,
+        bytes: Bytes::from_static(RAW_MESSAGE.as_bytes()),
+        notes,
+    })
+}
+
 fn end() -> Vec<Delta> {
     vec![
         Delta::Finished { choice: 0, reason: FinishReason::Stop },
@@ -111,6 +130,22 @@ impl Scripted {
                     RawBody { dialect: Dialect::OpenAi, bytes: Bytes::from_static(WHOLE.as_bytes()), notes };
                 Ok(stream::iter([Delta::Whole(body)]).boxed())
             }
+            "raw-messages" => Ok(stream::iter([raw_messages()]).boxed()),
+            "raw-messages-cut" => {
+                let cut = Error::new(Code::UpstreamStreamCut, "the vendor's stream ended too early");
+                Ok(stream::iter([raw_messages(), Delta::Failed(cut)]).boxed())
+            }
+            "whole-message" => {
+                let notes = Notes { content: true, ..Notes::default() };
+                let bytes = Bytes::from_static(WHOLE_MESSAGE.as_bytes());
+                let body = RawBody { dialect: Dialect::Anthropic, bytes, notes };
+                Ok(stream::iter([Delta::Whole(body)]).boxed())
+            }
+            "translated" => {
+                let lost = Delta::Dropped(vec!["seed".into(), "top_k".into()]);
+                Ok(stream::iter([lost]).chain(opening).chain(stream::iter(end())).boxed())
+            }
+            "full" => Err(Error::new(Code::Overloaded, "the provider has no free slot")),
             "panic" => panic!("the provider panics"),
             "panic-later" => {
                 Ok(opening.chain(stream::once(async { panic!("the provider panics later") })).boxed())

@@ -11,6 +11,7 @@ fn vendor(kind: &str, settings: serde_json::Value) -> Vendor {
 fn vendors_with_a_known_address_are_asked_there() {
     let cases = [
         ("openai", "https://api.openai.com/v1/chat/completions"),
+        ("anthropic", "https://api.anthropic.com/v1/messages"),
         ("vllm", "http://127.0.0.1:8000/v1/chat/completions"),
         ("ollama", "http://127.0.0.1:11434/v1/chat/completions"),
         ("groq", "https://api.groq.com/openai/v1/chat/completions"),

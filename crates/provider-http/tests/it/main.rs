@@ -4,6 +4,7 @@
 
 mod connections;
 mod failures;
+mod messages;
 mod presets;
 mod secrets;
 mod streams;

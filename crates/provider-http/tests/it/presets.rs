@@ -1,17 +1,18 @@
 //! Every row of the table, over the wire.
 
-use penstock_domain::Task;
+use penstock_domain::{Dialect, Task};
 use penstock_provider_http::{Auth, Naming, PRESETS};
 use serde_json::json;
 
 use crate::support::{
-    CHAT_ASK, CHAT_WHOLE, COMPLETION_WHOLE, EMBEDDING_WHOLE, KEY, STREAM_ASK, Server, call, events_answer,
-    json_answer, read, send, vendor,
+    CHAT_ASK, CHAT_WHOLE, COMPLETION_WHOLE, EMBEDDING_WHOLE, KEY, MESSAGE_WHOLE, STREAM_ASK, Server, call,
+    events_answer, json_answer, read, send, vendor,
 };
 
 fn answers() -> impl Fn(usize, &crate::support::Seen) -> Vec<crate::support::Step> + Send + Sync + 'static {
     |_, seen| {
         let body = match seen.line() {
+            line if line.contains("/messages") => MESSAGE_WHOLE,
             line if line.contains("chat/completions") => CHAT_WHOLE,
             line if line.contains("completions") => COMPLETION_WHOLE,
             _ => EMBEDDING_WHOLE,
@@ -66,6 +67,7 @@ async fn every_preset_asks_at_its_paths_with_its_credential() {
                 let (ours, other) = match preset.auth {
                     Auth::Bearer => (("authorization", bearer.as_str()), "api-key"),
                     Auth::ApiKeyHeader => (("api-key", KEY), "authorization"),
+                    Auth::XApiKey => (("x-api-key", KEY), "authorization"),
                 };
                 assert_eq!(seen.header(ours.0), Some(ours.1), "{kind}");
                 assert_eq!(seen.header(other), None, "{kind}");
@@ -123,7 +125,7 @@ async fn a_hostile_model_name_cannot_move_the_request() {
 #[tokio::test]
 async fn usage_is_asked_of_vendors_that_know_stream_options_and_of_no_other() {
     let mut server = Server::always(vec![send(events_answer(crate::support::CHAT_EVENTS))]).await;
-    for preset in PRESETS {
+    for preset in PRESETS.iter().filter(|preset| preset.dialect == Dialect::OpenAi) {
         let provider = vendor(preset.kind, json!({"base_url": server.base, "api_key": KEY}));
         read(provider.chat().expect("chats").chat(call(Task::Chat, STREAM_ASK)).await.expect("an answer"))
             .await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use penstock_config::{Registry, Section};
-use penstock_dialect::{DecodeLimits, openai};
+use penstock_dialect::{DecodeLimits, anthropic, openai};
 use penstock_domain::{Code, Delta, Error, Origin, Request, RequestId, Task};
 use penstock_provider::{Call, Deltas, Provider};
 use serde_json::{Value, json};
@@ -230,6 +230,19 @@ pub(crate) const COMPLETION_WHOLE: &str = "{\"id\":\"c1\",\"object\":\"text_comp
 
 pub(crate) const EMBEDDING_WHOLE: &str = "{\"object\":\"list\",\"model\":\"m\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.25]}],\"usage\":{\"prompt_tokens\":7,\"total_tokens\":7}}";
 
+pub(crate) const MESSAGE_WHOLE: &str = "{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-x\",\"content\":[{\"type\":\"text\",\"text\":\"hello\"}],\"x_vendor\":[1, 2],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":4,\"cache_creation_input_tokens\":1,\"cache_read_input_tokens\":2,\"output_tokens\":2}}";
+
+/// A message stream: opening, one text, end.
+pub(crate) const MESSAGE_EVENTS: &[&str] = &[
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-x\",\"content\":[],\"usage\":{\"input_tokens\":7,\"output_tokens\":1}}}\n\n",
+    "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"héllo\"},\"x_unknown\":{\"kept\":true}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":2}}\n\n",
+    "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+];
+
 // === asking ===
 
 /// A provider of a kind as the configuration would make it.
@@ -261,6 +274,22 @@ pub(crate) fn request(task: Task, body: &str) -> Request {
 
 pub(crate) fn call(task: Task, body: &str) -> Call {
     Call { request: Arc::new(request(task, body)), model: "vendor-model".into(), deadline: None }
+}
+
+/// The same for an asker of Anthropic's dialect.
+pub(crate) fn message_call(body: &str) -> Call {
+    let bytes = Bytes::copy_from_slice(body.as_bytes());
+    let decoded = anthropic::request::decode(bytes, &DecodeLimits::default()).expect("the request is valid");
+    let request = decoded.into_request(RequestId::new("req_test"), Origin::Http, None);
+    Call { request: Arc::new(request), model: "vendor-model".into(), deadline: None }
+}
+
+/// Asks for a message and reads the answer; an error instead of an answer counts as its failure.
+pub(crate) async fn message_through(vendor: &dyn Provider, body: &str) -> Answer {
+    match vendor.chat().expect("the vendor chats").chat(message_call(body)).await {
+        Ok(deltas) => read(deltas).await,
+        Err(error) => Answer { failed: Some(error), ..Answer::default() },
+    }
 }
 
 pub(crate) const CHAT_ASK: &str = r#"{"model":"large","messages":[{"role":"user","content":"hi"}]}"#;

@@ -1,8 +1,8 @@
 //! The whole of a messages body in domain words.
 
 use penstock_domain::{
-    Code, Conversation, Error, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall,
-    ToolChoice,
+    Code, Conversation, Error, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling, Tool,
+    ToolCall, ToolChoice,
 };
 use serde_json::value::RawValue;
 
