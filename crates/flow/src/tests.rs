@@ -244,6 +244,17 @@ async fn an_error_before_the_first_content_refuses_the_request() {
 }
 
 #[tokio::test]
+async fn what_a_translation_lost_is_told_in_the_head_and_not_in_the_answer() {
+    let lost = Delta::Dropped(vec!["seed".to_owned()]);
+    let bench =
+        bench(&["chat:*"], &["*"], gives(vec![lost, Delta::Started(Default::default()), text("Par")]));
+    let answer = bench.run(request("large")).await.expect("an answer");
+    assert_eq!(answer.head.dropped, ["seed"]);
+    let deltas: Vec<_> = answer.deltas.collect().await;
+    assert!(matches!(&deltas[..], [Delta::Started(_), Delta::Text { .. }]), "{deltas:?}");
+}
+
+#[tokio::test]
 async fn an_error_after_the_first_content_ends_the_stream() {
     let broken = Error::new(Code::UpstreamStreamCut, "cut");
     let bench = bench(&["chat:*"], &["*"], gives(vec![text("Par"), Delta::Failed(broken), text("never")]));

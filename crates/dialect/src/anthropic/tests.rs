@@ -155,6 +155,66 @@ fn a_failure_is_an_error_event_and_no_message_stop() {
 }
 
 #[test]
+fn mixed_pieces_of_two_calls_fail_instead_of_being_mixed_up() {
+    let mut encoder = stream::StreamEncoder::new(&decode(&simple()).unwrap());
+    let mut out = BytesMut::new();
+    let piece = |index, id: Option<&str>| Delta::ToolCall {
+        choice: 0,
+        index,
+        id: id.map(str::to_owned),
+        name: id.map(|_| "f".to_owned()),
+        arguments: "{".to_owned(),
+    };
+    for delta in [piece(0, Some("a")), piece(1, Some("b")), piece(0, None)] {
+        encoder.encode(delta, &mut out);
+    }
+    encoder.finish(&mut out);
+    assert!(encoder.failed());
+    let events = events(out);
+    let (name, last) = events.last().unwrap();
+    assert_eq!((name.as_str(), &last["error"]["code"]), ("error", &json!("upstream_bad_response")));
+}
+
+#[test]
+fn a_signature_closes_the_reasoning_that_it_signs() {
+    let reasoning = |text: &str| Delta::Reasoning { choice: 0, text: text.into() };
+    let signature = |text: &str| Delta::Signature { choice: 0, text: text.into() };
+    let mut folder = response::Folder::new(&decode(&simple()).unwrap());
+    let mut encoder = stream::StreamEncoder::new(&decode(&simple()).unwrap());
+    let mut out = BytesMut::new();
+    for delta in [reasoning("a"), reasoning("b"), signature("s1"), reasoning("c"), signature("s2")] {
+        encoder.encode(delta.clone(), &mut out);
+        folder.push(delta).unwrap();
+    }
+    let message: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
+    let expected = json!([
+        {"type": "thinking", "thinking": "ab", "signature": "s1"},
+        {"type": "thinking", "thinking": "c", "signature": "s2"},
+    ]);
+    assert_eq!(message["content"], expected);
+    let starts = events(out).into_iter().filter(|(name, _)| name == "content_block_start").count();
+    assert_eq!(starts, 2);
+}
+
+#[test]
+fn usage_is_told_without_what_the_cache_read_or_wrote() {
+    let told = usage(&Usage {
+        input: 10,
+        output: 4,
+        cached_input: Some(3),
+        cache_write: Some(2),
+        reasoning: Some(1),
+    });
+    assert_eq!((&told["input_tokens"], &told["cache_creation_input_tokens"]), (&json!(5), &json!(2)));
+    assert_eq!(told["output_tokens_details"]["thinking_tokens"], 1);
+    let unknown = usage(&Usage { input: 1, output: 1, ..Usage::default() });
+    assert_eq!(
+        (&unknown["cache_read_input_tokens"], unknown.get("output_tokens_details")),
+        (&Value::Null, None)
+    );
+}
+
+#[test]
 fn deltas_fold_into_one_message() {
     let mut folder = response::Folder::new(&decode(&simple()).unwrap());
     answer().into_iter().for_each(|delta| folder.push(delta).unwrap());
