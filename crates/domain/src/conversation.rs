@@ -219,7 +219,6 @@ pub enum Logprobs {
     Top(u8),
 }
 
-
 /// A prompt to continue (`/v1/completions`).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Completion {

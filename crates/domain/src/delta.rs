@@ -159,4 +159,3 @@ pub struct TokenLogprob {
     /// Alternatives, the likeliest first.
     pub top: Vec<(String, Vec<u8>, f32)>,
 }
-

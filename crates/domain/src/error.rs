@@ -195,11 +195,14 @@ impl Error {
     /// An error with the code's usual blame and retry advice.
     pub fn new(code: Code, say: impl Into<String>) -> Self {
         let retry = match code.kind() {
-            Kind::RateLimited | Kind::BadUpstream | Kind::Unavailable | Kind::Timeout | Kind::SlowBody => Retry::Maybe,
+            Kind::RateLimited | Kind::BadUpstream | Kind::Unavailable | Kind::Timeout | Kind::SlowBody => {
+                Retry::Maybe
+            }
             _ => Retry::Never,
         };
         // A refused credential stays refused until the operator acts.
-        let retry = if matches!(code, Code::UpstreamAuth | Code::DeadlineExceeded) { Retry::Never } else { retry };
+        let retry =
+            if matches!(code, Code::UpstreamAuth | Code::DeadlineExceeded) { Retry::Never } else { retry };
         Self(Box::new(Inner {
             code,
             blame: code.blame(),

@@ -17,8 +17,8 @@ mod stage;
 mod usage;
 
 pub use conversation::{
-    Completion, Content, Conversation, Embedding, EmbeddingInput, Json, Logprobs, Media, MediaSource, Message,
-    Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
+    Completion, Content, Conversation, Embedding, EmbeddingInput, Json, Logprobs, Media, MediaSource,
+    Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
 };
 pub use delta::{Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob};
 pub use error::{Blame, Code, Error, Kind, Retry};
