@@ -340,7 +340,8 @@ def test_signals_are_handled_from_the_moment_the_port_is_open(folder: pathlib.Pa
     # Ten starts, because a handler that is set a little too late is still there in most of them.
     for _ in range(10):
         gateway = spawn(harness.Gateway(folder, config, {"K": KEY}, ready=False))
-        harness.until(lambda: harness.can_connect(gateway.port), "the port is open")
+        while not harness.can_connect(gateway.port):
+            gateway.must_live()
         gateway.signal(number)
         if number == signal.SIGHUP:
             assert gateway.chat(KEY).status == 200
