@@ -26,7 +26,9 @@ impl Report {
 
     /// The table: median and (min to max) per target, and Penstock's ratio to nginx.
     pub(crate) fn markdown(&self) -> String {
-        let mut out = String::from("| figure | direct | nginx | penstock | penstock / nginx |\n|---|---|---|---|---|\n");
+        let mut out = String::from(
+            "| figure | direct | nginx | penstock | penstock / nginx |\n|---|---|---|---|---|\n",
+        );
         for figure in &self.order {
             let cell = |kind| self.cell(figure, kind);
             let ratio = self.ratio(figure).map_or_else(|| "—".to_owned(), |ratio| format!("{ratio:.2}"));
@@ -50,7 +52,8 @@ impl Report {
     fn cell(&self, figure: &'static str, kind: Kind) -> String {
         let Some(mut values) = self.values(figure, kind) else { return "—".to_owned() };
         let median = quantile(&mut values, 0.5);
-        let (least, most) = (values.first().copied().unwrap_or(median), values.last().copied().unwrap_or(median));
+        let (least, most) =
+            (values.first().copied().unwrap_or(median), values.last().copied().unwrap_or(median));
         format!("{median:.1} ({least:.1} to {most:.1})")
     }
 

@@ -175,7 +175,9 @@ async fn answers(address: SocketAddr) -> Result<(), Trouble> {
         };
         match tried {
             Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > end => return Err(format!("{address} never answered: {error}").into()),
+            Err(error) if Instant::now() > end => {
+                return Err(format!("{address} never answered: {error}").into());
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }

@@ -128,7 +128,7 @@ def test_up_without_models_and_without_a_network_starts_all_the_same(folder: pat
     (folder / "empty").mkdir()
     up = spawn(Up(folder, {"PENSTOCK_CACHE": str(folder / "empty")}, wait=False))
     up.wait_ready(f"{up.url}/livez")
-    harness.until(lambda: "fetch-models" in up.log(), "the output says how to get the models")
+    harness.until(lambda: "fetch-models" in up.log() and "curl" in up.log(), "the output says how to get the models")
     key = harness.find_key(up.log())
     assert harness.http("GET", f"{up.url}/v1/models", headers={"authorization": f"Bearer {key}"}).status == 200
     assert ask(up.url, key, "smollm2-135m", "hello").json()["error"]["code"] == "local_model_unavailable"

@@ -331,3 +331,19 @@ def test_a_provider_answering_from_a_stopped_process_times_out_and_others_go_on(
         assert gateway.chat(KEY, "mock").status == 200
     finally:
         os.kill(frozen.child.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_signals_are_handled_from_the_moment_the_port_is_open(folder: pathlib.Path, spawn: Any, number: signal.Signals) -> None:
+    config: Any = {"providers": {"inner": {"kind": "mock"}}, "models": {"mock": {"provider": "inner", "model": "m"}},
+                   "keys": [{"name": "k", "key": "${K}", "scopes": ["*"]}]}
+    # Ten starts, because a handler that is set a little too late is still there in most of them.
+    for _ in range(10):
+        gateway = spawn(harness.Gateway(folder, config, {"K": KEY}, ready=False))
+        while not harness.can_connect(gateway.port):
+            gateway.must_live()
+        gateway.signal(number)
+        if number == signal.SIGHUP:
+            assert gateway.chat(KEY).status == 200
+            gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0, "the signal killed the process instead of being handled"

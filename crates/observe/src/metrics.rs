@@ -115,9 +115,12 @@ pub struct Metrics {
 impl Metrics {
     /// Registers every metric; `version` labels the build information.
     pub fn new(version: &'static str) -> Self {
-        let stage_family: Family<OneStage, Histogram, fn() -> Histogram> = Family::new_with_constructor(fine_seconds);
-        let stages =
-            Stage::ALL.iter().map(|stage| stage_family.get_or_create_owned(&OneStage { stage: stage.name() })).collect();
+        let stage_family: Family<OneStage, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(fine_seconds);
+        let stages = Stage::ALL
+            .iter()
+            .map(|stage| stage_family.get_or_create_owned(&OneStage { stage: stage.name() }))
+            .collect();
         let metrics = Self {
             registry: Mutex::new(Registry::default()),
             requests: Family::default(),
@@ -160,10 +163,19 @@ impl Metrics {
             second(),
             self.per_token.clone(),
         );
-        registry.register_with_unit(bare(names::STAGE_DURATION), "Seconds spent in each stage", second(), stages);
+        registry.register_with_unit(
+            bare(names::STAGE_DURATION),
+            "Seconds spent in each stage",
+            second(),
+            stages,
+        );
         registry.register(names::TOKEN_USAGE, "Tokens per request", self.token_usage.clone());
         registry.register(names::REQUESTS, "Requests ended", self.requests.clone());
-        registry.register(names::IN_FLIGHT, "Requests between arrival and settlement", self.in_flight.clone());
+        registry.register(
+            names::IN_FLIGHT,
+            "Requests between arrival and settlement",
+            self.in_flight.clone(),
+        );
         registry.register(names::UPSTREAM_CALLS, "Calls made to providers", self.upstream_calls.clone());
         registry.register(names::PROVIDER_UP, "1 when a provider can be called", self.provider_up.clone());
         registry.register(names::RELOADS, "Configuration reloads", self.reloads.clone());

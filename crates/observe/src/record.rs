@@ -15,7 +15,10 @@ impl Timings {
 
     /// The stages that took measurable time, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Stage, Duration)> + '_ {
-        Stage::ALL.into_iter().map(|stage| (stage, self.0[stage as usize])).filter(|(_, time)| !time.is_zero())
+        Stage::ALL
+            .into_iter()
+            .map(|stage| (stage, self.0[stage as usize]))
+            .filter(|(_, time)| !time.is_zero())
     }
 }
 

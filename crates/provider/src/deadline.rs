@@ -46,7 +46,10 @@ pub async fn within<T>(
     };
     match tokio::time::timeout_at(end.into(), work).await {
         Ok(value) => Ok(value),
-        Err(_) if callers => Err(Error::new(Code::DeadlineExceeded, "the deadline of the request passed before an answer came")),
+        Err(_) if callers => Err(Error::new(
+            Code::DeadlineExceeded,
+            "the deadline of the request passed before an answer came",
+        )),
         Err(_) => Err(late()),
     }
 }

@@ -68,7 +68,10 @@ impl Catalogue {
     /// Finds the model that an asked name means: the exact name first, then the longest pattern.
     pub fn find(&self, asked: &str) -> Option<&Arc<Model>> {
         self.exact.get(asked).or_else(|| {
-            self.patterns.iter().find(|(prefix, _)| asked.starts_with(prefix.as_ref())).map(|(_, model)| model)
+            self.patterns
+                .iter()
+                .find(|(prefix, _)| asked.starts_with(prefix.as_ref()))
+                .map(|(_, model)| model)
         })
     }
 
@@ -88,8 +91,15 @@ impl Catalogue {
 
     /// The listed name that is nearest to an asked one by shared beginning, for a hint in an error.
     pub fn nearest(&self, asked: &str) -> Option<&str> {
-        let shared = |name: &str| name.bytes().zip(asked.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
-        self.exact.keys().map(|name| (shared(name), name)).filter(|(n, _)| *n >= 2).max().map(|(_, name)| name.as_ref())
+        let shared = |name: &str| {
+            name.bytes().zip(asked.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
+        };
+        self.exact
+            .keys()
+            .map(|name| (shared(name), name))
+            .filter(|(n, _)| *n >= 2)
+            .max()
+            .map(|(_, name)| name.as_ref())
     }
 }
 
@@ -120,7 +130,8 @@ mod tests {
             model("gpt-*", "openai", None),
             model("gpt-5", "azure", Some("prod-5")),
         ]);
-        let to = |asked| goes_to(&catalogue, asked).map(|(provider, upstream)| format!("{provider}/{upstream}"));
+        let to =
+            |asked| goes_to(&catalogue, asked).map(|(provider, upstream)| format!("{provider}/{upstream}"));
         assert_eq!(to("gpt-5").as_deref(), Some("azure/prod-5"));
         assert_eq!(to("gpt-5-mini").as_deref(), Some("openai/gpt-5-mini"));
         assert_eq!(to("llama").as_deref(), Some("any/llama"));
@@ -128,7 +139,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_goes_nowhere_and_the_nearest_is_offered() {
-        let catalogue = Catalogue::new([model("small", "local", None), model("large", "openai", Some("gpt-5"))]);
+        let catalogue =
+            Catalogue::new([model("small", "local", None), model("large", "openai", Some("gpt-5"))]);
         assert_eq!(goes_to(&catalogue, "smal"), None);
         assert_eq!(catalogue.nearest("smal"), Some("small"));
         assert_eq!(catalogue.nearest("zzz"), None);
@@ -136,7 +148,8 @@ mod tests {
 
     #[test]
     fn patterns_are_not_listed() {
-        let catalogue = Catalogue::new([model("b", "p", None), model("a", "p", None), model("x*", "p", None)]);
+        let catalogue =
+            Catalogue::new([model("b", "p", None), model("a", "p", None), model("x*", "p", None)]);
         let names: Vec<_> = catalogue.listed().iter().map(|model| model.name.to_string()).collect();
         assert_eq!(names, ["a", "b"]);
     }
