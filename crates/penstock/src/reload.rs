@@ -7,7 +7,7 @@ use std::time::Duration;
 use penstock_config::{Loaded, ProcessEnvironment, Watch, diff};
 use penstock_flow::Gateway;
 use penstock_observe::{Metrics, Reload};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use crate::wiring::{self, Lasting};
 
@@ -32,6 +32,7 @@ pub(crate) struct Reloader {
     gateway: Gateway,
     lasting: Lasting,
     metrics: Arc<Metrics>,
+    watch: Watch,
 }
 
 impl Reloader {
@@ -42,7 +43,9 @@ impl Reloader {
         lasting: Lasting,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { current: Arc::new(RwLock::new(loaded)), listen, gateway, lasting, metrics }
+        // From the moment that the files were read, near enough: an edit during the start is not missed.
+        let watch = Watch::new(loaded.source.files.clone());
+        Self { current: Arc::new(RwLock::new(loaded)), listen, gateway, lasting, metrics, watch }
     }
 
     /// A view of the configuration in force.
@@ -51,12 +54,7 @@ impl Reloader {
     }
 
     /// Waits for SIGHUP or a changed file, for ever.
-    pub(crate) async fn run(self) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            tracing::error!("SIGHUP cannot be caught: reload by signal is off");
-            return;
-        };
-        let mut watch = Watch::new(self.loaded().source.files.clone());
+    pub(crate) async fn run(mut self, mut hangup: Signal) {
         let mut every = tokio::time::interval(LOOK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -64,8 +62,8 @@ impl Reloader {
                 _ = hangup.recv() => true,
                 _ = every.tick() => false,
             };
-            if (asked || watch.changed()) && self.reload() {
-                watch = Watch::new(self.loaded().source.files.clone());
+            if (self.watch.changed() || asked) && self.reload() {
+                self.watch.follow(self.loaded().source.files.clone());
             }
         }
     }

@@ -14,6 +14,7 @@ use penstock_identity::Keys;
 use penstock_observe::{Metrics, Sink};
 use penstock_provider::Health;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
@@ -87,14 +88,17 @@ where
         metrics: metrics_text(gateway.clone(), metrics),
         store: store.health(),
     };
+    // Before the port opens: whoever can reach the gateway can also signal it.
+    let mut signals = Signals::catch()?;
+    let hangup = catch(SignalKind::hangup())?;
     let drain = Drain::new();
     let (address, listeners) = open(config, &gateway, extra, &drain).await?;
     let looking = tokio::spawn(look_at_keys(Arc::clone(&keys), store));
     announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
-    let reloading = tokio::spawn(reloader.run());
-    terminated().await;
+    let reloading = tokio::spawn(reloader.run(hangup));
+    signals.terminated().await;
     drain.begin();
-    tokio::spawn(second_signal(drain));
+    tokio::spawn(second_signal(signals, drain));
     for listener in listeners {
         // A listener that panicked has nothing left to drain.
         let _ = listener.await;
@@ -185,23 +189,34 @@ async fn look_at_keys(keys: Arc<Keys>, store: StoreState) {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT.
-pub(crate) async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without a handler SIGINT is what is left.
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+/// The signals that end the program.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on the signals wait here instead of killing the process.
+    pub(crate) fn catch() -> Result<Self, Failure> {
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    /// Resolves at the next SIGTERM or SIGINT.
+    pub(crate) async fn terminated(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
+fn catch(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| format!("signals cannot be caught: {error}").into())
+}
+
 /// A second signal ends the grace at once.
-async fn second_signal(drain: Drain) {
-    terminated().await;
+async fn second_signal(mut signals: Signals, drain: Drain) {
+    signals.terminated().await;
     tracing::warn!("second signal: open streams end now");
     drain.end();
 }

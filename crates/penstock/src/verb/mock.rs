@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use penstock_provider_mock::{MockServer, Script};
 
 use crate::cli::Mock;
+use crate::serving::Signals;
 use crate::{Failure, terminal};
 
 /// Serves until interrupted.
@@ -25,8 +26,9 @@ pub(crate) fn run(args: &Mock) -> Result<ExitCode, Failure> {
         let server = MockServer::bind(args.listen, script)
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
+        let mut signals = Signals::catch()?;
         terminal::line(format!("mock: http://{}/v1   counts: http://{0}/mock/stats", server.addr()));
-        server.serve_until(crate::serving::terminated()).await;
+        server.serve_until(async move { signals.terminated().await }).await;
         Ok(ExitCode::SUCCESS)
     })
 }
