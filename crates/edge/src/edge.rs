@@ -103,10 +103,6 @@ impl Visit<'_> {
                     }
                 }
             }
-            Handler::CountTokens => {
-                let say = "tokens of messages are not counted yet, and an estimate would look like a count; the `usage` of an answer tells them";
-                Err(Error::new(Code::Unsupported, say).into())
-            }
             _ => Err(misrouted()),
         }
     }
@@ -122,7 +118,7 @@ impl Visit<'_> {
             Handler::DocsScript => Ok(pages::docs_script()),
             Handler::ErrorPage => Ok(pages::error_page(rest)?),
             Handler::Home => Ok(pages::home()),
-            Handler::Infer(..) | Handler::CountTokens | Handler::Models | Handler::Model => Err(misrouted()),
+            Handler::Infer(..) | Handler::Models | Handler::Model => Err(misrouted()),
         }
     }
 

@@ -21,8 +21,6 @@ pub(crate) const MESSAGES: &str = "/v1/messages";
 pub enum Handler {
     /// A run through the flow.
     Infer(Task, Dialect),
-    /// Tokens of a conversation, counted without an answer.
-    CountTokens,
     /// The list of models.
     Models,
     /// One model.
@@ -141,25 +139,6 @@ pub const ROUTES: &[Route<Handler>] = &[
             ],
         },
         handler: Handler::Infer(Task::Chat, Dialect::Anthropic),
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/messages/count_tokens",
-        needs: CHAT,
-        operation: Operation {
-            id: "countMessageTokens",
-            tag: "inference",
-            summary: "Refuses: no model's tokens are counted exactly yet, and an estimate is never passed off as a count",
-            parameters: &[],
-            request: "MessageRequest",
-            replies: &[Reply {
-                status: 400,
-                about: "always, as `unsupported`",
-                media: JSON,
-                schema: "MessageError",
-            }],
-        },
-        handler: Handler::CountTokens,
     },
     Route {
         method: Method::Get,
@@ -307,9 +286,7 @@ impl Handler {
         match surface {
             Surface::All => true,
             Surface::Data => self != Handler::Metrics,
-            Surface::Admin => {
-                !matches!(self, Handler::Infer(..) | Handler::CountTokens | Handler::Models | Handler::Model)
-            }
+            Surface::Admin => !matches!(self, Handler::Infer(..) | Handler::Models | Handler::Model),
         }
     }
 }

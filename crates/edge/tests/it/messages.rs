@@ -103,7 +103,7 @@ async fn errors_have_the_dialects_shape_type_and_status() {
         (post("/v1/messages/nothing", &bearer(), "{}"), expected(404, "not_found_error", "route_not_found")),
         (
             post("/v1/messages/count_tokens", &bearer(), &message("plain", false)),
-            expected(400, "invalid_request_error", "unsupported"),
+            expected(404, "not_found_error", "route_not_found"),
         ),
     ];
     for (request, expected) in cases {

@@ -10,7 +10,8 @@ use crate::client::{Ask, fetch};
 use crate::wiring;
 
 /// Vendors by the variable that their own SDKs read.
-const VENDORS: [(&str, &str); 6] = [
+const VENDORS: [(&str, &str); 7] = [
+    ("anthropic", "ANTHROPIC_API_KEY"),
     ("openai", "OPENAI_API_KEY"),
     ("groq", "GROQ_API_KEY"),
     ("mistral", "MISTRAL_API_KEY"),
