@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic import Anthropic
 from conftest import everywhere, outside, play
+from openai import OpenAI
 
 import harness
 
@@ -257,6 +259,26 @@ def test_any_legal_chunking_of_the_vendors_stream_gives_the_same_answer(claude: 
             assert stream.get_final_message().content[0].text == script["text"], shape
 
 
+def test_users_of_the_other_dialect_reach_an_anthropic_shaped_vendor(client: OpenAI, seen: Any) -> None:
+    function = {"name": "get_weather", "description": "The weather in a city", "parameters": WEATHER["input_schema"]}
+    ask: Any = {"model": "messages", "stop": ["END"], "tools": [{"type": "function", "function": function}],
+                "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "[both]"}]}
+    raw = client.chat.completions.with_raw_response.create(**ask, seed=7)
+    assert raw.headers["penstock-dropped-params"] == "seed"
+    choice = raw.parse().choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert [call.function.name for call in choice.message.tool_calls or []] == ["get_weather", "get_time"]  # type: ignore[union-attr]
+    request = seen()
+    assert request["path"] == "/v1/messages" and request["json"]["max_tokens"] > 0
+    assert request["json"]["system"] in ("Be kind.", [{"type": "text", "text": "Be kind."}])
+    assert request["json"]["stop_sequences"] == ["END"] and request["json"]["tools"] == [WEATHER]
+    ask["messages"][1]["content"] = "[naive]"
+    chunks = list(client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    pieces = [choice.delta.content for chunk in chunks for choice in chunk.choices if choice.delta.content]
+    assert len(pieces) > 3 and "".join(pieces) == harness.SCRIPTS["naive"]["text"]
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 3  # type: ignore[union-attr]
+
+
 def read(message: Any) -> int:
     """How many tokens went in, whatever of them the prompt cache already had."""
     return message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
@@ -287,6 +309,16 @@ def test_the_embedded_model_stops_at_a_stop_sequence_and_reads_the_system_prompt
     assert stopped.stop_reason != "max_tokens"
     guided = claude.messages.create(**ask, system="word " * 60)
     assert read(guided) >= read(free) + 50
+
+
+def test_structured_output_of_the_embedded_model_fits_its_schema(claude: Anthropic) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "capital": {"type": "boolean"}},
+              "required": ["city", "capital"], "additionalProperties": False}
+    answer = claude.messages.create(
+        model="small", max_tokens=120, messages=[{"role": "user", "content": "Tell me about Paris."}],
+        extra_body={**COOL, "output_config": {"format": {"type": "json_schema", "schema": schema}}})
+    value = json.loads(answer.content[0].text)
+    assert set(value) == {"city", "capital"} and isinstance(value["capital"], bool)
 
 
 def test_the_embedded_model_calls_a_forced_tool_and_takes_no_images(claude: Anthropic) -> None:

@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from conftest import PLAIN, everywhere, outside, play
+from openai import OpenAI
 
 import harness
 
@@ -128,6 +130,31 @@ def test_only_where_everything_was_said_an_end_marker_may_be_missing(claude: Ant
     with pytest.raises(anthropic.APIError) as caught:
         consume(claude, play("messages", "no-end"))
     assert caught.value.body["error"]["code"] == "upstream_stream_cut"  # type: ignore[index]
+
+
+def test_users_of_the_other_dialect_notice_every_cut_as_well(client: OpenAI) -> None:
+    raised = 0
+    for at in harness.CUTS:
+        ask: Any = {"model": "messages", "messages": [{"role": "user", "content": f"[cut-fin-{at}]"}]}
+        try:
+            chunks = list(client.chat.completions.create(stream=True, **ask))
+        except openai.APIError:
+            raised += 1
+        else:
+            said = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+            assert said == harness.SCRIPTS["short"]["text"], f"cut at byte {at}: a part was given as the whole"
+    assert 50 < raised < len(harness.CUTS)
+
+
+@outside
+def test_the_penstock_member_sets_a_deadline(claude: Anthropic, mock: harness.Mock, model: str) -> None:
+    before = idle(mock)
+    ask = play(model, "never")
+    ask["extra_body"] = {**ask.get("extra_body", {}), "penstock": {"timeout_ms": 300}}
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        claude.messages.create(**ask)
+    checked(caught, 504, "timeout_error", "deadline_exceeded")
+    assert idle(mock) == before + 1
 
 
 def test_a_silent_stream_raises(claude: Anthropic) -> None:
