@@ -21,7 +21,7 @@ def workshop() -> Iterator[pathlib.Path]:
 def mock(workshop: pathlib.Path) -> Iterator[harness.Mock]:
     folder = workshop / "mock"
     folder.mkdir()
-    process = harness.Mock(folder)
+    process = harness.Mock(folder, harness.suite_script())
     yield process
     process.kill()
 

@@ -274,14 +274,64 @@ def new_secret() -> str:
     return "pk_test_" + secrets.token_hex(20)
 
 
+# A request that is translated loses the member `mock`, so the scripted upstream also knows these by name: the last message
+# of the user says `[name]`. A user of the same dialect may say it either way.
+LONG = "word " * 400
+SCRIPTS: dict[str, dict[str, Any]] = {
+    "naive": {"text": "One two three, and a naïve 🦀 walks into a bar."},
+    "short": {"text": "one two three four five six"},
+    "weather": {"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris", "days": [1, 2]}}]},
+    "both": {"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "get_time", "arguments": {}}]},
+    "think": {"reasoning": "let me see", "text": "forty-two"},
+    "counted": {"text": "a b c", "usage": {"prompt_tokens": 30, "completion_tokens": 5, "cached_tokens": 12}},
+    "many": {"text": "a b c d e f g h"},
+    "limited": {"status": 429, "retry_after": 7},
+    "broken": {"status": 500},
+    "full": {"status": 529},
+    "barred": {"status": 401, "body": {"error": {"message": "bad key sk-upstream-5e27147a-never-to-be-seen"}}},
+    "html": {"raw_body": "<html>", "content_type": "text/html"},
+    "empty": {"raw_body": "{}", "content_type": "application/json"},
+    "error-event": {"text": "a b c d e f g h", "error_event": 4},
+    "malformed-event": {"text": "a b c d e f g h", "malformed_event": 4},
+    "no-end": {"text": "a b c d e f g h", "omit_done": True},
+    "silent": {"text": "a b c d e f g h", "hang": "mid_stream"},
+    "slow": {"text": LONG, "inter_token_ms": 50},
+    "never": {"hang": "before_headers"},
+}
+# Legal ways to send the same stream.
+SHAPES: tuple[dict[str, Any], ...] = (
+    {"chunk_bytes": 1}, {"chunk_bytes": 7}, {"crlf": True}, {"comments": True},
+    {"crlf": True, "comments": True, "chunk_bytes": 3})
+# Every byte near the beginning, a comb over the rest of a stream of some 2,000 bytes, and a cut that comes too late.
+CUTS = (*range(0, 40), *range(40, 2400, 37), 10_000)
+
+
+def cut_script(how: str, at: int) -> dict[str, Any]:
+    """A short answer whose connection breaks after `at` bytes of its body; the rule of `[cut-HOW-AT]`."""
+    return {**SCRIPTS["short"], "cut": how, "cut_at_byte": at}
+
+
+def suite_script() -> dict[str, Any]:
+    """What the scripted upstream of the suites answers to a request without a script of its own."""
+    named = {**SCRIPTS, **{f"cut-{how}-{at}": cut_script(how, at) for how in ("fin", "reset") for at in CUTS}}
+    rules = [{"when": {"text_contains": f"[{name}]"}, "do": script} for name, script in named.items()]
+    for shape in SHAPES:
+        name = "-".join(f"{key}={value}" for key, value in shape.items())
+        rules.append({"when": {"text_contains": f"[shape-{name}]"}, "do": {**SCRIPTS["naive"], **shape}})
+    for suite in ("python", "typescript"):
+        stumbling = {"status": 529, "repeat": 2, "then": {"text": "third time lucky"}}
+        rules.append({"when": {"text_contains": f"[stumble-{suite}]"}, "do": stumbling})
+    return {"rules": rules}
+
+
 UPSTREAM_SECRET = "sk-upstream-5e27147a-never-to-be-seen"
 
 
 def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration that the SDK suites run against, and the environment that it refers to.
 
-    `mock` is the scripted provider inside the gateway, `upstream` the same script behind HTTP, `small` and `embed` the
-    embedded models, `llama` a llama.cpp server.
+    `mock` is the scripted provider inside the gateway, `upstream` the same script behind HTTP, `messages` the same in
+    Anthropic's dialect, `small` and `embed` the embedded models, `llama` a llama.cpp server.
     """
     env = {"SUITE_KEY": new_secret(), "NARROW_KEY": new_secret(), "SLOW_KEY": new_secret(), "VENDOR_KEY": UPSTREAM_SECRET}
     providers: dict[str, Any] = {
@@ -289,12 +339,14 @@ def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[di
         "outer": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
         "hasty": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}",
                   "timeouts": {"first_token": "700ms", "idle": "700ms", "total": "4s"}},
+        "claude": {"kind": "anthropic", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
         "nobody": {"kind": "openai", "base_url": f"http://127.0.0.1:{free_port()}/v1", "api_key": "${VENDOR_KEY}"},
     }
     models: dict[str, Any] = {
         "mock": {"provider": "inner", "model": "mock"},
         "upstream": {"provider": "outer", "model": "vendor-model-1"},
         "hasty": {"provider": "hasty", "model": "vendor-model-1"},
+        "messages": {"provider": "claude", "model": "vendor-model-2"},
         "unreachable": {"provider": "nobody", "model": "vendor-model-1"},
     }
     if local:
@@ -359,14 +411,15 @@ def main() -> int:
     with scratch("with-gateway") as folder, contextlib.ExitStack() as stack:
         (folder / "mock").mkdir()
         (folder / "gateway").mkdir()
-        mock = Mock(folder / "mock")
+        mock = Mock(folder / "mock", suite_script())
         stack.callback(mock.kill)
         config, env = suite_config(mock, None, local=True)
         gateway = Gateway(folder / "gateway", config, env)
         stack.callback(gateway.kill)
         done = subprocess.run(command, check=False, env={
             **os.environ, "PENSTOCK_URL": gateway.url, "PENSTOCK_KEY": env["SUITE_KEY"],
-            "PENSTOCK_NARROW_KEY": env["NARROW_KEY"], "PENSTOCK_SLOW_KEY": env["SLOW_KEY"], "MOCK_URL": mock.url})
+            "PENSTOCK_NARROW_KEY": env["NARROW_KEY"], "PENSTOCK_SLOW_KEY": env["SLOW_KEY"], "MOCK_URL": mock.url,
+            "MOCK_SCRIPTS": json.dumps(SCRIPTS), "MOCK_CUTS": json.dumps(CUTS)})
         if done.returncode != 0:
             print(gateway.log()[-4000:], file=sys.stderr)
         return done.returncode

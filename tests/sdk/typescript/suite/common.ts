@@ -1,4 +1,5 @@
 // Where the suite finds what `tests/support/harness.py` started.
+import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 
 function need(name: string): string {
@@ -15,11 +16,26 @@ export const mockUrl = need("MOCK_URL");
 // No retries: a test of an error must see the error, not the third try.
 export const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0, timeout: 90_000 });
 
+export const claude = new Anthropic({ baseURL: url, apiKey: key, maxRetries: 0, timeout: 90_000 });
+
 export const hello = [{ role: "user" as const, content: "say hello" }];
 
 /** The members that steer the scripted upstream; the SDK's types know nothing of them. */
 export function scripted(directives: Record<string, unknown>): { stream?: never } {
   return { mock: directives } as never;
+}
+
+/** Answers that `tests/support/harness.py` knows by name. */
+export const scripts = JSON.parse(need("MOCK_SCRIPTS")) as Record<string, Record<string, unknown>>;
+export const cuts = JSON.parse(need("MOCK_CUTS")) as number[];
+
+/**
+ * A messages request that is answered by a script: as a member where the vendor understands it, by its name in the text
+ * where the translation leaves the member out.
+ */
+export function play(model: string, name: string, script = scripts[name]): Anthropic.MessageCreateParamsNonStreaming {
+  const ask = { model, max_tokens: 1024, messages: [{ role: "user" as const, content: `[${name}]` }] };
+  return model === "upstream" ? ask : ({ ...ask, mock: script } as typeof ask);
 }
 
 export interface Stats {
@@ -32,9 +48,21 @@ export async function stats(): Promise<Stats> {
   return (await (await fetch(`${mockUrl}/mock/stats`)).json()) as Stats;
 }
 
+export interface Seen {
+  path: string;
+  headers: [string, string][];
+  key_digest: string;
+  body: string;
+}
+
+/** The last request that the scripted upstream received. */
+export async function lastRequest(): Promise<Seen> {
+  const all = (await (await fetch(`${mockUrl}/mock/requests`)).json()) as Seen[];
+  return all[all.length - 1];
+}
+
 export async function lastSeen(): Promise<Record<string, unknown>> {
-  const all = (await (await fetch(`${mockUrl}/mock/requests`)).json()) as { body: string }[];
-  return JSON.parse(all[all.length - 1].body) as Record<string, unknown>;
+  return JSON.parse((await lastRequest()).body) as Record<string, unknown>;
 }
 
 /** Asks again and again until the answer is true. */
