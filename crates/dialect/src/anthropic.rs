@@ -19,8 +19,13 @@ mod tests;
 use penstock_domain::{FinishReason, Request, Started, Usage};
 use serde_json::{Value, json};
 
-/// Anthropic's `stop_reason`.
-fn stop_reason(reason: FinishReason) -> &'static str {
+/// Anthropic's `stop_reason`. OpenAI ends a refusal like any other answer; here it has a reason of its own.
+fn stop_reason(finish: Option<FinishReason>, refused: bool) -> &'static str {
+    let reason = match finish {
+        None | Some(FinishReason::Stop) if refused => FinishReason::ContentFilter,
+        None => FinishReason::Stop,
+        Some(reason) => reason,
+    };
     match reason {
         FinishReason::Stop => "end_turn",
         FinishReason::Length => "max_tokens",

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::block;
 
@@ -22,6 +21,8 @@ pub struct Folder {
     blocks: Vec<Block>,
     usage: Usage,
     finish: Option<FinishReason>,
+    /// The model declined in its own words.
+    refused: bool,
     size: usize,
 }
 
@@ -55,6 +56,7 @@ impl Folder {
             blocks: Vec::new(),
             usage: Usage::default(),
             finish: None,
+            refused: false,
             size: 0,
         }
     }
@@ -64,6 +66,7 @@ impl Folder {
     /// # Errors
     /// The error of [`Delta::Failed`]; `upstream_bad_response` above 64 MiB; `internal_error` for bytes of another dialect.
     pub fn push(&mut self, delta: Delta) -> Result<(), Error> {
+        self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
         match delta {
             Delta::Started(started) => self.started = started,
             Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
@@ -118,7 +121,8 @@ impl Folder {
     /// The message's JSON.
     ///
     /// # Errors
-    /// `upstream_bad_response` when nothing came.
+    /// `upstream_bad_response` when nothing came, or when a call's arguments are no JSON object: this dialect has no way to
+    /// say them, and a tool must not run without them.
     pub fn finish(self) -> Result<Bytes, Error> {
         if let Some(whole) = self.whole {
             return Ok(whole);
@@ -126,14 +130,18 @@ impl Folder {
         if self.blocks.is_empty() && self.finish.is_none() {
             return Err(Error::new(Code::UpstreamBadResponse, "the provider's answer has no content"));
         }
-        let empty = block::arguments("");
+        let content: Option<Vec<_>> = self.blocks.iter().map(Block::wire).collect();
+        let Some(content) = content else {
+            let say = "the model wrote tool arguments that are no JSON object";
+            return Err(Error::new(Code::UpstreamBadResponse, say));
+        };
         let message = Message {
             id: super::message_id(&self.started, &self.request),
             kind: "message",
             role: "assistant",
             model: super::model(&self.started, &self.request),
-            content: self.blocks.iter().filter_map(|block| block.wire(empty)).collect(),
-            stop_reason: super::stop_reason(self.finish.unwrap_or(FinishReason::Stop)),
+            content,
+            stop_reason: super::stop_reason(self.finish, self.refused),
             stop_sequence: None,
             usage: super::usage(&self.usage),
         };
@@ -173,13 +181,13 @@ impl Folder {
 }
 
 impl Block {
-    /// `empty` stands for arguments that are no object: the dialect wants one, a model may have written something else.
-    fn wire<'a>(&'a self, empty: Option<&'a RawValue>) -> Option<block::Block<'a>> {
+    /// `None` when a call's arguments are no JSON object.
+    fn wire(&self) -> Option<block::Block<'_>> {
         match self {
             Block::Text(text) => Some(block::Block::text(text)),
             Block::Thinking { text, signature } => Some(block::Block::thinking(text, signature)),
             Block::Call { id, name, arguments, .. } => {
-                Some(block::Block::tool_use(id, name, block::arguments(arguments).or(empty)?))
+                Some(block::Block::tool_use(id, name, block::arguments(arguments)?))
             }
         }
     }

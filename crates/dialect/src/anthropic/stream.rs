@@ -21,6 +21,8 @@ pub struct StreamEncoder {
     blocks: u32,
     usage: Usage,
     finish: Option<FinishReason>,
+    /// The model declined in its own words.
+    refused: bool,
     /// Raw events passed: the vendor's own end is among them.
     raw: bool,
     over: bool,
@@ -45,6 +47,7 @@ impl StreamEncoder {
             blocks: 0,
             usage: Usage::default(),
             finish: None,
+            refused: false,
             raw: false,
             over: false,
             failed: false,
@@ -57,6 +60,7 @@ impl StreamEncoder {
         if self.over {
             return;
         }
+        self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
         match delta {
             Delta::Started(started) => self.begin(&started, out),
             Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
@@ -104,7 +108,7 @@ impl StreamEncoder {
         }
         self.begin(&Started::default(), out);
         self.leave(out);
-        let reason = super::stop_reason(self.finish.unwrap_or(FinishReason::Stop));
+        let reason = super::stop_reason(self.finish, self.refused);
         let delta = json!({"stop_reason": reason, "stop_sequence": null});
         event(
             out,

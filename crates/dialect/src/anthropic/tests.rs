@@ -229,3 +229,43 @@ fn deltas_fold_into_one_message() {
     let empty = response::Folder::new(&decode(&simple()).unwrap()).finish();
     assert_eq!(empty.unwrap_err().code(), Code::UpstreamBadResponse);
 }
+
+#[test]
+fn a_refusal_has_its_own_stop_reason_whole_and_streamed() {
+    let refusal = || {
+        [
+            Delta::Refusal { choice: 0, text: "I will not".into() },
+            Delta::Finished { choice: 0, reason: FinishReason::Stop },
+        ]
+    };
+    let request = decode(&simple()).unwrap();
+    let mut folder = response::Folder::new(&request);
+    refusal().into_iter().for_each(|delta| folder.push(delta).unwrap());
+    let message: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
+    assert_eq!(message["stop_reason"], "refusal");
+    let (mut encoder, mut out) = (stream::StreamEncoder::new(&request), BytesMut::new());
+    refusal().into_iter().for_each(|delta| encoder.encode(delta, &mut out));
+    encoder.finish(&mut out);
+    let reasons: Vec<_> = events(out).into_iter().filter(|(name, _)| name == "message_delta").collect();
+    assert_eq!(reasons[0].1["delta"]["stop_reason"], "refusal");
+}
+
+#[test]
+fn a_tool_never_runs_without_the_arguments_that_were_lost() {
+    let folded = |arguments: &str| {
+        let mut folder = response::Folder::new(&decode(&simple()).unwrap());
+        let call = Delta::ToolCall {
+            choice: 0,
+            index: 0,
+            id: Some("t1".into()),
+            name: Some("f".into()),
+            arguments: arguments.into(),
+        };
+        folder.push(call).unwrap();
+        folder.finish()
+    };
+    for broken in ["{not json", "[1]", "{\"a\":"] {
+        assert_eq!(folded(broken).unwrap_err().code(), Code::UpstreamBadResponse, "{broken}");
+    }
+    assert!(folded("").is_ok(), "a call without arguments is a call with an empty object");
+}
