@@ -71,9 +71,9 @@ def test_a_bad_request_names_its_member(claude: Anthropic, model: str, member: s
 
 
 def test_tokens_are_not_counted_by_guessing(claude: Anthropic) -> None:
-    with pytest.raises(anthropic.BadRequestError) as caught:
+    with pytest.raises(anthropic.NotFoundError) as caught:
         claude.messages.count_tokens(model="mock", messages=[{"role": "user", "content": "hello"}])
-    checked(caught, 400, "invalid_request_error", "unsupported")
+    checked(caught, 404, "not_found_error", "route_not_found")
 
 
 @everywhere

@@ -4,10 +4,10 @@
 //! is the commit point of the docs: after it nothing is spliced, and an error becomes the last delta of the stream.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use penstock_domain::{Code, Delta, Error, Request, Task};
+use penstock_domain::{Code, Delta, Error, Task};
 use penstock_provider::{Call, Deltas, Provider, within};
 
 use super::route::Routed;
@@ -22,7 +22,7 @@ const FIRST_CONTENT: Duration = Duration::from_secs(600);
 
 /// An answer whose first content is in hand.
 pub(crate) struct Live {
-    pub(crate) request: Arc<Request>,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) held: Vec<Delta>,
     pub(crate) rest: Deltas,
 }
@@ -41,7 +41,7 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
         match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
             Ok(Ok((mut held, rest))) => {
                 journey.dropped = dropped(&mut held);
-                return Ok(Live { request, held, rest });
+                return Ok(Live { deadline: request.deadline, held, rest });
             }
             Ok(Err(error)) | Err(error) => last = error,
         }

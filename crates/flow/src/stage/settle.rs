@@ -2,13 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_core::Stream;
 use penstock_admission::Permit;
-use penstock_domain::{Code, Delta, Error, Request, Stage};
+use penstock_domain::{Code, Delta, Error, Stage};
 use penstock_observe::Outcome;
 use penstock_provider::Deltas;
 use tokio::time::Sleep;
@@ -33,13 +32,13 @@ impl Settling {
     /// The answer whose stream settles when it ends or is dropped.
     pub(crate) fn answer(self, journey: Journey) -> Answer {
         let head = journey.head();
-        let Live { request, held, rest } = self.live;
-        let deadline = request.deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+        // The request itself goes here: a long prompt is not kept in memory while its answer streams.
+        let Live { deadline, held, rest } = self.live;
+        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
         let settled = Settled {
             held: held.into_iter(),
             rest: Some(rest),
             deadline,
-            _request: request,
             _permit: self.permit,
             journey,
             since: Instant::now(),
@@ -54,7 +53,6 @@ struct Settled {
     held: std::vec::IntoIter<Delta>,
     rest: Option<Deltas>,
     deadline: Option<Pin<Box<Sleep>>>,
-    _request: Arc<Request>,
     _permit: Permit,
     journey: Journey,
     since: Instant,
