@@ -174,7 +174,7 @@ pub struct Model {
     /// The model's name at that provider.
     #[schemars(length(min = 1))]
     pub model: String,
-    /// Answers never get longer than this many tokens, whatever the client asks for.
+    /// A request that asks for more tokens than this is refused. One that names no bound is not touched.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub max_output_tokens: Option<u32>,

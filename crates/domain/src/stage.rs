@@ -9,7 +9,7 @@ pub enum Stage {
     Authenticate,
     /// The caller may do this now: scopes, rates, concurrency.
     Admit,
-    /// Aliases, defaults and clamps.
+    /// The model behind the name, and its bounds.
     Prepare,
     /// Candidates in order.
     Route,

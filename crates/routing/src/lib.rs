@@ -20,7 +20,7 @@ pub struct Model {
     pub provider: Arc<str>,
     /// The model as the provider names it; `None` passes the asked name on.
     pub upstream: Option<Arc<str>>,
-    /// Upper bound of generated tokens that the operator sets.
+    /// The most tokens that a request may ask for, where the operator sets a bound.
     pub max_output_tokens: Option<u32>,
 }
 

@@ -269,3 +269,20 @@ fn a_tool_never_runs_without_the_arguments_that_were_lost() {
     }
     assert!(folded("").is_ok(), "a call without arguments is a call with an empty object");
 }
+
+#[test]
+fn media_that_openai_cannot_address_is_named_and_never_sent_as_something_else() {
+    let source = |source: Value| json!({"type": "image", "source": source});
+    let document = json!({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}});
+    let image = source(json!({"type": "file", "file_id": "file_1"}));
+    let kept = source(json!({"type": "url", "url": "https://example.com/a.png"}));
+    let mut body = simple();
+    body["messages"] = json!([{"role": "user", "content": [image, document, kept]}]);
+    let request = decode(&body).unwrap();
+    let Content::Chat(conversation) = request.body.content().unwrap() else { panic!("a chat") };
+    let encoded = crate::openai::chat::encode_body(conversation, "m", false, false);
+    let sent: Value = serde_json::from_slice(&encoded.body).unwrap();
+    let expected = json!([{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]);
+    assert_eq!(sent["messages"][0]["content"], expected);
+    assert_eq!(encoded.dropped, ["messages.document.url", "messages.image.file_id"]);
+}

@@ -74,6 +74,11 @@ fn lost(conversation: &Conversation) -> Lost {
             lost.note(matches!(part, Part::CacheMark(_)), "messages.cache_control");
             lost.note(matches!(part, Part::Signature(_)), "messages.thinking.signature");
             lost.note(matches!(part, Part::Sealed(_)), "messages.redacted_thinking");
+            lost.note(
+                matches!(part, Part::Image(media) if address(media).is_none()),
+                "messages.image.file_id",
+            );
+            lost.note(matches!(part, Part::File(media) if by_url(media)), "messages.document.url");
         }
     }
     lost
@@ -241,7 +246,8 @@ fn content(parts: &[&Part]) -> Value {
         [Part::Text(text)] => return json!(text),
         _ => {}
     }
-    Value::Array(parts.iter().filter_map(|part| self::part(part)).collect())
+    let said: Vec<Value> = parts.iter().filter_map(|part| self::part(part)).collect();
+    if said.is_empty() { json!("") } else { Value::Array(said) }
 }
 
 fn part(part: &Part) -> Option<Value> {
@@ -249,7 +255,7 @@ fn part(part: &Part) -> Option<Value> {
         Part::Text(text) => Some(json!({"type": "text", "text": text})),
         Part::Refusal(text) => Some(json!({"type": "refusal", "refusal": text})),
         Part::Image(media) => {
-            let mut image = json!({"url": address(media)});
+            let mut image = json!({"url": address(media)?});
             if let (Some(note), Some(image)) = (&media.note, image.as_object_mut()) {
                 image.insert("detail".into(), json!(note));
             }
@@ -267,7 +273,8 @@ fn part(part: &Part) -> Option<Value> {
             let mut file = Map::new();
             match &media.source {
                 MediaSource::FileId(id) => file.insert("file_id".into(), json!(id)),
-                _ => file.insert("file_data".into(), json!(address(media))),
+                MediaSource::Base64(_) => file.insert("file_data".into(), json!(address(media)?)),
+                MediaSource::Url(_) => return None,
             };
             file.extend(media.note.as_ref().map(|note| ("filename".into(), json!(note))));
             Some(json!({"type": "file", "file": file}))
@@ -281,9 +288,16 @@ fn part(part: &Part) -> Option<Value> {
     }
 }
 
-fn address(media: &Media) -> String {
+/// Where this dialect finds media: an address or a data URL. `None` for an uploaded file, whose id is no address.
+fn address(media: &Media) -> Option<String> {
     match (&media.source, &media.mime) {
-        (MediaSource::Base64(data), Some(mime)) => format!("data:{mime};base64,{data}"),
-        (MediaSource::Base64(text) | MediaSource::Url(text) | MediaSource::FileId(text), _) => text.clone(),
+        (MediaSource::FileId(_), _) => None,
+        (MediaSource::Base64(data), Some(mime)) => Some(format!("data:{mime};base64,{data}")),
+        (MediaSource::Base64(text) | MediaSource::Url(text), _) => Some(text.clone()),
     }
+}
+
+/// A document by address, which this dialect cannot say.
+fn by_url(media: &Media) -> bool {
+    matches!(media.source, MediaSource::Url(_))
 }

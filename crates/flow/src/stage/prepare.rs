@@ -1,4 +1,4 @@
-//! What the names mean: the catalogue's model, defaults and clamps.
+//! What the name means: the catalogue's model, and its bounds.
 
 use std::sync::Arc;
 
