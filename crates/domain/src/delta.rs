@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{Dialect, Error, Usage};
@@ -120,7 +122,7 @@ pub struct RawBody {
 }
 
 /// What the fast lane learns about bytes that it does not parse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Notes {
     /// The bytes carry content (text, reasoning, tool-call fragment, refusal, finish), not just lifecycle.
     pub content: bool,
@@ -130,6 +132,11 @@ pub struct Notes {
     pub usage: Option<Usage>,
     /// The last finish reason seen.
     pub finish: Option<FinishReason>,
+    /// Bytes of generated text in them (answers, reasoning, arguments), as JSON writes it, without quotes: what an
+    /// estimate goes by when the vendor counts nothing. 0 for a whole body, which can be counted by its length.
+    pub text: u32,
+    /// The model that the vendor says has answered; told once, with the first event that has it.
+    pub version: Option<Arc<str>>,
 }
 
 /// Why a choice ended, in OpenAI's terms.

@@ -11,9 +11,11 @@
 mod conversation;
 mod delta;
 mod error;
+mod money;
 mod request;
 mod secret;
 mod stage;
+mod tags;
 mod usage;
 
 pub use conversation::{
@@ -22,7 +24,9 @@ pub use conversation::{
 };
 pub use delta::{Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob};
 pub use error::{Blame, Code, Error, Kind, Retry};
+pub use money::{Cost, Money};
 pub use request::{Body, Dialect, Members, Origin, Request, RequestId, Span, Task};
 pub use secret::{Credential, Secret};
 pub use stage::Stage;
+pub use tags::Tags;
 pub use usage::Usage;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{Content, Error};
+use crate::{Content, Error, Tags};
 
 /// The id of one request: `req_` and 24 characters, in `x-request-id`, errors, logs and records alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -161,6 +161,8 @@ pub struct Request {
     pub choices: u32,
     /// When the asker stops waiting, if they said.
     pub deadline: Option<Instant>,
+    /// Labels that the asker put on it, for records.
+    pub tags: Tags,
     /// The original body.
     pub body: Body,
 }

@@ -10,10 +10,12 @@
 
 pub mod names;
 
+mod gaps;
 mod metrics;
 mod record;
 mod sink;
 
+pub use gaps::Gaps;
 pub use metrics::{Metrics, Reload};
-pub use record::{Outcome, Record, Recorder, Timings};
+pub use record::{Attempt, Captured, Form, Outcome, Record, Recorder, Timings};
 pub use sink::{Sink, Tally};

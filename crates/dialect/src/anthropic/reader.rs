@@ -157,6 +157,7 @@ pub fn read_whole(body: Bytes) -> Result<Delta, Error> {
         events: 0,
         usage: message.tokens().usage(),
         finish: message.stop_reason.as_deref().map(wire::finish),
+        ..Notes::default()
     };
     Ok(Delta::Whole(RawBody { dialect: Dialect::Anthropic, bytes: body, notes }))
 }

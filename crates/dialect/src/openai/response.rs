@@ -270,6 +270,7 @@ pub fn read_whole(task: Task, body: Bytes) -> Result<Delta, Error> {
         events: 0,
         usage: view.usage.and_then(|raw| view::usage(raw, task)),
         finish: view.choices.finish,
+        ..Notes::default()
     };
     Ok(Delta::Whole(RawBody { dialect: Dialect::OpenAi, bytes: body, notes }))
 }
