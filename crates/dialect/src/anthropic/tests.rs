@@ -33,13 +33,7 @@ fn answer() -> Vec<Delta> {
         call(Some("t1"), "{\"a\""),
         call(None, ":1}"),
         Delta::Finished { choice: 0, reason: FinishReason::ToolCalls },
-        Delta::Usage(Usage {
-            input: 10,
-            output: 4,
-            cached_input: Some(3),
-            cache_write: None,
-            reasoning: None,
-        }),
+        Delta::Usage(Usage { input: 10, output: 4, cached_input: Some(3), ..Usage::default() }),
     ]
 }
 
@@ -204,6 +198,7 @@ fn usage_is_told_without_what_the_cache_read_or_wrote() {
         cached_input: Some(3),
         cache_write: Some(2),
         reasoning: Some(1),
+        ..Usage::default()
     });
     assert_eq!((&told["input_tokens"], &told["cache_creation_input_tokens"]), (&json!(5), &json!(2)));
     assert_eq!(told["output_tokens_details"]["thinking_tokens"], 1);

@@ -32,13 +32,7 @@ fn several_choices_calls_and_usage_fold_into_one_completion() {
         call(0, None, "}"),
         Delta::Finished { choice: 0, reason: FinishReason::ToolCalls },
         Delta::Finished { choice: 1, reason: FinishReason::Length },
-        Delta::Usage(Usage {
-            input: 1,
-            output: 2,
-            cached_input: None,
-            cache_write: None,
-            reasoning: Some(1),
-        }),
+        Delta::Usage(Usage { input: 1, output: 2, reasoning: Some(1), ..Usage::default() }),
     ];
     let function =
         |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});

@@ -21,7 +21,7 @@ fn stop(choice: u32) -> Delta {
 }
 
 fn usage() -> Delta {
-    Delta::Usage(Usage { input: 5, output: 2, cached_input: Some(1), cache_write: None, reasoning: None })
+    Delta::Usage(Usage { input: 5, output: 2, cached_input: Some(1), ..Usage::default() })
 }
 
 fn write(request: &Request, deltas: Vec<Delta>) -> String {
