@@ -150,7 +150,7 @@ fn whole_answer() -> Vec<Delta> {
     vec![
         Delta::Started(Default::default()),
         text("Paris"),
-        Delta::Finished { choice: 0, reason: FinishReason::Stop },
+        Delta::Finished { choice: 0, reason: FinishReason::Stop, stop: None },
         Delta::Usage(Usage { input: 5, output: 1, ..Usage::default() }),
     ]
 }

@@ -268,7 +268,7 @@ impl Iterator for Answer {
                 State::Tool { choice, index, half } => Some(self.tool(choice, index, half)),
                 State::Finish { choice } if choice < self.asked.choices => {
                     self.state = State::Finish { choice: choice + 1 };
-                    Some(Step::Say(Delta::Finished { choice, reason: self.reason }))
+                    Some(Step::Say(Delta::Finished { choice, reason: self.reason, stop: None }))
                 }
                 State::Finish { .. } => {
                     self.state = State::Usage;

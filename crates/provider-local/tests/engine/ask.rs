@@ -128,7 +128,7 @@ pub(crate) async fn fold(mut deltas: Deltas) -> Result<Reply, Error> {
                 }
                 reply.calls[choice][index as usize].1.push_str(&arguments);
             }
-            Delta::Finished { choice, reason } => {
+            Delta::Finished { choice, reason, .. } => {
                 let choice = reply.choice(choice);
                 reply.reasons[choice] = Some(reason);
             }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::vendor::Lane as _;
 use penstock_domain::{FinishReason, Usage};
 
 const ROLE: &str =
