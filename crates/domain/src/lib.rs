@@ -26,7 +26,7 @@ pub use delta::{
     Citation, CitedPlace, Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob,
 };
 pub use error::{Blame, Code, Error, Kind, Retry};
-pub use money::{Cost, Money};
+pub use money::{Cost, Money, Price, Rates, Tariff};
 pub use request::{Body, Dialect, Members, Origin, Request, RequestId, Span, Task};
 pub use secret::{Credential, Secret};
 pub use stage::Stage;
