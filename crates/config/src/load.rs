@@ -121,8 +121,10 @@ fn typed(value: &Value, places: &Places) -> Result<Config, Vec<Problem>> {
         stores: file.stores,
         providers: providers.collect(),
         models: file.models,
+        teams: file.teams,
         keys: file.keys,
         limits: file.limits,
+        records: file.records,
         log: file.log,
     })
 }
