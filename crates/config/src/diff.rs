@@ -68,6 +68,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     named("keys", &by_name(&old.keys), &by_name(&new.keys), &mut changes);
     one(&mut changes, "limits", old.limits == new.limits, false);
     one(&mut changes, "records.retention", old.records.retention == new.records.retention, false);
+    one(&mut changes, "responses", old.responses == new.responses, false);
     one(&mut changes, "log.format", old.log.format == new.log.format, true);
     one(&mut changes, "log.level", old.log.level == new.log.level, true);
     changes

@@ -125,6 +125,7 @@ fn typed(value: &Value, places: &Places) -> Result<Config, Vec<Problem>> {
         keys: file.keys,
         limits: file.limits,
         records: file.records,
+        responses: file.responses,
         log: file.log,
     })
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long records are kept.
     pub records: Records,
+    /// What is kept of responses, for those who go on from them.
+    pub responses: Responses,
     /// What is logged and how.
     pub log: Log,
 }
@@ -73,6 +75,9 @@ pub(crate) struct File {
     /// How long records of requests are kept.
     #[serde(default)]
     pub(crate) records: Records,
+    /// What is kept of responses (`/v1/responses`), for those who go on from them.
+    #[serde(default)]
+    pub(crate) responses: Responses,
     /// What is logged and how.
     #[serde(default)]
     pub(crate) log: Log,
@@ -232,6 +237,34 @@ pub struct Records {
 impl Default for Records {
     fn default() -> Self {
         Self { retention: DurationText(Duration::from_secs(30 * 86_400)) }
+    }
+}
+
+/// What is kept of responses (`/v1/responses`), for those who go on from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Responses {
+    /// Whether responses are kept when their asker does not forbid it. Without it every answer says `store: false`, and
+    /// nothing of a conversation is written down. Default true.
+    pub store: bool,
+    /// How long a response is kept, with what was asked for it. Default 30d.
+    pub retention: DurationText,
+    /// Largest response that is kept, with what was asked for it, and largest conversation that a request may go on
+    /// from. Default 20MiB.
+    pub max_bytes: ByteSize,
+    /// Most that the keys of one team, or one key without a team, keep together; what is more is answered and not kept.
+    /// Default 1GiB.
+    pub max_owner_bytes: ByteSize,
+}
+
+impl Default for Responses {
+    fn default() -> Self {
+        Self {
+            store: true,
+            retention: DurationText(Duration::from_secs(30 * 86_400)),
+            max_bytes: ByteSize(20 << 20),
+            max_owner_bytes: ByteSize(1 << 30),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("routing", &[]),
     ("provider", &[]),
     ("jobs", &[]),
+    ("conversation", &[]),
     // The path and what stands above it.
     (
         "flow",
@@ -41,8 +42,9 @@ const KNOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("agent", &["flow"]),
-    // The route table names scopes (identity); readiness asks providers for their health (provider).
-    ("edge", &["flow", "agent", "jobs", "dialect", "observe", "identity", "provider"]),
+    // The route table names scopes (identity); readiness asks providers for their health (provider); stored responses are
+    // objects of the API like models (conversation).
+    ("edge", &["flow", "agent", "jobs", "conversation", "dialect", "observe", "identity", "provider"]),
     (
         "admin",
         &[
@@ -63,7 +65,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("provider-http", &["provider", "dialect"]),
     ("provider-local", &["provider"]),
     ("provider-mock", &["provider", "dialect"]),
-    ("store-sql", &["identity", "admission", "cache", "retrieval", "release", "jobs", "observe"]),
+    ("store-sql", &["identity", "admission", "cache", "retrieval", "release", "jobs", "conversation", "observe"]),
     ("retrieval-qdrant", &["retrieval"]),
     ("retrieval-milvus", &["retrieval"]),
     ("retrieval-weaviate", &["retrieval"]),
@@ -111,6 +113,7 @@ const QUIET: &[&str] = &[
     "routing",
     "provider",
     "jobs",
+    "conversation",
     "flow",
     "agent",
 ];

@@ -132,6 +132,10 @@ fn retentions(value: &Value, found: &mut Vec<Problem>) {
     if value.get("records").is_some_and(none) {
         found.push(zero("records.retention".to_owned()));
     }
+    if value.get("responses").is_some_and(none) {
+        let hint = "to keep nothing, set `store: false`";
+        found.push(zero("responses.retention".to_owned()).with_hint(hint));
+    }
     for (name, team) in map(value, "teams") {
         if team.get("capture").is_some_and(none) {
             found.push(
