@@ -9,12 +9,14 @@
 //! What it refuses to know: what a provider is, and whether a call went well.
 
 mod prices;
+mod relay;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use prices::{PriceList, Prices};
+pub use relay::RelayRule;
 
 /// One model as clients know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,7 @@ pub struct Catalogue {
     // Longest prefix first, so that the most exact pattern wins whatever the order in the file.
     patterns: Vec<(Box<str>, Arc<Model>)>,
     list: PriceList,
+    relay: Option<RelayRule>,
 }
 
 impl Catalogue {
@@ -90,6 +93,23 @@ impl Catalogue {
         }
         catalogue.patterns.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         catalogue
+    }
+
+    /// The same catalogue with a way out for requests that no route knows.
+    #[must_use]
+    pub fn with_relay(self, relay: Option<RelayRule>) -> Self {
+        Self { relay, ..self }
+    }
+
+    /// Whether a path below the API's root is passed on.
+    pub fn relays(&self, path: &str) -> bool {
+        self.relay.as_ref().is_some_and(|rule| rule.covers(path))
+    }
+
+    /// The candidate for a relayed path; its objects stand where a model's name would. Nobody knows what it costs.
+    pub fn relay(&self, path: &str, family: &str) -> Option<Candidate> {
+        let rule = self.relay.as_ref().filter(|rule| rule.covers(path))?;
+        Some(Candidate { provider: Arc::clone(&rule.provider), model: family.into(), prices: None })
     }
 
     /// Finds the model that an asked name means: the exact name first, then the longest pattern.

@@ -92,7 +92,8 @@ impl Stream for Settled {
                 Poll::Ready(Some(delta))
             }
             Poll::Ready(None) => {
-                this.end(Outcome::Complete);
+                let outcome = this.journey.delivered();
+                this.end(outcome);
                 Poll::Ready(None)
             }
             Poll::Pending => {
