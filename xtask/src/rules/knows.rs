@@ -15,6 +15,7 @@ const GROUND: &[&str] = &["domain", "config"];
 const KNOWS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("observe", &[]),
+    ("tokenizer", &[]),
     // Heads: port, policy, in-memory version. They do not know each other.
     ("identity", &[]),
     ("admission", &[]),
@@ -31,6 +32,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "flow",
         &[
             "observe",
+            "tokenizer",
             "identity",
             "admission",
             "guardrail",
@@ -104,6 +106,7 @@ const QUIET: &[&str] = &[
     "config",
     "dialect",
     "observe",
+    "tokenizer",
     "identity",
     "admission",
     "guardrail",
