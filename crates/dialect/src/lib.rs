@@ -21,6 +21,7 @@ pub mod sse;
 mod vendor;
 
 mod request;
+mod said;
 
 pub use asker::{Asker, Encode, Fold, asker};
 pub use request::{DecodeLimits, Decoded, Encoded, PenstockOptions};
