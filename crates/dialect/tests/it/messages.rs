@@ -89,7 +89,7 @@ fn asked_chat() -> Request {
 }
 
 fn asked_message() -> Request {
-    let body = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],"stream":true}"#;
+    let body = r#"{"model":"m","max_tokens":9,"stop_sequences":["END"],"messages":[{"role":"user","content":"x"}],"stream":true}"#;
     request("anthropic", body.as_bytes()).unwrap()
 }
 
