@@ -12,6 +12,7 @@
 pub mod anthropic;
 mod asker;
 mod bedrock;
+pub mod gemini;
 mod json;
 pub mod json_guard;
 pub mod openai;
