@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use penstock_dialect::Lane as _;
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::sse::{Frame, SseDecoder};
 use penstock_domain::Task;

@@ -16,6 +16,7 @@ use crate::json::{self, Object, Path};
 use crate::openai::error::bad_response;
 use crate::openai::request::top_level;
 use crate::sse::{Frame, SseDecoder};
+use crate::{DecodeLimits, json_guard};
 
 /// Most items of one conversation, earlier turns included.
 pub const MAX_ITEMS: usize = 65_536;
@@ -164,10 +165,10 @@ pub fn items_of_request(body: &[u8], tail: &str) -> Result<Vec<Item>, Error> {
 /// The output items of a response, each with its id.
 ///
 /// # Errors
-/// `upstream_bad_response` for what is no response.
+/// `upstream_bad_response` for what is no response, or one that would be refused as part of a request.
 pub fn output_items(response: &[u8]) -> Result<Vec<Item>, Error> {
     let broken = || bad_response("is no response", response);
-    let text = std::str::from_utf8(response).map_err(|_| broken())?;
+    let text = json_guard::check(response, DecodeLimits::default().max_depth).map_err(|_| broken())?;
     let object = json::object_of(text, &Path::ROOT).map_err(|_| broken())?;
     let output = object.get("output").ok_or_else(broken)?;
     let items = json::items(output, MAX_ITEMS, &Path::ROOT).map_err(|_| broken())?;
@@ -211,7 +212,7 @@ pub fn final_response(events: &[u8]) -> Option<Bytes> {
     while let Some(frame) = decoder.next() {
         let Frame::Event(event) = frame else { continue };
         let named = |kind: &&str| event.event.as_deref() == Some(kind.as_bytes());
-        if !TERMINAL.iter().any(|kind| named(kind)) {
+        if !TERMINAL.iter().any(named) {
             continue;
         }
         let text = std::str::from_utf8(&event.data).ok()?;

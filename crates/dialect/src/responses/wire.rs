@@ -34,7 +34,8 @@ pub(super) struct View<'a> {
 
 /// Reads the view of a JSON object; `None` when the text is none or has no type.
 pub(super) fn view(data: &[u8]) -> Option<View<'_>> {
-    serde_json::from_slice(data).ok()
+    // What is skipped while reading is passed on as well, so all of it must be text.
+    serde_json::from_str(std::str::from_utf8(data).ok()?).ok()
 }
 
 /// A response, its items unread.

@@ -7,9 +7,11 @@ use penstock_dialect::openai::error::{error_body, vendor_error};
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::response::{read_whole, unfold};
 use penstock_dialect::openai::stream::ChunkReader;
+use penstock_dialect::responses;
 use penstock_dialect::splice::upstream_body;
 use penstock_dialect::sse::{Frame, SseDecoder};
-use penstock_domain::{RequestId, Task};
+use penstock_dialect::{DecodeLimits, Fold as _, Lane};
+use penstock_domain::{Delta, Origin, RequestId, Task};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -284,5 +286,76 @@ proptest! {
         prop_assert!(!error.say().chars().any(char::is_control));
         let body = error_body(&error, &RequestId::new("req_1"));
         prop_assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok());
+    }
+
+    #[test]
+    fn responses_are_decoded_or_refused_and_splicing_keeps_the_rest(
+        (_, bytes) in mutated("responses/requests", "json"),
+        earlier in mutated("responses/whole", "json"),
+    ) {
+        let decode = |bytes: Bytes| responses::request::decode(bytes, &DecodeLimits::default());
+        let items: Vec<_> = responses::state::output_items(&earlier.1).unwrap_or_default();
+        let items: Vec<_> = items.into_iter().map(|item| item.json).collect();
+        let _ = responses::state::head(&bytes);
+        let Ok(decoded) = decode(Bytes::from(bytes.clone())) else { return Ok(()) };
+        let request = decoded.into_request(RequestId::new("req_1"), Origin::Http, None);
+        let _ = request.body.content();
+        prop_assert!(decode(upstream_body(&request, "another", true)).is_ok());
+        if let Ok(merged) = responses::state::merge(&bytes, &items) {
+            let again = decode(merged);
+            prop_assert!(again.is_ok(), "a merged body is refused: {:?}", again.err());
+        }
+        // Whatever is repeated of a request leaves well formed.
+        let mut folder = responses::response::Folder::new(&request, 7);
+        folder.push(Delta::Text { choice: 0, text: "x".to_owned(), logprobs: Vec::new() }).unwrap();
+        let body = Box::new(folder).finish().unwrap();
+        prop_assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok(), "{:?}", body);
+        prop_assert!(!body.contains(&b'\n'), "a line end would break an event");
+    }
+
+    #[test]
+    fn the_lanes_of_responses_agree_with_themselves_on_any_bytes(
+        (_, bytes) in mutated("responses/streams", "sse"),
+        size in 1_usize..300,
+    ) {
+        let read = |lane: &mut dyn Lane, size: usize| {
+            let mut deltas = Vec::new();
+            for chunk in bytes.chunks(size) {
+                let pushed = lane.push(Bytes::copy_from_slice(chunk));
+                deltas.extend(std::iter::from_fn(|| lane.next()));
+                if pushed.is_err() {
+                    return deltas;
+                }
+            }
+            deltas.extend(std::iter::from_fn(|| lane.finish()));
+            deltas
+        };
+        let told = |deltas: &[Delta]| -> Vec<String> {
+            let told = deltas.iter().map(|delta| match delta {
+                Delta::Failed(error) => error.to_string(),
+                delta => format!("{delta:?}"),
+            });
+            told.collect()
+        };
+        let raw = |deltas: Vec<Delta>| -> Vec<u8> {
+            let bytes = deltas.into_iter().map(|delta| match delta {
+                Delta::Raw(raw) => raw.bytes.to_vec(),
+                _ => Vec::new(),
+            });
+            bytes.collect::<Vec<_>>().concat()
+        };
+        let whole = read(&mut responses::reader::ResponseReader::new(), usize::MAX);
+        let cut = read(&mut responses::reader::ResponseReader::new(), size);
+        prop_assert_eq!(told(&whole), told(&cut));
+        let sent = raw(read(&mut responses::raw_lane::RawLane::new(), size));
+        prop_assert_eq!(&sent, &raw(read(&mut responses::raw_lane::RawLane::new(), usize::MAX)));
+        for frame in frames(&sent, &[usize::MAX]) {
+            let Frame::Event(event) = frame else { continue };
+            let value = serde_json::from_slice::<&serde_json::value::RawValue>(&event.data);
+            prop_assert!(value.is_ok_and(|v| v.get().starts_with('{')), "forwarded {:?}", event.data);
+            prop_assert!(event.event.is_some(), "clients go by the name");
+        }
+        let _ = responses::reader::unfold(&bytes);
+        let _ = responses::state::final_response(&bytes);
     }
 }

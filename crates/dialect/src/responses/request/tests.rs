@@ -42,7 +42,7 @@ fn what_is_wrong_is_named() {
         (r#"{"model":"m","input":"x","top_logprobs":21}"#, "invalid_value", "top_logprobs"),
         (r#"{"model":"m","input":"x","max_output_tokens":0}"#, "invalid_value", "max_output_tokens"),
         (r#"{"model":"m","input":"x","store":1}"#, "invalid_request", "store"),
-        (r#"{"model":"m","input":"x","stream_options":{}}"#, "invalid_request", "stream_options"),
+        (r#"{"model":"m","input":"x","stream_options":[]}"#, "invalid_request", "stream_options"),
         (r#"{"model":"m","input":"x","tools":{}}"#, "invalid_request", "tools"),
         (r#"{"model":"m","input":"x","background":true}"#, "unsupported", "background"),
         (r#"{"model":"m","input":"x","conversation":"conv_1"}"#, "unsupported", "conversation"),
