@@ -77,6 +77,7 @@ pub struct Preset {
 const CHAT: Option<&str> = Some("/chat/completions");
 const COMPLETIONS: Option<&str> = Some("/completions");
 const EMBEDDINGS: Option<&str> = Some("/embeddings");
+const RESPONSES: Option<&str> = Some("/responses");
 
 /// What most rows have in common: everything by bearer key under one address.
 const USUAL: Preset = Preset {
@@ -105,6 +106,7 @@ pub const PRESETS: &[Preset] = &[
         base_url: Some("https://api.openai.com/v1"),
         example: "https://api.openai.com/v1",
         key: Key::Required("OPENAI_API_KEY"),
+        responses: RESPONSES,
         ..USUAL
     },
     Preset {
@@ -128,18 +130,22 @@ pub const PRESETS: &[Preset] = &[
         key: Key::Required("AZURE_OPENAI_API_KEY"),
         // The first stable version whose chat knows stream_options.
         naming: Naming::Deployment("2024-10-21"),
+        // At its newer address alone: `https://RESOURCE.openai.azure.com/openai/v1`.
+        responses: RESPONSES,
         ..USUAL
     },
     Preset {
         kind: "vllm",
         base_url: Some("http://127.0.0.1:8000/v1"),
         example: "http://vllm:8000/v1",
+        responses: RESPONSES,
         ..USUAL
     },
     Preset {
         kind: "ollama",
         base_url: Some("http://127.0.0.1:11434/v1"),
         example: "http://ollama:11434/v1",
+        responses: RESPONSES,
         ..USUAL
     },
     // TGI serves one text-generation model and no embeddings.
@@ -149,6 +155,7 @@ pub const PRESETS: &[Preset] = &[
         kind: "llamacpp",
         aliases: &["llama.cpp", "llama_cpp"],
         example: "http://llama:8081/v1",
+        responses: RESPONSES,
         ..USUAL
     },
     Preset {
@@ -176,6 +183,7 @@ pub const PRESETS: &[Preset] = &[
         base_url: Some("https://openrouter.ai/api/v1"),
         example: "https://openrouter.ai/api/v1",
         key: Key::Required("OPENROUTER_API_KEY"),
+        responses: RESPONSES,
         ..USUAL
     },
     Preset {

@@ -119,7 +119,11 @@ impl Vendor {
         Ok(Self {
             preset,
             wire,
-            responses: preset.responses.and_then(|_| vendor(Dialect::Responses)),
+            // No vendor has it below a deployment.
+            responses: preset
+                .responses
+                .filter(|_| matches!(settings.naming, Names::Body))
+                .and_then(|_| vendor(Dialect::Responses)),
             client: client(settings.timeouts.connect, tls),
             slots: settings.max_concurrency.map(|most| Arc::new(Semaphore::new(most as usize))),
             settings,

@@ -6,6 +6,7 @@ mod connections;
 mod failures;
 mod messages;
 mod presets;
+mod responses;
 mod secrets;
 mod streams;
 mod support;
