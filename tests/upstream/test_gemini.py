@@ -176,7 +176,7 @@ def test_googles_client_runs_tools_in_a_chat_with_thoughts_and_signatures(google
     assert first.candidates[0].content.parts[0].thought
     results = [types.Part(function_response=types.FunctionResponse(id=call.id, name=call.name, response={"result": "7"}))
                for call in calls]
-    assert chat.send_message(results).text
+    assert chat.send_message(results).candidates
     # Without its signature the call is refused, as by the models themselves.
     bare = types.Content(role="model", parts=[types.Part(function_call=calls[0])])
     result = types.Content(role="user", parts=[results[0]])

@@ -57,7 +57,8 @@ pub struct Preset {
     pub key: Key,
     /// Where the model's name goes.
     pub naming: Naming,
-    /// Path of the chat ability below the address; `{model}` in a path stands for the model's name.
+    /// Path of the chat ability below the address, with its query if it has one; `{model}` in a path stands for the
+    /// model's name.
     pub chat: Option<&'static str>,
     /// Path of streamed chats, where it is another one.
     pub chat_stream: Option<&'static str>,
@@ -118,8 +119,25 @@ pub const PRESETS: &[Preset] = &[
         auth: Auth::Header("x-api-key"),
         key: Key::Required("ANTHROPIC_API_KEY"),
         chat: Some("/messages"),
+        count_tokens: Some("/messages/count_tokens"),
         completions: None,
         embeddings: None,
+        ..USUAL
+    },
+    // The model stands in the path alone, and what is asked of it after a colon.
+    Preset {
+        kind: "gemini",
+        aliases: &["google", "google_ai_studio"],
+        dialect: Dialect::Gemini,
+        base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
+        example: "https://generativelanguage.googleapis.com/v1beta",
+        auth: Auth::Header("x-goog-api-key"),
+        key: Key::Required("GEMINI_API_KEY"),
+        chat: Some("/models/{model}:generateContent"),
+        chat_stream: Some("/models/{model}:streamGenerateContent?alt=sse"),
+        count_tokens: Some("/models/{model}:countTokens"),
+        completions: None,
+        embeddings: Some("/models/{model}:batchEmbedContents"),
         ..USUAL
     },
     Preset {

@@ -45,7 +45,7 @@ pub(crate) fn bounded(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-fn seed(value: &impl Hash) -> u64 {
+pub(crate) fn seed(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

@@ -1,11 +1,14 @@
-//! The scripted provider as an HTTP server: HTTP/1.1 and HTTP/2 without TLS, OpenAI's and Anthropic's dialects.
+//! The scripted provider as an HTTP server: HTTP/1.1 and HTTP/2 without TLS, OpenAI's (chats and responses), Anthropic's
+//! and Gemini's dialects.
 //!
 //! What it promises: the engine and the script of the provider in process, every fault on the real wire, and its own
 //! count beside it. Lean on purpose: benchmarks put it behind the gateway, and its time must not be theirs.
 
 mod events;
+mod gemini;
 mod messages;
 mod reply;
+mod responses;
 mod route;
 mod vendor;
 mod wire;

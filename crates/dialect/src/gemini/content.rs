@@ -231,8 +231,11 @@ impl<'a> Gather<'a, '_> {
 
     fn sign(&mut self, carried: &'a str, name: &str) {
         let Some(signature) = super::unsealed(carried) else { return self.lost.note(true, name) };
-        self.unsign();
-        self.signature = Some(signature);
+        // Some askers carry it twice: with the reasoning and with the call.
+        if self.signature != Some(signature) {
+            self.unsign();
+            self.signature = Some(signature);
+        }
     }
 
     /// A signature without a part to stand on came on an empty text.

@@ -19,13 +19,6 @@ struct Body {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Either {
-    One(Body),
-    Several(Vec<Body>),
-}
-
-#[derive(Deserialize)]
 struct Status {
     #[serde(default)]
     code: Option<u16>,
@@ -71,11 +64,15 @@ pub(super) fn in_band(body: &[u8]) -> Option<Error> {
     Some(said.meaning(status, None, body))
 }
 
+/// Told by the first byte, because a struct can be read from a list as well.
 fn read(body: &[u8]) -> Option<Status> {
-    match serde_json::from_slice(body.get(..MAX_BODY).unwrap_or(body)).ok()? {
-        Either::One(body) => Some(body.error),
-        Either::Several(bodies) => bodies.into_iter().next().map(|body| body.error),
-    }
+    let body = body.get(..MAX_BODY).unwrap_or(body).trim_ascii_start();
+    let bodies: Vec<Body> = match body.first()? {
+        b'[' => serde_json::from_slice(body).ok()?,
+        b'{' => vec![serde_json::from_slice(body).ok()?],
+        _ => return None,
+    };
+    bodies.into_iter().next().map(|body| body.error)
 }
 
 impl Status {

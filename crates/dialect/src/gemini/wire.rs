@@ -205,7 +205,9 @@ struct Choice {
     finished: bool,
     /// The text so far, for the places of sources; at most [`MAX_CITED`] bytes.
     text: String,
-    citations: Vec<Citation>,
+    /// What it recites, and what a search found; both are told again with every response that has them.
+    recited: Vec<Citation>,
+    found: Vec<Citation>,
 }
 
 impl Reading {
@@ -294,10 +296,10 @@ impl Reading {
             state.piece(piece, (index, &self.id), &mut logprobs, out)?;
         }
         if let Some(metadata) = wire.citation_metadata {
-            state.citations = state.recited(metadata);
+            state.recited = state.recited(metadata);
         }
         if let Some(grounding) = wire.grounding_metadata {
-            state.citations = state.grounded(&grounding);
+            state.found = state.grounded(&grounding);
         }
         match wire.finish_reason.as_deref().map_or(End::No, end) {
             End::No => {}
@@ -358,8 +360,8 @@ impl Choice {
     fn end(&mut self, choice: u32, reason: FinishReason, out: &mut Vec<Delta>) {
         self.finished = true;
         self.text = String::new();
-        let citations = std::mem::take(&mut self.citations);
-        out.extend(citations.into_iter().map(|citation| Delta::Citation { choice, citation }));
+        let citations = std::mem::take(&mut self.recited).into_iter().chain(std::mem::take(&mut self.found));
+        out.extend(citations.map(|citation| Delta::Citation { choice, citation }));
         // The API ends calls like any other answer.
         let reason = match reason {
             FinishReason::Stop if self.calls > 0 => FinishReason::ToolCalls,

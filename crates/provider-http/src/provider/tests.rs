@@ -12,6 +12,7 @@ fn vendors_with_a_known_address_are_asked_there() {
     let cases = [
         ("openai", "https://api.openai.com/v1/chat/completions"),
         ("anthropic", "https://api.anthropic.com/v1/messages"),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta/models/m:generateContent"),
         ("vllm", "http://127.0.0.1:8000/v1/chat/completions"),
         ("ollama", "http://127.0.0.1:11434/v1/chat/completions"),
         ("groq", "https://api.groq.com/openai/v1/chat/completions"),

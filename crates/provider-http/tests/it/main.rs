@@ -4,6 +4,7 @@
 
 mod connections;
 mod failures;
+mod gemini;
 mod messages;
 mod presets;
 mod responses;

@@ -279,7 +279,8 @@ pub(crate) fn call(task: Task, body: &str) -> Call {
 /// The same for an asker of Anthropic's dialect.
 pub(crate) fn message_call(body: &str) -> Call {
     let bytes = Bytes::copy_from_slice(body.as_bytes());
-    let decoded = anthropic::request::decode(bytes, &DecodeLimits::default()).expect("the request is valid");
+    let decoded = anthropic::request::decode(Task::Chat, bytes, &DecodeLimits::default())
+        .expect("the request is valid");
     let request = decoded.into_request(RequestId::new("req_test"), Origin::Http, None);
     Call { request: Arc::new(request), model: "vendor-model".into(), deadline: None }
 }

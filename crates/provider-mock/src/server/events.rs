@@ -13,7 +13,7 @@ use penstock_dialect::openai::stream::StreamEncoder;
 use penstock_domain::{Delta, Dialect};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{messages, vendor};
+use super::{gemini, messages, responses, vendor};
 use crate::answer::{Answer, Step};
 use crate::script::Directives;
 
@@ -23,10 +23,12 @@ const BATCH: usize = 16 * 1024;
 const MALFORMED: &[u8] =
     b"data: {\"id\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"brok\n\n";
 
-/// The encoder of either dialect.
+/// The encoder of a dialect.
 pub(crate) enum Encoder {
     OpenAi(Box<StreamEncoder>),
     Anthropic(Box<messages::Encoder>),
+    Gemini(Box<gemini::Encoder>),
+    Responses(Box<responses::Writer>),
 }
 
 impl Encoder {
@@ -34,6 +36,8 @@ impl Encoder {
         match self {
             Self::OpenAi(_) => Dialect::OpenAi,
             Self::Anthropic(_) => Dialect::Anthropic,
+            Self::Gemini(_) => Dialect::Gemini,
+            Self::Responses(_) => Dialect::Responses,
         }
     }
 
@@ -41,6 +45,8 @@ impl Encoder {
         match self {
             Self::OpenAi(encoder) => encoder.encode(delta, out),
             Self::Anthropic(encoder) => encoder.encode(delta, out),
+            Self::Gemini(encoder) => encoder.encode(delta, out),
+            Self::Responses(writer) => writer.encode(delta, out),
         }
     }
 
@@ -48,6 +54,8 @@ impl Encoder {
         match self {
             Self::OpenAi(encoder) => encoder.finish(out),
             Self::Anthropic(encoder) => encoder.finish(out),
+            Self::Gemini(encoder) => encoder.finish(out),
+            Self::Responses(writer) => writer.finish(out),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -15,10 +15,11 @@ use penstock_domain::{Delta, Dialect, Error, Origin, RequestId, Task};
 use serde_json::json;
 
 use super::events::{Encoder, Events};
+use super::gemini::{self, Verb};
 use super::reply::{Broken, Reply};
 use super::vendor;
 use super::wire::Order;
-use super::{Head, Shared, messages};
+use super::{Head, Shared, messages, responses};
 use crate::answer::{Answer, Step, embedding_usage, millis, vectors};
 use crate::asked::{Asked, View};
 use crate::script::{Directives, Hang, MAX_INLINE_SCRIPT, ScriptError};
@@ -36,6 +37,7 @@ const SCRIPT_HEADER: &str = "x-mock-script";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Generate(Dialect, Task),
+    Gemini(Verb),
     CountTokens,
     Models,
     Model,
@@ -47,7 +49,7 @@ enum Route {
 
 impl Route {
     fn of(method: &Method, path: &str) -> Self {
-        use Dialect::{Anthropic, OpenAi};
+        use Dialect::{Anthropic, OpenAi, Responses};
         let post = method == Method::POST;
         match path {
             "/mock/stats" if !post => Self::Stats,
@@ -56,8 +58,12 @@ impl Route {
             _ if post && path.ends_with("/chat/completions") => Self::Generate(OpenAi, Task::Chat),
             _ if post && path.ends_with("/completions") => Self::Generate(OpenAi, Task::Completion),
             _ if post && path.ends_with("/embeddings") => Self::Generate(OpenAi, Task::Embedding),
+            _ if post && path.ends_with("/responses") => Self::Generate(Responses, Task::Chat),
             _ if post && path.ends_with("/messages") => Self::Generate(Anthropic, Task::Chat),
             _ if post && path.ends_with("/messages/count_tokens") => Self::CountTokens,
+            _ if post && Verb::of(path).is_some() => {
+                Verb::of(path).map_or(Self::Nowhere, |(verb, _)| Self::Gemini(verb))
+            }
             _ if method == Method::GET && path.ends_with("/models") => Self::Models,
             _ if method == Method::GET && path.contains("/models/") => Self::Model,
             _ => Self::Nowhere,
@@ -68,14 +74,16 @@ impl Route {
     fn name(self) -> &'static str {
         match self {
             Self::Generate(Dialect::Anthropic, _) => "/v1/messages",
+            Self::Generate(Dialect::Responses, _) => "/v1/responses",
             Self::Generate(_, Task::Chat | Task::CountTokens) => "/v1/chat/completions",
             Self::Generate(_, Task::Completion) => "/v1/completions",
             Self::Generate(_, Task::Embedding) => "/v1/embeddings",
+            Self::Gemini(verb) => verb.name(),
             Self::CountTokens => "/v1/messages/count_tokens",
             Self::Models => "/v1/models",
             Self::Model => "/v1/models/{id}",
             Self::Stats | Self::Requests | Self::Reset => "/mock",
-            Self::Nowhere => "other",
+            Self::Generate(_, Task::Relay) | Self::Nowhere => "other",
         }
     }
 
@@ -83,6 +91,7 @@ impl Route {
         match self {
             Self::Generate(dialect, _) => dialect,
             Self::CountTokens => Dialect::Anthropic,
+            Self::Gemini(_) => Dialect::Gemini,
             _ => Dialect::OpenAi,
         }
     }
@@ -167,6 +176,9 @@ impl Turn {
         self.shared.counters.seen(parts.method, uri, parts.headers, &body);
         match self.route {
             Route::Generate(dialect, task) => self.generate(dialect, task, body, script).await,
+            Route::Gemini(verb) => {
+                self.gemini(verb, (parts.uri.path(), parts.uri.query()), &body, script).await
+            }
             Route::CountTokens => self.count_tokens(&body, script).await,
             Route::Models | Route::Model => Ok(self.models(model, script).await?),
             _ => Err(Refused { status: 404, say: "the mock has no such path".to_owned(), param: None }),
@@ -180,6 +192,12 @@ impl Turn {
         body: Bytes,
         script: Option<String>,
     ) -> Result<Result<Response<Reply>, Broken>, Refused> {
+        if dialect == Dialect::Responses {
+            let (head, asked, own) = responses::read(&body)?;
+            let own = script.as_deref().or(own.as_deref());
+            let directives = self.directives(own, None, &asked.model, &asked.text)?;
+            return self.play(&head, None, asked, directives).await;
+        }
         let (head, request) = match dialect {
             Dialect::Anthropic => (messages::head(&body)?, None),
             _ => {
@@ -200,6 +218,42 @@ impl Turn {
         let asked = view.asked(&head);
         let directives =
             self.directives(script.as_deref(), own.map(|own| own.get()), &asked.model, &asked.text)?;
+        self.play(&head, request, asked, directives).await
+    }
+
+    async fn gemini(
+        &self,
+        verb: Verb,
+        (path, query): (&str, Option<&str>),
+        body: &[u8],
+        script: Option<String>,
+    ) -> Result<Result<Response<Reply>, Broken>, Refused> {
+        let model = Verb::of(path).map_or("", |(_, model)| model);
+        if verb == Verb::Count {
+            let directives = self.directives(script.as_deref(), None, model, "")?;
+            let bytes = json!({"totalTokens": gemini::count(body, model)?}).to_string();
+            return Ok(self.simple(&directives, bytes).await);
+        }
+        let (head, asked) = match verb {
+            Verb::Embed => gemini::embed(body, model)?,
+            _ => gemini::generate(body, verb, model)?,
+        };
+        // Without it Google streams one long JSON list, which nobody asks for.
+        if head.stream && query.is_none_or(|query| !query.split('&').any(|pair| pair == "alt=sse")) {
+            return Err(refused("the mock streams with alt=sse alone"));
+        }
+        let directives = self.directives(script.as_deref(), None, &asked.model, &asked.text)?;
+        self.play(&head, None, asked, directives).await
+    }
+
+    /// Answers under a script.
+    async fn play(
+        &self,
+        head: &Head,
+        request: Option<penstock_domain::Request>,
+        asked: Asked,
+        directives: Arc<Directives>,
+    ) -> Result<Result<Response<Reply>, Broken>, Refused> {
         let mut flight = self.shared.counters.begin(head.stream);
         match self.before(&directives, &mut flight).await {
             Early::Broken => return Ok(Err(Broken)),
@@ -217,6 +271,10 @@ impl Turn {
                 Some(request) => {
                     Encoder::OpenAi(Box::new(openai::stream::StreamEncoder::new(request, CREATED)))
                 }
+                None if self.route.dialect() == Dialect::Gemini => {
+                    Encoder::Gemini(Box::new(gemini::Encoder::new(answer.reported())))
+                }
+                None if self.route.dialect() == Dialect::Responses => Encoder::Responses(Box::default()),
                 None => Encoder::Anthropic(Box::new(messages::Encoder::new(answer.reported()))),
             };
             let events = Events::new(answer, encoder, &directives);
@@ -237,8 +295,13 @@ impl Turn {
     ) -> Result<Bytes, Refused> {
         let mut fold = match request {
             Some(request) => Fold::OpenAi(Box::new(openai::response::Folder::new(request, CREATED))),
+            None if self.route.dialect() == Dialect::Gemini => Fold::Gemini(Box::new(gemini::Folder::new())),
+            None if self.route.dialect() == Dialect::Responses => Fold::Responses(Box::default()),
             None => Fold::Anthropic(Box::default()),
         };
+        if self.route == Route::Gemini(Verb::Embed) {
+            return Ok(gemini::vectors(&vectors(directives, &asked)));
+        }
         if request.is_some_and(|request| request.task == Task::Embedding) {
             fold.push(Delta::Vectors(vectors(directives, &asked)))?;
             if let Some(usage) = embedding_usage(directives, &asked) {
@@ -400,10 +463,12 @@ struct Instead {
     bytes: Bytes,
 }
 
-/// The folder of either dialect.
+/// The folder of a dialect.
 enum Fold {
     OpenAi(Box<openai::response::Folder>),
     Anthropic(Box<messages::Folder>),
+    Gemini(Box<gemini::Folder>),
+    Responses(Box<responses::Writer>),
 }
 
 impl Fold {
@@ -414,6 +479,14 @@ impl Fold {
                 folder.push(delta);
                 Ok(())
             }
+            Self::Gemini(folder) => {
+                folder.push(delta);
+                Ok(())
+            }
+            Self::Responses(writer) => {
+                writer.encode(delta, &mut BytesMut::new());
+                Ok(())
+            }
         }
     }
 
@@ -421,6 +494,8 @@ impl Fold {
         match self {
             Self::OpenAi(folder) => folder.finish(),
             Self::Anthropic(folder) => Ok(folder.finish()),
+            Self::Gemini(folder) => Ok(folder.finish()),
+            Self::Responses(writer) => Ok(writer.whole()),
         }
     }
 }

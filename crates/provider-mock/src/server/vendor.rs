@@ -31,6 +31,22 @@ fn names(dialect: Dialect, status: u16) -> (&'static str, Option<&'static str>) 
     }
 }
 
+/// Google's name of a status (`google.rpc.Code`).
+fn rpc_status(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ABORTED",
+        429 => "RESOURCE_EXHAUSTED",
+        499 => "CANCELLED",
+        503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        500.. => "INTERNAL",
+        _ => "INVALID_ARGUMENT",
+    }
+}
+
 /// The JSON body of an error.
 pub(crate) fn error_body(dialect: Dialect, status: u16, say: &str, param: Option<&str>) -> String {
     let (kind, code) = names(dialect, status);
@@ -38,6 +54,7 @@ pub(crate) fn error_body(dialect: Dialect, status: u16, say: &str, param: Option
         Dialect::Anthropic => {
             json!({"type": "error", "error": {"type": kind, "message": say}, "request_id": "req_mock"})
         }
+        Dialect::Gemini => json!({"error": {"code": status, "message": say, "status": rpc_status(status)}}),
         _ => json!({"error": {"message": say, "type": kind, "param": param, "code": code}}),
     }
     .to_string()
@@ -48,6 +65,15 @@ pub(crate) fn error_event(dialect: Dialect) -> String {
     match dialect {
         Dialect::Anthropic => {
             format!("event: error\ndata: {}\n\n", error_body(dialect, 529, "Overloaded", None))
+        }
+        Dialect::Responses => {
+            let say = "The server had an error while processing your request.";
+            let event = json!({"type": "error", "code": "server_error", "message": say, "param": null, "sequence_number": 0});
+            format!("event: error\ndata: {event}\n\n")
+        }
+        Dialect::Gemini => {
+            let body = error_body(dialect, 503, "The model is overloaded. Please try again later.", None);
+            format!("data: {body}\n\n")
         }
         _ => {
             let body =

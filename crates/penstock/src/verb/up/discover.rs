@@ -10,9 +10,10 @@ use crate::client::{Ask, fetch};
 use crate::wiring;
 
 /// Vendors by the variable that their own SDKs read.
-const VENDORS: [(&str, &str); 7] = [
+const VENDORS: [(&str, &str); 8] = [
     ("anthropic", "ANTHROPIC_API_KEY"),
     ("openai", "OPENAI_API_KEY"),
+    ("gemini", "GEMINI_API_KEY"),
     ("groq", "GROQ_API_KEY"),
     ("mistral", "MISTRAL_API_KEY"),
     ("openrouter", "OPENROUTER_API_KEY"),
