@@ -2,21 +2,19 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use penstock_dialect::{
-    Encode, Fold, asker,
-    openai::models::{self, ModelRow},
-};
+use penstock_dialect::{Encode, Fold, asker};
 use penstock_domain::{Code, Credential, Dialect, Error, RequestId, Stage, Task};
-use penstock_flow::{Gateway, ModelInfo, Refusal};
+use penstock_flow::{Gateway, Refusal};
 use penstock_identity::{Needs, Route, Scope};
 use tower::ServiceExt;
 
@@ -24,8 +22,9 @@ use crate::decode::{self, Arriving};
 use crate::drain::{Drain, shutdown};
 use crate::error::Refused;
 use crate::reply::{self, Events, Reply, Source};
-use crate::routes::{self, Handler};
-use crate::{EdgeSettings, Extra, pages, upload};
+use crate::responses::{self, After, Recalled};
+use crate::routes::Handler;
+use crate::{EdgeSettings, Extra, models, pages, upload};
 
 /// Largest body of an administration request: what it changes is small.
 const MAX_ADMIN_BODY: usize = 64 << 10;
@@ -61,16 +60,18 @@ pub(crate) struct Visit<'a> {
     pub(crate) arrived: Instant,
     /// Whether somebody has taken over the duty to record this request.
     pub(crate) recorded: &'a AtomicBool,
+    /// The body that was read for a route of ours, where another may answer it.
+    pub(crate) kept: OnceLock<Bytes>,
 }
 
-type Outcome = Result<Response<Reply>, Box<Refused>>;
+pub(crate) type Outcome = Result<Response<Reply>, Box<Refused>>;
 
 impl Visit<'_> {
     /// Authorises by the matched row, then answers.
     pub(crate) async fn serve(
         &self,
         route: &Route<Handler>,
-        rest: &str,
+        (rest, query): (&str, Option<&str>),
         headers: &HeaderMap,
         body: Incoming,
     ) -> Outcome {
@@ -78,35 +79,21 @@ impl Visit<'_> {
             (Handler::Infer(task, dialect), Needs::Scope(scope)) => {
                 self.infer((task, dialect), scope, headers, body).await
             }
+            (Handler::Stored(what), Needs::Scope(scope)) => {
+                self.stored((what, scope), (rest, query), headers).await
+            }
             (handler, Needs::Scope(scope)) => {
                 let credential = decode::credential(headers);
                 let flow = self.edge.gateway.snapshot();
                 let caller = flow.authorize(&credential, scope, None)?;
-                self.known(handler, &flow.models(&caller), rest)
-            }
-            (handler, Needs::Nothing(_)) => self.open(handler, rest),
-        }
-    }
-
-    /// Routes for a proven caller that are not inference.
-    fn known(&self, handler: Handler, listed: &[ModelInfo], rest: &str) -> Outcome {
-        match handler {
-            Handler::Models => {
-                let rows: Vec<_> = listed.iter().map(row).collect();
-                Ok(json(models::list(&rows)))
-            }
-            Handler::Model => {
-                let id = routes::parameter(rest);
-                let found = id.as_deref().and_then(|id| listed.iter().find(|model| *model.id == *id));
-                match found {
-                    Some(model) => Ok(json(models::one(&row(model)))),
-                    None => {
-                        let say = "no such model, or not for this key; GET /v1/models lists those it may use";
-                        Err(Error::new(Code::ModelNotFound, say).with_param("model").into())
-                    }
+                let listed = flow.models(&caller);
+                match handler {
+                    Handler::Models => Ok(json(models::list(&listed, headers, query)?)),
+                    Handler::Model => Ok(json(models::one(&listed, headers, rest)?)),
+                    _ => Err(misrouted()),
                 }
             }
-            _ => Err(misrouted()),
+            (handler, Needs::Nothing(_)) => self.open(handler, rest),
         }
     }
 
@@ -121,7 +108,9 @@ impl Visit<'_> {
             Handler::DocsScript => Ok(pages::docs_script()),
             Handler::ErrorPage => Ok(pages::error_page(rest)?),
             Handler::Home => Ok(pages::home()),
-            Handler::Infer(..) | Handler::Models | Handler::Model => Err(misrouted()),
+            Handler::Infer(..) | Handler::Stored(_) | Handler::Models | Handler::Model | Handler::Relay => {
+                Err(misrouted())
+            }
         }
     }
 
@@ -149,45 +138,50 @@ impl Visit<'_> {
         body: Incoming,
     ) -> Outcome {
         let flow = self.edge.gateway.snapshot();
-        let arriving = Arriving { id: self.id, arrived: self.arrived, headers, task, dialect, scope };
-        let (request, credential) =
-            decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(|error| {
-                let error = error.at(Stage::Decode);
+        let arriving = Arriving { id: self.id, arrived: self.arrived, headers, task, dialect, scope, kept: &self.kept };
+        let refuse = |error: Error| {
+            let error = error.at(Stage::Decode);
+            // What may be passed on is recorded once it is clear who answers.
+            if !Handler::Infer(task, dialect).misses(&error) {
                 self.refuse(Some(task), &error);
-                error
-            })?;
+            }
+            error
+        };
+        let (asked, credential) =
+            decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(refuse)?;
+        let Recalled { request, after } = if dialect == Dialect::Responses {
+            responses::recall(self.edge, &flow, &asked, (&credential, scope)).await.map_err(refuse)?
+        } else {
+            Recalled::default()
+        };
         // From here on the flow keeps the record, whichever way the request ends.
         self.recorded.store(true, Ordering::Relaxed);
-        let decoded = self.arrived.elapsed();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let asker = asker(dialect).ok_or_else(decode::nobody_asks)?;
-        let mut outcome = if request.stream {
-            let encoder = asker.encoder(&request, created);
+        // The answer speaks of what was asked, not of what that became.
+        if asked.stream {
+            let encoder = asker.encoder(&asked, created);
+            let request = request.unwrap_or(asked);
             let run = Box::pin(async move { flow.run(request, credential, scope).await });
-            self.stream(run, dialect, encoder, decoded).await
+            self.stream(run, (dialect, after), encoder).await
         } else {
-            self.fold(flow, asker.folder(&request, created), (request, credential, scope), decoded).await
-        };
-        if let Err(refused) = &mut outcome
-            && let Some(head) = &mut refused.head
-        {
-            head.timings.add(Stage::Decode, decoded);
+            let folder = asker.folder(&asked, created);
+            let request = request.unwrap_or(asked);
+            self.fold(flow, (folder, after), (request, credential, scope)).await
         }
-        outcome
     }
 
     async fn fold(
         &self,
         flow: Arc<penstock_flow::Flow>,
-        folder: Box<dyn Fold>,
+        (folder, after): (Box<dyn Fold>, Option<After>),
         (request, credential, scope): (penstock_domain::Request, Credential, Scope),
-        decoded: std::time::Duration,
     ) -> Outcome {
         let dialect = request.body.dialect();
         let run = async {
             let mut answer = flow.run(request, credential, scope).await.map_err(refused)?;
             match reply::whole(&mut answer, dialect, folder).await {
-                Ok(bytes) => Ok((bytes, answer.head)),
+                Ok(bytes) => Ok((bytes, answer.head, answer.bill)),
                 Err(error) => Err(Box::new(Refused {
                     error: error.at(Stage::Reply),
                     head: Some(answer.head),
@@ -196,12 +190,17 @@ impl Visit<'_> {
                 })),
             }
         };
-        let (bytes, mut head) =
+        let (mut bytes, head, bill) =
             self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
+        if let Some(after) = after {
+            bytes = after.whole(bytes).await;
+        }
         let mut response = json(bytes);
         response.headers_mut().reserve(16);
-        head.timings.add(Stage::Decode, decoded);
         reply::describe(response.headers_mut(), &head);
+        if let Some(cost) = bill.and_then(|bill| bill.cost().known()) {
+            reply::price(response.headers_mut(), cost);
+        }
         Ok(response)
     }
 
@@ -209,9 +208,8 @@ impl Visit<'_> {
     async fn stream(
         &self,
         run: impl Future<Output = Result<penstock_flow::Answer, Refusal>> + Send + 'static,
-        dialect: Dialect,
+        (dialect, after): (Dialect, Option<After>),
         encoder: Box<dyn Encode>,
-        decoded: std::time::Duration,
     ) -> Outcome {
         let EdgeSettings { hold_max, keep_alive, .. } = self.edge.settings;
         let drain = &self.edge.drain;
@@ -233,28 +231,22 @@ impl Visit<'_> {
             Some(Ok(answer)) => (Source::Live(answer.deltas), Some(answer.head)),
             None => (Source::Running(run), None),
         };
-        let events = Events::new(source, dialect, encoder, silence, (keep_alive, drain.clone()));
+        let events = Events::new(source, (dialect, after), encoder, silence, (keep_alive, drain.clone()));
         let mut response = reply::events(events);
-        if let Some(mut head) = head {
-            head.timings.add(Stage::Decode, decoded);
+        if let Some(head) = head {
             reply::describe(response.headers_mut(), &head);
         }
         Ok(response)
     }
 }
 
-fn refused(refusal: Refusal) -> Box<Refused> {
+pub(crate) fn refused(refusal: Refusal) -> Box<Refused> {
     Box::new(Refused { error: refusal.error, head: Some(refusal.head), allow: None, close: false })
 }
 
 /// A row whose `needs` and handler do not fit each other: a mistake in the table, found by the route matrix test.
 fn misrouted() -> Box<Refused> {
     Error::new(Code::InternalError, "this route is wired wrongly").into()
-}
-
-fn row(model: &ModelInfo) -> ModelRow<'_> {
-    let created = model.created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    ModelRow { id: &model.id, created, owned_by: &model.provider }
 }
 
 pub(crate) fn json(body: impl Into<bytes::Bytes>) -> Response<Reply> {

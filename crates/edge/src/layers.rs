@@ -2,6 +2,7 @@
 //! that every response carries. One function instead of a stack of boxed layers: this is the hot path.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -26,10 +27,10 @@ const CLIENT_REQUEST_ID: &str = "x-client-request-id";
 pub(crate) async fn guarded(edge: &Inner, request: Request<Incoming>, ambiguous: bool) -> Response<Reply> {
     let arrived = Instant::now();
     let (id, id_value) = request_id::draw();
-    let shape = Shape::of_path(request.uri().path());
+    let shape = Shape::of(request.uri().path(), request.headers());
     label(&id, request.headers());
     let recorded = AtomicBool::new(false);
-    let visit = Visit { edge, id: &id, arrived, recorded: &recorded };
+    let visit = Visit { edge, id: &id, arrived, recorded: &recorded, kept: OnceLock::new() };
     let outcome = AssertUnwindSafe(answer(&visit, request, ambiguous)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| {
         Err(Error::new(Code::InternalError, "the gateway failed while answering; the log has the cause")
@@ -62,8 +63,22 @@ async fn answer(
         .map_err(|error| error.at(Stage::Decode))?;
     let (parts, body) = request.into_parts();
     match routes::find(&parts.method, parts.uri.path(), visit.edge.settings.surface) {
-        Ok(Found::Row(route, rest)) => visit.serve(route, rest, &parts.headers, body).await,
+        Ok(Found::Row(route, rest)) => {
+            let served = visit.serve(route, (rest, parts.uri.query()), &parts.headers, body).await;
+            match served {
+                // Not ours: the vendor may hold it.
+                Err(refused) if route.handler.misses(&refused.error) && !visit.is_recorded() => {
+                    if visit.relays_for(&parts) {
+                        return visit.relay(&parts, visit.kept.get().cloned().into()).await;
+                    }
+                    visit.refuse(route.handler.task(), &refused.error);
+                    Err(refused)
+                }
+                served => served,
+            }
+        }
         Ok(Found::Admin) => visit.admin(parts, body).await,
+        Err(_) if visit.relays(&parts) => visit.relay(&parts, body.into()).await,
         Err(lost) => Err(Box::new(Refused {
             error: lost.error.at(Stage::Decode),
             head: None,
@@ -74,10 +89,17 @@ async fn answer(
 }
 
 impl Visit<'_> {
+    fn is_recorded(&self) -> bool {
+        self.recorded.load(Ordering::Relaxed)
+    }
+
     /// Records a request that never reached the flow.
     pub(crate) fn refuse(&self, task: Option<penstock_domain::Task>, error: &Error) {
         self.recorded.store(true, Ordering::Relaxed);
-        self.edge.gateway.snapshot().refuse(Seen { id: self.id.clone(), task }, error);
+        self.edge
+            .gateway
+            .snapshot()
+            .refuse(Seen { id: self.id.clone(), task, arrived: Some(self.arrived) }, error);
     }
 }
 

@@ -51,8 +51,8 @@ pub(crate) fn owner(caller: &Caller) -> Owner {
 /// A caller who may not ask gets no further here and is refused on the path, with a record, like everybody else.
 ///
 /// # Errors
-/// `unsupported` for what needs a job or a conversation object; `previous_response_not_found`; `not_found` for an item;
-/// `invalid_value` for too long a conversation; `store_unavailable`.
+/// `previous_response_not_found`; `not_found` for an item; `invalid_value` for too long a conversation;
+/// `store_unavailable`.
 pub(crate) async fn recall(
     edge: &Inner,
     flow: &Flow,
@@ -60,7 +60,6 @@ pub(crate) async fn recall(
     (credential, scope): (&Credential, Scope),
 ) -> Result<Recalled, Error> {
     let head = state::head(asked.body.bytes())?;
-    refuse_later(&head)?;
     let conversations = &edge.extra.conversations;
     let policy = conversations.policy();
     let wished = head.store.unwrap_or(true);
@@ -98,19 +97,6 @@ pub(crate) async fn recall(
     let same = body.len() == asked.body.bytes().len() && body.as_ptr() == asked.body.bytes().as_ptr();
     let request = if same { None } else { Some(decoded(edge, asked, body)?) };
     Ok(Recalled { request, after: Some(after) })
-}
-
-/// What this gateway does not do yet must not look as if it were done.
-fn refuse_later(head: &state::Head) -> Result<(), Error> {
-    if head.background {
-        let say = "background responses are not made here yet: leave `background` out, and stream if the answer takes long";
-        return Err(Error::new(Code::Unsupported, say).with_param("background"));
-    }
-    if head.conversation.is_some() {
-        let say = "conversation objects are not kept here: go on from an earlier response with `previous_response_id`";
-        return Err(Error::new(Code::Unsupported, say).with_param("conversation"));
-    }
-    Ok(())
 }
 
 /// The body with the items that it only names.

@@ -3,12 +3,16 @@
 //! The same rows route requests, authorise them and make the OpenAPI document. A path is matched byte for byte as it
 //! was sent: a trailing slash, a double slash or an encoded letter is another path, and unknown.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use penstock_domain::{Code, Dialect, Error, Task};
 use penstock_identity::{Method, Needs, Operation, Parameter, Place, Reply, Route, Scope};
 
 use crate::Surface;
+use crate::responses::Stored;
 
 /// Everything under it goes to the admin router, which has a table of its own.
 pub(crate) const ADMIN: &str = "/admin/";
@@ -16,15 +20,22 @@ pub(crate) const ADMIN: &str = "/admin/";
 /// Anthropic's surface, where errors are told in its shape.
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
+/// OpenAI's newer surface, whose answers are stored.
+pub(crate) const RESPONSES: &str = "/v1/responses";
+
 /// What answers a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handler {
     /// A run through the flow.
     Infer(Task, Dialect),
+    /// A stored response.
+    Stored(Stored),
     /// The list of models.
     Models,
     /// One model.
     Model,
+    /// What no other route answers, passed on.
+    Relay,
     /// The process lives.
     Live,
     /// The gateway can serve.
@@ -44,6 +55,8 @@ pub enum Handler {
 }
 
 const CHAT: Needs = Needs::Scope(Scope::new("chat", "invoke"));
+const READ: Needs = Needs::Scope(Scope::new("chat", "read"));
+const DELETE: Needs = Needs::Scope(Scope::new("chat", "delete"));
 const EMBED: Needs = Needs::Scope(Scope::new("embeddings", "invoke"));
 const MODELS: Needs = Needs::Scope(Scope::new("models", "read"));
 const PROBE: Needs = Needs::Nothing("orchestrators probe without a key; it tells health, never content");
@@ -65,6 +78,9 @@ const TIMEOUT: Parameter = Parameter {
     about: "how long you wait, in seconds or with a unit (`30`, `30s`, `1500ms`, `2m`)",
     kind: "string",
 };
+
+const RESPONSE: Parameter =
+    Parameter { name: "id", place: Place::Path, about: "the response's id", kind: "string" };
 
 /// Every route of the edge.
 pub const ROUTES: &[Route<Handler>] = &[
@@ -139,6 +155,140 @@ pub const ROUTES: &[Route<Handler>] = &[
             ],
         },
         handler: Handler::Infer(Task::Chat, Dialect::Anthropic),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/messages/count_tokens",
+        needs: CHAT,
+        operation: Operation {
+            id: "countMessageTokens",
+            tag: "inference",
+            summary: "Counts the tokens that a message request would have, without answering it",
+            parameters: &[TIMEOUT],
+            request: "MessageCountRequest",
+            replies: &[Reply { status: 200, about: "the count", media: JSON, schema: "MessageTokens" }],
+        },
+        handler: Handler::Infer(Task::CountTokens, Dialect::Anthropic),
+    },
+    Route {
+        method: Method::Post,
+        path: RESPONSES,
+        needs: CHAT,
+        operation: Operation {
+            id: "createResponse",
+            tag: "responses",
+            summary: "Answers in OpenAI's responses dialect, whole or as a stream of events, and goes on from earlier answers",
+            parameters: &[TIMEOUT],
+            request: "ResponseRequest",
+            replies: &[
+                Reply { status: 200, about: "the answer", media: JSON, schema: "Response" },
+                Reply {
+                    status: 200,
+                    about: "the answer as events, when `stream` is true",
+                    media: "text/event-stream",
+                    schema: "",
+                },
+            ],
+        },
+        handler: Handler::Infer(Task::Chat, Dialect::Responses),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/responses/{id}",
+        needs: READ,
+        operation: Operation {
+            id: "retrieveResponse",
+            tag: "responses",
+            summary: "Gives a stored response, or replays it as events",
+            parameters: &[
+                RESPONSE,
+                Parameter {
+                    name: "stream",
+                    place: Place::Query,
+                    about: "whether it comes as events",
+                    kind: "boolean",
+                },
+                Parameter {
+                    name: "starting_after",
+                    place: Place::Query,
+                    about: "events up to this number are left out",
+                    kind: "integer",
+                },
+            ],
+            request: "",
+            replies: &[
+                Reply { status: 200, about: "the response", media: JSON, schema: "Response" },
+                Reply {
+                    status: 200,
+                    about: "its events, when `stream` is true",
+                    media: "text/event-stream",
+                    schema: "",
+                },
+            ],
+        },
+        handler: Handler::Stored(Stored::Read),
+    },
+    Route {
+        method: Method::Delete,
+        path: "/v1/responses/{id}",
+        needs: DELETE,
+        operation: Operation {
+            id: "deleteResponse",
+            tag: "responses",
+            summary: "Removes a stored response for good",
+            parameters: &[RESPONSE],
+            request: "",
+            replies: &[Reply { status: 200, about: "it is gone", media: JSON, schema: "DeletedResponse" }],
+        },
+        handler: Handler::Stored(Stored::Delete),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/responses/{id}/input_items",
+        needs: READ,
+        operation: Operation {
+            id: "listResponseInputItems",
+            tag: "responses",
+            summary: "Lists everything that a stored response was asked with, the turns before it included",
+            parameters: &[
+                RESPONSE,
+                Parameter {
+                    name: "limit",
+                    place: Place::Query,
+                    about: "how many items a page has, 1 to 100; 20 unless given",
+                    kind: "integer",
+                },
+                Parameter {
+                    name: "order",
+                    place: Place::Query,
+                    about: "`desc`, newest first, or `asc`",
+                    kind: "string",
+                },
+                Parameter {
+                    name: "after",
+                    place: Place::Query,
+                    about: "the id of the item that the page follows",
+                    kind: "string",
+                },
+            ],
+            request: "",
+            replies: &[Reply { status: 200, about: "a page of items", media: JSON, schema: "ItemList" }],
+        },
+        handler: Handler::Stored(Stored::InputItems),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/responses/{id}/cancel",
+        needs: CHAT,
+        operation: Operation {
+            id: "cancelResponse",
+            tag: "responses",
+            summary: "Refuses: only background responses can be cancelled, and there are none yet",
+            parameters: &[RESPONSE],
+            request: "",
+            replies: &[],
+        },
+        handler: Handler::Stored(Stored::Cancel),
     },
     Route {
         method: Method::Get,
@@ -286,8 +436,37 @@ impl Handler {
         match surface {
             Surface::All => true,
             Surface::Data => self != Handler::Metrics,
-            Surface::Admin => !matches!(self, Handler::Infer(..) | Handler::Models | Handler::Model),
+            Surface::Admin => !matches!(
+                self,
+                Handler::Infer(..) | Handler::Stored(_) | Handler::Models | Handler::Model | Handler::Relay
+            ),
         }
+    }
+
+    /// What a record calls a request of this route.
+    pub(crate) fn task(self) -> Option<Task> {
+        match self {
+            Handler::Infer(task, _) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// Whether this error says that what the request is about is not ours: an object that we do not hold, or a response
+    /// that leans on what its vendor keeps (a stored prompt instead of a model, background, a conversation).
+    pub(crate) fn misses(self, error: &Error) -> bool {
+        match self {
+            Handler::Model | Handler::Stored(_) => matches!(error.code(), Code::ModelNotFound | Code::NotFound),
+            Handler::Infer(_, Dialect::Responses) => match (error.code(), error.param()) {
+                (Code::Unsupported, _) | (Code::InvalidRequest, Some("model")) => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether the path's parameter may hold slashes.
+    fn takes_slashes(self) -> bool {
+        !matches!(self, Handler::Stored(_))
     }
 }
 
@@ -316,7 +495,7 @@ pub(crate) fn find<'p>(method: &http::Method, path: &'p str, surface: Surface) -
     let mut allow = String::new();
     for route in ROUTES {
         let Some(rest) = rest_of(route.path, path) else { continue };
-        if !route.handler.on(surface) {
+        if !route.handler.on(surface) || (rest.contains('/') && !route.handler.takes_slashes()) {
             continue;
         }
         if route.method.name() == asked {
@@ -340,10 +519,9 @@ pub(crate) fn find<'p>(method: &http::Method, path: &'p str, surface: Surface) -
 
 /// The part of `path` that stands for the pattern's parameter; `""` when the pattern has none and is the path.
 fn rest_of<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
-    match pattern.find('{') {
-        None => (pattern == path).then_some(""),
-        Some(start) => path.strip_prefix(&pattern[..start]).filter(|rest| !rest.is_empty()),
-    }
+    let Some((before, rest)) = pattern.split_once('{') else { return (pattern == path).then_some("") };
+    let after = rest.split_once('}').map_or("", |(_, after)| after);
+    path.strip_prefix(before)?.strip_suffix(after).filter(|rest| !rest.is_empty())
 }
 
 /// Decodes a path parameter; `None` when it is not text or holds control characters.
@@ -366,72 +544,4 @@ pub(crate) fn parameter(raw: &str) -> Option<Cow<'_, str>> {
     }
     let text = String::from_utf8(bytes).ok()?;
     (!text.contains(char::is_control)).then_some(Cow::Owned(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn code(method: http::Method, path: &str) -> &'static str {
-        match find(&method, path, Surface::All) {
-            Ok(Found::Row(route, _)) => route.path,
-            Ok(Found::Admin) => "admin",
-            Err(lost) => lost.error.code().name(),
-        }
-    }
-
-    #[test]
-    fn only_the_exact_path_is_a_route() {
-        assert_eq!(code(http::Method::POST, "/v1/chat/completions"), "/v1/chat/completions");
-        for odd in [
-            "/v1/chat/completions/",
-            "//v1/chat/completions",
-            "/v1//chat/completions",
-            "/v1/chat/%63ompletions",
-            "/V1/chat/completions",
-            "/v1/chat/completions;x",
-            "/v1/chat/../chat/completions",
-            "",
-            "*",
-        ] {
-            assert_eq!(code(http::Method::POST, odd), "route_not_found", "{odd}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_method_names_the_right_ones() {
-        let lost = find(&http::Method::DELETE, "/v1/models", Surface::All).unwrap_err();
-        assert_eq!(lost.error.code(), Code::MethodNotAllowed);
-        assert_eq!(lost.allow.as_deref(), Some("GET, HEAD"));
-    }
-
-    #[test]
-    fn a_model_id_may_hold_slashes_and_is_decoded_once() {
-        let Ok(Found::Row(route, rest)) = find(&http::Method::GET, "/v1/models/a/b%2Fc%2520", Surface::All)
-        else {
-            panic!("no row");
-        };
-        assert_eq!(route.handler, Handler::Model);
-        assert_eq!(parameter(rest).unwrap(), "a/b/c%20");
-        for bad in ["%", "%4", "%zz", "%00", "%ff", "%+1"] {
-            assert_eq!(parameter(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_split_listener_hides_the_other_half() {
-        assert!(matches!(find(&http::Method::GET, "/admin/v1/keys", Surface::All), Ok(Found::Admin)));
-        assert!(find(&http::Method::GET, "/admin/v1/keys", Surface::Data).is_err());
-        assert!(find(&http::Method::GET, "/metrics", Surface::Data).is_err());
-        assert!(find(&http::Method::POST, "/v1/embeddings", Surface::Admin).is_err());
-        assert!(find(&http::Method::GET, "/readyz", Surface::Admin).is_ok());
-    }
-
-    #[test]
-    fn operation_ids_are_unique() {
-        let mut ids: Vec<_> = ROUTES.iter().map(|route| route.operation.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), ROUTES.len());
-    }
 }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Reply;
 use crate::drain::{Drain, shutdown};
+use crate::responses::{After, Pass, Saving};
 
 /// Ready deltas are put together up to this many bytes, then they are sent.
 const TOGETHER: usize = 16 << 10;
@@ -45,6 +46,10 @@ pub(crate) struct Events {
     source: Source,
     dialect: Dialect,
     encoder: Box<dyn Encode>,
+    /// What becomes of the answer, where somebody keeps it.
+    after: Option<After>,
+    /// The end of the answer, on hold until it is kept.
+    saving: Option<Saving>,
     /// The one timer of this stream. Sending a frame does not move it: it is compared when it fires.
     silence: Pin<Box<Sleep>>,
     sent: Instant,
@@ -55,7 +60,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(
         source: Source,
-        dialect: Dialect,
+        (dialect, after): (Dialect, Option<After>),
         encoder: Box<dyn Encode>,
         mut silence: Pin<Box<Sleep>>,
         (keep_alive, drain): (Duration, Drain),
@@ -70,7 +75,7 @@ impl Events {
         if silence.deadline() > sent + keep_alive {
             silence.as_mut().reset(sent + keep_alive);
         }
-        Self { source, dialect, encoder, silence, sent, keep_alive, drain }
+        Self { source, dialect, encoder, after, saving: None, silence, sent, keep_alive, drain }
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
@@ -111,7 +116,7 @@ impl Events {
                 Poll::Ready(Some(Delta::Raw(raw)))
                     if raw.dialect == self.dialect && alone.is_none() && together.is_empty() =>
                 {
-                    self.encoder.passed();
+                    self.encoder.passed(&raw);
                     let full = raw.bytes.len() >= TOGETHER;
                     alone = Some(raw.bytes);
                     if full {
@@ -136,6 +141,27 @@ impl Events {
             }
         }
         alone.or_else(|| (!together.is_empty()).then(|| together.freeze()))
+    }
+
+    /// The next bytes that leave, unless they are on hold.
+    fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
+        match After::pass(&mut self.after, bytes) {
+            Pass::Now(bytes) => Some(bytes),
+            Pass::Saved(saving) => {
+                self.saving = Some(saving);
+                None
+            }
+        }
+    }
+
+    /// The end of the answer, once it is kept.
+    fn poll_saving(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        let Some(saving) = &mut self.saving else { return Poll::Pending };
+        let bytes = saving.as_mut().poll(context);
+        if bytes.is_ready() {
+            self.saving = None;
+        }
+        bytes
     }
 
     /// A comment, once nothing has been sent for as long as proxies in between may bear.
@@ -163,10 +189,12 @@ impl Body for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        if matches!(this.source, Source::Ended) {
+        if this.is_end_stream() {
             return Poll::Ready(None);
         }
-        let bytes = if this.drain.is_over() {
+        let bytes = if this.saving.is_some() {
+            None
+        } else if this.drain.is_over() {
             // Dropping the source first cancels the call before the client hears of it.
             this.source = Source::Ended;
             let mut last = BytesMut::new();
@@ -175,18 +203,23 @@ impl Body for Events {
         } else {
             this.gather(context)
         };
+        let bytes = bytes.and_then(|bytes| this.pass(bytes));
+        let bytes = match this.poll_saving(context) {
+            Poll::Ready(last) => Some(last),
+            Poll::Pending => bytes,
+        };
         match bytes {
             Some(bytes) => {
                 this.sent = Instant::now();
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            None if matches!(this.source, Source::Ended) => Poll::Ready(None),
+            None if this.is_end_stream() => Poll::Ready(None),
             None => this.poll_silence(context).map(|comment| Some(Ok(Frame::data(comment)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.source, Source::Ended)
+        matches!(self.source, Source::Ended) && self.saving.is_none()
     }
 }
 

@@ -64,9 +64,10 @@ impl Visit<'_> {
 type Outcome = Result<Response<Reply>, Error>;
 
 async fn read(conversations: &Conversations, owner: &Owner, id: &str, query: &Query<'_>) -> Outcome {
+    // First whether it is ours: what is not may be asked elsewhere, by other rules.
+    let turn = conversations.one(owner, id, SystemTime::now()).await?;
     let stream = query.flag("stream")?;
     let after = query.number("starting_after", 0, u64::MAX)?;
-    let turn = conversations.one(owner, id, SystemTime::now()).await?;
     if !stream {
         return Ok(edge::json(turn.response));
     }
@@ -90,13 +91,13 @@ async fn cancel(conversations: &Conversations, owner: &Owner, id: &str) -> Outco
 }
 
 async fn input_items(conversations: &Conversations, owner: &Owner, id: &str, query: &Query<'_>) -> Outcome {
+    let turns = conversations.history(owner, id, SystemTime::now()).await?;
     let limit = query.number("limit", 1, MAX_PAGE)?.unwrap_or(PAGE);
     let newest_first = match query.get("order") {
         None | Some("desc" | "") => true,
         Some("asc") => false,
         Some(_) => return Err(wrong("order", "must be asc or desc")),
     };
-    let turns = conversations.history(owner, id, SystemTime::now()).await?;
     let mut items: Vec<Item> = Vec::new();
     for (at, turn) in turns.iter().enumerate() {
         items.extend(super::input(turn)?);
