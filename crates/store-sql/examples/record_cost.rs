@@ -14,6 +14,10 @@ use penstock_domain::{Cost, Dialect, FinishReason, Money, RequestId, Stage, Tags
 use penstock_observe::{Attempt, Gaps, Outcome, Record, RecordStore, Timings};
 use penstock_store_sql::SqlRecords;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A record as a streamed chat leaves it.
 fn record(number: u64) -> Record {
     let text = |text: &str| Some(Arc::<str>::from(text));
