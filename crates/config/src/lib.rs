@@ -27,7 +27,7 @@ pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use load::{Loaded, Source, load, show};
 pub use model::{
-    Capture, Config, Database, FileKey, Limits, Log, LogFormat, Model, Records, Responses, Server,
+    Capture, Config, Database, FileKey, Limits, Log, LogFormat, Model, Records, Relay, Responses, Server,
     SharedState, Stores, Team, exposure,
 };
 pub use price::{LongPrices, ModelPrice, PriceRow, PriceText};

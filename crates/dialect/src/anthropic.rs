@@ -7,6 +7,7 @@ mod block;
 pub mod chat;
 mod citation;
 pub mod error;
+pub mod models;
 pub mod raw_lane;
 pub mod reader;
 pub mod request;

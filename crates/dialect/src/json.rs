@@ -334,3 +334,9 @@ pub(crate) fn place_of(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr() as usize - text.as_ptr() as usize;
     start..start + part.len()
 }
+
+/// A tool's arguments, if they are the object that some dialects demand; none at all are an empty one.
+pub(crate) fn arguments(text: &str) -> Option<&RawValue> {
+    let text = if text.trim().is_empty() { "{}" } else { text };
+    serde_json::from_str::<&RawValue>(text).ok().filter(|raw| raw.get().starts_with('{'))
+}

@@ -28,8 +28,7 @@ impl Tags {
 
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Tags {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut all: Vec<Tag> =
-            pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let mut all: Vec<Tag> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Self((!all.is_empty()).then(|| all.into()))
     }

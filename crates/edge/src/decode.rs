@@ -1,18 +1,19 @@
 //! The first stage: bytes and headers become a request and a credential.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
 use penstock_dialect::asker;
-use penstock_domain::{Code, Credential, Dialect, Error, Kind, Origin, Request, RequestId, Stage, Task};
+use penstock_domain::{Code, Credential, Dialect, Error, Hints, Kind, Origin, Request, RequestId, Stage, Task};
 use penstock_flow::{Flow, Scope};
 
 use crate::{EdgeSettings, upload};
 
 /// Bodies above this are read only for callers who have proved who they are.
-const STRANGERS_BODY: u64 = 64 << 10;
+pub(crate) const STRANGERS_BODY: u64 = 64 << 10;
 /// The longest wait that a client may ask for; more is cut, so that arithmetic on clocks cannot overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,6 +30,8 @@ pub(crate) struct Arriving<'a> {
     pub(crate) task: Task,
     pub(crate) dialect: Dialect,
     pub(crate) scope: Scope,
+    /// Gets the body of a request that may have to be passed on after all.
+    pub(crate) kept: &'a OnceLock<Bytes>,
 }
 
 /// Reads and decodes one inference request.
@@ -42,7 +45,7 @@ pub(crate) async fn decode(
     flow: &Flow,
     settings: &EdgeSettings,
 ) -> Result<(Request, Credential), Error> {
-    let Arriving { id, arrived, headers, task, dialect, scope } = arriving;
+    let Arriving { id, arrived, headers, task, dialect, scope, kept } = arriving;
     upload::check_media(headers)?;
     let credential = credential(headers);
     // An unknown length counts as long. Nobody makes us hold megabytes before they have shown a key.
@@ -54,12 +57,33 @@ pub(crate) async fn decode(
         return Err(error);
     }
     let bytes: Bytes = upload::read(headers, body, settings).await?;
+    if dialect == Dialect::Responses {
+        let _ = kept.set(bytes.clone());
+    }
     let asker = asker(dialect).ok_or_else(nobody_asks)?;
     let decoded = asker.decode(task, bytes, &settings.decode)?;
     let own = decoded.penstock.as_ref().and_then(|options| options.timeout);
     let wait = wait(headers, own, decoded.stream)?;
-    let deadline = wait.map(|wait| arrived + wait.min(LONGEST_WAIT));
-    Ok((decoded.into_request(id.clone(), Origin::Http, deadline), credential))
+    let deadline = wait.map(|wait| arrived + wait);
+    let mut request = decoded.into_request(id.clone(), Origin::Http, deadline);
+    request.arrived = Some(arrived);
+    request.hints = hints(headers, dialect);
+    Ok((request, credential))
+}
+
+/// The headers of the asker that reach a vendor of its dialect: these and no others.
+fn hints(headers: &HeaderMap, dialect: Dialect) -> Hints {
+    let names: &[&'static str] = match dialect {
+        Dialect::Anthropic => &["anthropic-beta", "anthropic-version"],
+        Dialect::OpenAi | Dialect::Responses => &["openai-beta"],
+        Dialect::Gemini | Dialect::Bedrock => &[],
+    };
+    let found = |name: &&'static str| {
+        // A header that stands several times means its values together (RFC 9110, 5.3).
+        let values: Vec<&str> = headers.get_all(*name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| (*name, values.join(",").into()))
+    };
+    Hints::new(names.iter().filter_map(found))
 }
 
 /// A route in a dialect that only vendors speak: a mistake in the table, found by the route matrix test.
@@ -70,7 +94,11 @@ pub(crate) fn nobody_asks() -> Error {
 /// How long the asker waits: the shortest of what they say. Ours (`penstock.timeout_ms`, `x-request-timeout`) bounds
 /// the whole answer. The SDKs' own headers tell how long they wait for *bytes*: for a whole answer that is the same,
 /// for a stream it is not, and a stream that keeps talking must not be cut by it.
-fn wait(headers: &HeaderMap, own: Option<Duration>, stream: bool) -> Result<Option<Duration>, Error> {
+pub(crate) fn wait(
+    headers: &HeaderMap,
+    own: Option<Duration>,
+    stream: bool,
+) -> Result<Option<Duration>, Error> {
     let mut shortest = own;
     let mut take = |wait: Duration| shortest = Some(shortest.map_or(wait, |shortest| shortest.min(wait)));
     if let Some(value) = headers.get("x-request-timeout") {
@@ -87,7 +115,7 @@ fn wait(headers: &HeaderMap, own: Option<Duration>, stream: bool) -> Result<Opti
                 .for_each(&mut take);
         }
     }
-    Ok(shortest)
+    Ok(shortest.map(|wait| wait.min(LONGEST_WAIT)))
 }
 
 fn bad_timeout() -> Error {
@@ -140,6 +168,28 @@ mod tests {
         assert_eq!(wait(&both, None, true).unwrap(), Some(Duration::from_secs(20)));
         assert_eq!(wait(&both, Some(Duration::from_secs(1)), true).unwrap(), Some(Duration::from_secs(1)));
         assert_eq!(wait(&headers(&[("x-stainless-timeout", "NOT_GIVEN")]), None, false).unwrap(), None);
+    }
+
+    #[test]
+    fn only_the_hints_of_a_dialect_are_kept() {
+        let all = headers(&[
+            ("anthropic-beta", "a-2025-01-01"),
+            ("anthropic-beta", "b-2025-01-01"),
+            ("anthropic-version", "2023-06-01"),
+            ("openai-beta", "x=v1"),
+            ("x-api-key", "secret"),
+            ("authorization", "Bearer secret"),
+            ("cookie", "secret"),
+        ]);
+        let kept = |dialect| hints(&all, dialect).iter().map(|(n, v)| format!("{n}: {v}")).collect::<Vec<_>>();
+        let anthropic = ["anthropic-beta: a-2025-01-01,b-2025-01-01", "anthropic-version: 2023-06-01"];
+        assert_eq!(kept(Dialect::Anthropic), anthropic);
+        assert_eq!(kept(Dialect::OpenAi), ["openai-beta: x=v1"]);
+        assert!(kept(Dialect::Gemini).is_empty());
+        let long = "a".repeat(3000);
+        let long = [("anthropic-beta", long.as_str())];
+        let long = long.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect();
+        assert_eq!(hints(&long, Dialect::Anthropic), Hints::default(), "bounded");
     }
 
     #[test]

@@ -46,6 +46,16 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
+    /// The shape of a path; where two APIs have the same path, the asker's headers tell.
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
+        let below_models =
+            path.strip_prefix("/v1/models").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match Self::of_path(path) {
+            Shape::OpenAi if below_models && crate::models::is_anthropic(headers) => Shape::Anthropic,
+            shape => shape,
+        }
+    }
+
     pub(crate) fn of_path(path: &str) -> Self {
         let below_messages = path.strip_prefix(crate::routes::MESSAGES);
         if path.starts_with(crate::routes::ADMIN) {
@@ -84,7 +94,7 @@ pub(crate) fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Respo
     let Refused { error, head, allow, close } = refused;
     let status = match (shape, error.kind()) {
         // Anthropic's own number for it, which its clients know.
-        (Shape::Anthropic, Kind::Unavailable) => StatusCode::from_u16(529).unwrap_or(status(error.kind())),
+        (Shape::Anthropic, Kind::Unavailable) if anthropic::error::is_overload(error) => StatusCode::from_u16(529).unwrap_or(status(error.kind())),
         (_, kind) => status(kind),
     };
     let (media, body) = match shape {

@@ -5,6 +5,7 @@ use penstock_identity::{Method, Needs, Operation, Parameter, Place, Route};
 use serde_json::{Map, Value, json};
 
 use crate::error::Shape;
+use crate::relay;
 use crate::routes::ROUTES;
 
 /// Schemas of the edge's own bodies.
@@ -31,7 +32,7 @@ impl<H> From<&Route<H>> for Row {
 
 /// The edge's own rows.
 pub fn rows() -> Vec<Row> {
-    ROUTES.iter().map(Row::from).collect()
+    ROUTES.iter().chain(relay::ROWS).map(Row::from).collect()
 }
 
 /// Writes the document for these rows (the edge's [`rows`] and the admin API's), with further schemas beside the

@@ -26,6 +26,7 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("penstock-attempts");
 const COST: HeaderName = HeaderName::from_static("penstock-cost");
 const CACHE: HeaderName = HeaderName::from_static("penstock-cache");
 const DROPPED: HeaderName = HeaderName::from_static("penstock-dropped-params");
+const ESTIMATED: HeaderName = HeaderName::from_static("penstock-estimated");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
@@ -114,6 +115,9 @@ pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
     headers.insert(CACHE, HeaderValue::from_static("bypass"));
     if let Some(dropped) = dropped(&head.dropped) {
         headers.insert(DROPPED, dropped);
+    }
+    if head.estimated {
+        headers.insert(ESTIMATED, HeaderValue::from_static("tokens"));
     }
     if let Some(timing) = timings(head) {
         headers.insert(SERVER_TIMING, timing);

@@ -41,6 +41,14 @@ pub(crate) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
         };
         return Err(Error::new(Code::UnsupportedMediaType, say));
     }
+    check_coding(headers)
+}
+
+/// Refuses bodies that would have to be unpacked.
+///
+/// # Errors
+/// `unsupported_media_type`.
+pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), Error> {
     let coded = headers
         .get_all(CONTENT_ENCODING)
         .iter()

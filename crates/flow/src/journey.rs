@@ -136,7 +136,10 @@ impl Journey {
 
     /// Goes into a stage: the time from now on is booked on it, whichever way it is left.
     pub(crate) fn enter(&mut self, stage: Stage) {
-        let now = Instant::now();
+        self.enter_at(stage, Instant::now());
+    }
+
+    fn enter_at(&mut self, stage: Stage, now: Instant) {
         self.leave(now);
         self.stage = Some((stage, now));
     }
@@ -153,23 +156,32 @@ impl Journey {
         self.upstream_model = Some(Arc::clone(&candidate.model));
         self.prices.clone_from(&candidate.prices);
         self.request = Some(Arc::clone(request));
-        self.trying = Some(Instant::now());
+        // The first call begins with its stage.
+        let begun = self.stage.filter(|_| self.tries.is_empty()).map(|(_, since)| since);
+        self.trying = Some(begun.unwrap_or_else(Instant::now));
+        self.tries.reserve_exact(1);
     }
 
     /// Ends the call that is under way: its first content is here, or it failed with this code.
     pub(crate) fn tried(&mut self, code: &'static str) {
+        self.tried_at(code, Instant::now());
+    }
+
+    fn tried_at(&mut self, code: &'static str, now: Instant) {
         if let (Some(since), Some(provider), Some(model)) =
             (self.trying.take(), &self.provider, &self.upstream_model)
         {
             let (provider, model) = (Arc::clone(provider), Arc::clone(model));
-            self.tries.push(Attempt { provider, model, code, took: since.elapsed() });
+            self.tries.push(Attempt { provider, model, code, took: now - since });
         }
     }
 
-    /// Gets ready for the answer: a long prompt is not kept in memory while its answer streams, and the cost of an answer
+    /// The first content is in hand. Gets ready for the answer: a long prompt is not kept in memory while its answer streams, and the cost of an answer
     /// that is sent as a whole is known before its headers leave.
     pub(crate) fn answering(&mut self) -> Option<Bill> {
-        self.enter(Stage::Reply);
+        let now = Instant::now();
+        self.tried_at("ok", now);
+        self.enter_at(Stage::Reply, now);
         if self.stream {
             self.prompt = Some(self.prompt());
             self.request = None;
@@ -210,20 +222,23 @@ impl Journey {
 
     /// A piece of content goes out.
     fn piece(&mut self) {
+        if !self.stream && self.last_piece.is_some() {
+            return;
+        }
         let now = Instant::now();
         match self.last_piece.replace(now) {
             None => self.first_token = Some(now - self.start),
-            Some(last) if self.stream => self.gaps.get_or_insert_default().add(now - last),
-            Some(_) => {}
+            Some(last) => self.gaps.get_or_insert_default().add(now - last),
         }
     }
 
-    pub(crate) fn head(&mut self) -> Head {
-        let now = Instant::now();
-        if let Some((stage, _)) = self.stage {
-            self.leave(now);
-            self.stage = Some((stage, now));
-        }
+    /// Ends a request that gets no answer: the stage that refused it is left.
+    pub(crate) fn refused(&mut self) -> Head {
+        self.leave(Instant::now());
+        self.head()
+    }
+
+    pub(crate) fn head(&self) -> Head {
         Head {
             model: self.model.clone(),
             provider: self.provider.clone(),
@@ -284,7 +299,7 @@ impl Journey {
         }
         let now = Instant::now();
         self.leave(now);
-        self.tried(outcome.code());
+        self.tried_at(outcome.code(), now);
         let used = self.used(&outcome);
         let cost = self.cost(used);
         if let Some(bill) = &self.bill {

@@ -38,7 +38,7 @@ impl Flow {
         match self.path(&mut journey, request, credential, scope).await {
             Ok(settling) => Ok(settling.answer(journey)),
             Err(error) => {
-                let head = journey.head();
+                let head = journey.refused();
                 journey.end(Outcome::Refused(error.clone()));
                 Err(Refusal { error, head })
             }

@@ -180,7 +180,7 @@ pub(crate) fn segment(name: &str) -> Option<String> {
 }
 
 /// `.` and `..` in lower case, plain or percent-encoded.
-fn is_dots(segment: &str) -> bool {
+pub(crate) fn is_dots(segment: &str) -> bool {
     matches!(segment.replace("%2e", ".").as_str(), "." | "..")
 }
 

@@ -10,12 +10,16 @@
 //! What it refuses to know: which model a caller may use, which candidate comes next, HTTP towards clients.
 
 mod address;
+mod bedrock;
 mod clock;
 mod connector;
 mod faults;
+mod hints;
 mod presets;
 mod provider;
+mod relay;
 mod settings;
+mod sigv4;
 mod stream;
 
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 use penstock_config::{Registry, schema_of};
 use penstock_provider::Provider;
 
+pub use bedrock::BedrockSettings;
 pub use presets::{Auth, Key, Naming, PRESETS, Preset};
 pub use provider::{MAX_BODY, Vendor};
 pub use settings::{PhaseTimeouts, Settings, Trust};
@@ -38,5 +43,13 @@ pub fn register<N: 'static>(registry: &mut Registry<dyn Provider, N>) {
         for alias in preset.aliases {
             registry.alias(alias, preset.kind);
         }
+    }
+    let kind = bedrock::PRESET.kind;
+    registry.register_kind(kind, schema_of::<BedrockSettings>(), |section, _| {
+        let vendor = section.settings::<BedrockSettings>()?.build()?;
+        Ok(Arc::new(vendor) as Arc<dyn Provider>)
+    });
+    for alias in bedrock::PRESET.aliases {
+        registry.alias(alias, kind);
     }
 }

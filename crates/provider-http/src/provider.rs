@@ -2,14 +2,14 @@
 //!
 //! What it is: the call, in the order in which it happens: slot, URL, body, connection, status, answer.
 //!
-//! What it promises: the credential leaves only for the origin of `base_url`; no header of the asker is forwarded; no
-//! redirect is followed; every buffer and every wait is bounded; a request is repeated at most once, and only when a
-//! pooled connection proves to have been closed before the vendor saw it.
+//! What it promises: the credential leaves only for the origin of `base_url`; no header of the asker is forwarded but the
+//! hints of its dialect; no redirect is followed; every buffer and every wait is bounded; a request is repeated at most
+//! once, and only when a pooled connection proves to have been closed before the vendor saw it.
 //!
 //! What it refuses to know: other candidates, retries by policy, who asks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
@@ -24,7 +24,7 @@ use penstock_config::Problem;
 use penstock_dialect::openai::request::{decode, decode_content};
 use penstock_dialect::{Ask, DecodeLimits, Encoded, Vendor as Wire, splice, vendor};
 use penstock_domain::{Body, Code, Delta, Dialect, Error, Members, Request, Task};
-use penstock_provider::{Call, Calling, Chat, Complete, Count, Deltas, Embed, Provider};
+use penstock_provider::{Call, Calling, Chat, Complete, Count, Deltas, Embed, Provider, Relay};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -32,8 +32,10 @@ use crate::address::segment;
 use crate::clock::Clock;
 use crate::connector::{HttpClient, Past, Tls, client, met_stale_connection};
 use crate::faults;
+use crate::hints::hint;
 use crate::presets::Preset;
 use crate::settings::{Checked, Names, Settings};
+use crate::sigv4::Signer;
 use crate::stream::Events;
 
 /// Largest whole answer, in bytes.
@@ -86,12 +88,14 @@ impl Spot {
 
 /// A vendor reached by HTTP.
 pub struct Vendor {
-    preset: &'static Preset,
-    settings: Checked,
+    pub(crate) preset: &'static Preset,
+    pub(crate) settings: Checked,
     client: HttpClient,
     slots: Option<Arc<Semaphore>>,
     /// What it speaks, and how to askers of responses where it speaks that as well.
-    wire: &'static dyn Wire,
+    pub(crate) wire: &'static dyn Wire,
+    /// Signs requests, for vendors that want it.
+    signer: Option<Signer>,
     responses: Option<&'static dyn Wire>,
     /// URLs that no request changes, by [`Spot`].
     fixed: [Option<Uri>; SPOTS],
@@ -119,6 +123,7 @@ impl Vendor {
         Ok(Self {
             preset,
             wire,
+            signer: None,
             // No vendor has it below a deployment.
             responses: preset
                 .responses
@@ -131,13 +136,27 @@ impl Vendor {
         })
     }
 
+    /// The same vendor with its requests signed.
+    pub(crate) fn signing(mut self, signer: Signer) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
     async fn call(&self, call: Call) -> Result<Deltas, Error> {
         let slot = self.slot()?;
         let wire = self.wire(&call.request);
         let uri = self.url(self.spot(&call.request), &call.model)?;
         let Encoded { body, dropped } = self.body(&call, wire)?;
         let clock = Clock::start(self.settings.timeouts, call.deadline);
-        let (response, sent) = self.send(&uri, body, &call.request, &clock).await?;
+        let dress = || {
+            let mut outgoing = self.dress(&uri, body.clone(), call.request.stream)?;
+            if call.request.body.dialect() == wire.dialect() {
+                hint(self.preset, &call.request, outgoing.headers_mut());
+            }
+            Ok(outgoing)
+        };
+        let limit = first_limit(&call.request, &clock);
+        let (response, sent) = self.send(&dress, limit, &clock).await?;
         let status = response.status();
         if status.is_success() {
             let answer = answer(response, (&call.request, wire), clock, sent, slot).await?;
@@ -165,10 +184,12 @@ impl Vendor {
             Task::Completion => Spot::Completions,
             Task::Embedding => Spot::Embeddings,
             Task::CountTokens => Spot::CountTokens,
+            // Never asked here: a relayed request brings its own address.
+            Task::Relay => Spot::Chat,
         }
     }
 
-    fn slot(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
+    pub(crate) fn slot(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let Some(slots) = &self.slots else { return Ok(None) };
         let full = |_| {
             Error::new(Code::Overloaded, "the provider already has as many calls as max_concurrency allows")
@@ -224,18 +245,17 @@ impl Vendor {
         Ok(splice::upstream_body(request, model, self.settings.stream_options))
     }
 
-    /// Sends the request until its headers are answered; once more if it met a stale connection. Also gives the instant
-    /// from which the first token is awaited.
-    async fn send(
+    /// Sends what `dress` makes until its headers are answered, for at most `limit`; once more if it met a stale
+    /// connection. Also gives the instant from which the first token is awaited.
+    pub(crate) async fn send(
         &self,
-        uri: &Uri,
-        body: Bytes,
-        request: &Request,
+        dress: &(dyn Fn() -> Result<HttpRequest<Full<Bytes>>, Error> + Sync),
+        limit: Duration,
         clock: &Clock,
     ) -> Result<(Response<Incoming>, Instant), Error> {
         let mut may_repeat = true;
         loop {
-            let mut outgoing = self.dress(uri, body.clone(), request.stream)?;
+            let mut outgoing = dress()?;
             let mut captured = capture_connection(&mut outgoing);
             let mut answering = self.client.request(outgoing);
             let connected = async {
@@ -252,7 +272,7 @@ impl Vendor {
             let sent = Instant::now();
             let answered = match early {
                 Some(answered) => answered,
-                None => clock.phase(first_limit(request, clock), faults::first_token_late, answering).await?,
+                None => clock.phase(limit, faults::first_token_late, answering).await?,
             };
             match answered {
                 Ok(response) => {
@@ -270,13 +290,22 @@ impl Vendor {
     }
 
     /// The request with its headers. The credential is put on here and only here, and only for its own origin.
-    fn dress(&self, uri: &Uri, body: Bytes, stream: bool) -> Result<HttpRequest<Full<Bytes>>, Error> {
-        let mut request = HttpRequest::new(Full::new(body));
+    pub(crate) fn dress(
+        &self,
+        uri: &Uri,
+        body: Bytes,
+        stream: bool,
+    ) -> Result<HttpRequest<Full<Bytes>>, Error> {
+        let mut request = HttpRequest::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         let headers: &mut HeaderMap = request.headers_mut();
         headers.reserve(self.settings.private_headers.len() + 5);
-        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let accept = match stream {
+            true if self.preset.dialect == Dialect::Bedrock => FRAMES,
+            true => "text/event-stream",
+            false => "application/json",
+        };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -289,6 +318,9 @@ impl Vendor {
         }
         headers
             .extend(self.settings.private_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request, &body, SystemTime::now())?;
+        }
         Ok(request)
     }
 }
@@ -353,6 +385,9 @@ fn lead(dropped: Vec<String>, answer: Deltas) -> Deltas {
     Box::pin(stream::iter([Delta::Dropped(dropped)]).chain(answer))
 }
 
+/// The media type of Amazon's event streams.
+const FRAMES: &str = "application/vnd.amazon.eventstream";
+
 enum Media {
     Events,
     Json,
@@ -366,7 +401,7 @@ fn media(headers: &HeaderMap, stream: bool) -> Media {
     };
     let value = value.to_str().unwrap_or_default();
     let name = value.split(';').next().unwrap_or_default().trim();
-    if name.eq_ignore_ascii_case("text/event-stream") {
+    if name.eq_ignore_ascii_case("text/event-stream") || name.eq_ignore_ascii_case(FRAMES) {
         Media::Events
     } else if name.eq_ignore_ascii_case("application/json") {
         Media::Json
@@ -412,7 +447,7 @@ async fn next_chunk(body: &mut Incoming, clock: &Clock) -> Result<Option<Bytes>,
 }
 
 /// What an error status means. Its body is a help, not a condition: whatever has come of it in time is used.
-async fn refusal(response: Response<Incoming>, wire: &dyn Wire, clock: &Clock) -> Error {
+pub(crate) async fn refusal(response: Response<Incoming>, wire: &dyn Wire, clock: &Clock) -> Error {
     let status: StatusCode = response.status();
     let wait = faults::retry_after(response.headers());
     let mut body = response.into_body();
@@ -452,6 +487,10 @@ impl Provider for Vendor {
 
     fn count(&self) -> Option<&dyn Count> {
         self.preset.count_tokens.map(|_| self as &dyn Count)
+    }
+
+    fn relay(&self) -> Option<&dyn Relay> {
+        self.can_relay().then_some(self)
     }
 }
 

@@ -17,6 +17,8 @@ mod hostile;
 mod in_process;
 #[path = "it/load.rs"]
 mod load;
+#[path = "it/responses.rs"]
+mod responses;
 #[path = "it/scripts.rs"]
 mod scripts;
 #[path = "it/support.rs"]

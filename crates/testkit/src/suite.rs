@@ -48,6 +48,7 @@ impl<'a> Tried<'a> {
             Task::Completion => self.provider.complete().expect("the back end completes").complete(call),
             Task::Embedding => self.provider.embed().expect("the back end embeds").embed(call),
             Task::CountTokens => self.provider.count().expect("the back end counts").count(call),
+            Task::Relay => self.provider.relay().expect("the back end relays").relay(call),
         }
     }
 

@@ -178,14 +178,17 @@ def test_images_reach_an_openai_shaped_vendor_as_image_urls(claude: Anthropic, s
 
 
 def test_what_a_translation_leaves_out_is_named(claude: Anthropic, seen: Any) -> None:
-    ask: Any = {"max_tokens": 2048, "messages": HELLO, "service_tier": "auto",
+    tools = [WEATHER, {"type": "web_search_20250305", "name": "web_search"}]
+    ask: Any = {"max_tokens": 2048, "messages": HELLO, "service_tier": "standard_only", "tools": tools,
                 "thinking": {"type": "enabled", "budget_tokens": 1024}, "extra_body": {"future": {"a": 1}}}
     for stream in (False, True):
         raw = claude.messages.with_raw_response.create(model="upstream", stream=stream, **ask)
-        assert raw.headers["penstock-dropped-params"].split(", ") == ["future", "service_tier", "thinking"]
+        assert raw.headers["penstock-dropped-params"].split(", ") == ["future", "service_tier", "tools.web_search_20250305"]
         if stream:
             assert [event.type for event in raw.parse()][-1] == "message_stop"
-        assert not {"future", "service_tier", "thinking"} & set(seen()["json"])
+        sent = seen()["json"]
+        assert not {"future", "service_tier", "thinking"} & set(sent)
+        assert (sent["reasoning_effort"], len(sent["tools"])) == ("low", 1)
     assert "penstock-dropped-params" not in claude.messages.with_raw_response.create(model="messages", **ask).headers
 
 
@@ -208,13 +211,15 @@ def test_the_same_dialect_reaches_the_vendor_as_it_is(claude: Anthropic, seen: A
     assert sent == {**body, **unknown, "model": "vendor-model-2"}
 
 
-def test_the_vendor_gets_the_operators_key_and_no_header_of_the_caller(
+def test_the_vendor_gets_the_operators_key_and_of_the_callers_headers_its_betas_alone(
         claude: Anthropic, seen: Any, secrets: dict[str, str], mock: harness.Mock) -> None:
     claude.messages.create(**play("messages", "naive"), extra_headers={"anthropic-beta": "callers-2099-01-01", "x-own": "1"})
     request = seen()
     assert request["headers"]["x-api-key"] == "redacted" and "authorization" not in request["headers"]
     assert request["headers"]["anthropic-version"] == "2023-06-01"
-    assert "anthropic-beta" not in request["headers"] and "x-own" not in request["headers"]
+    assert request["headers"]["anthropic-beta"] == "callers-2099-01-01" and "x-own" not in request["headers"]
+    claude.messages.create(**play("upstream", "naive"), extra_headers={"anthropic-beta": "callers-2099-01-01"})
+    assert not {"anthropic-beta", "anthropic-version"} & set(seen()["headers"]), "another dialect's vendor knows none"
     assert secrets["SUITE_KEY"] not in harness.http("GET", f"{mock.url}/mock/requests").text
     # The mock shows a digest of the key: ask it with the operator's own key for the one that is right.
     harness.http("POST", f"{mock.url}/v1/messages", {"model": "m", "max_tokens": 1, "messages": HELLO},
@@ -332,3 +337,130 @@ def test_the_embedded_model_calls_a_forced_tool_and_takes_no_images(claude: Anth
     with pytest.raises(anthropic.BadRequestError) as caught:
         claude.messages.create(model="small", max_tokens=9, messages=[{"role": "user", "content": IMAGES}])
     assert caught.value.body["error"]["code"] == "unsupported"  # type: ignore[index]
+
+
+@everywhere
+def test_tokens_are_counted_without_an_answer(claude: Anthropic, model: str, mock: harness.Mock) -> None:
+    ask: Any = {"system": "Be kind.", "messages": HELLO, "tools": [WEATHER]}
+    raw = claude.messages.with_raw_response.count_tokens(model=model, **ask)
+    assert raw.parse().input_tokens > 2
+    # Anthropic's API counts, and so does the scripted provider; an OpenAI-shaped vendor cannot, so the gateway estimates.
+    assert raw.headers.get("penstock-estimated") == ("tokens" if model == "upstream" else None)
+    more = claude.messages.count_tokens(model=model, **{**ask, "messages": HELLO * 40})
+    assert more.input_tokens > raw.parse().input_tokens
+
+
+def test_the_embedded_model_counts_what_it_bills(claude: Anthropic) -> None:
+    ask: Any = {"model": "small", "messages": HELLO, "system": "Be brief."}
+    counted = claude.messages.count_tokens(**ask).input_tokens
+    assert counted == claude.messages.create(max_tokens=4, **ask).usage.input_tokens
+
+
+def test_the_embedded_model_tells_the_stop_sequence_that_it_met(claude: Anthropic) -> None:
+    ask: Any = {"model": "small", "max_tokens": 32, "extra_body": COOL,
+                "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    word = claude.messages.create(**ask).content[0].text.split()[1]  # type: ignore[union-attr]
+    met = claude.messages.create(stop_sequences=["never said", word], **ask)
+    assert (met.stop_reason, met.stop_sequence) == ("stop_sequence", word)
+    with claude.messages.stream(stop_sequences=["never said", word], **ask) as stream:
+        assert stream.get_final_message().stop_sequence == word
+
+
+def test_models_are_listed_in_anthropics_shape_and_in_pages(claude: Anthropic, client: OpenAI) -> None:
+    names = [model.id for model in client.models.list()]
+    assert len(names) > 3
+    pages = claude.models.list(limit=2)
+    assert (len(pages.data), pages.has_more, pages.first_id) == (2, True, names[0])
+    assert [model.id for model in pages] == names
+    one = claude.models.retrieve("upstream")
+    assert (one.type, one.id, one.display_name, one.created_at.year > 2020) == ("model", "upstream", "upstream", True)
+    with pytest.raises(anthropic.NotFoundError):
+        claude.models.retrieve("nothing")
+
+
+def test_an_openai_client_sends_signed_thinking_back(client: OpenAI, seen: Any) -> None:
+    question: Any = {"role": "user", "content": "say hello"}
+    tool: Any = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    script = {"reasoning": "let me see", "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}]}
+    ask: Any = {"model": "messages", "tools": [tool], "reasoning_effort": "low"}
+    answer = client.chat.completions.create(messages=[question], extra_body={"mock": script}, **ask).choices[0].message
+    turn = answer.to_dict()
+    assert turn["reasoning_content"] == "let me see"
+    assert turn["reasoning_details"] == [
+        {"type": "reasoning.text", "text": "let me see", "signature": "bW9jaw==", "index": 0}]
+    result: Any = {"role": "tool", "tool_call_id": answer.tool_calls[0].id, "content": "sunny"}  # type: ignore[index]
+    turns: Any = [question, turn, result]
+    client.chat.completions.create(messages=turns, extra_body={"mock": harness.SCRIPTS["naive"]}, **ask)
+    sent = seen()["json"]
+    thought, call = sent["messages"][1]["content"]
+    assert thought == {"type": "thinking", "thinking": "let me see", "signature": "bW9jaw=="}
+    assert (call["type"], call["input"]) == ("tool_use", {"city": "Paris"})
+    assert sent["thinking"] == {"type": "enabled", "budget_tokens": 1024} and sent["max_tokens"] > 1024
+
+
+CHART: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
+# What Claude Code sends in the middle of its work.
+AGENT: Any = {
+    "max_tokens": 32000,
+    "system": [{"type": "text", "text": "You are a coding agent.", "cache_control": {"type": "ephemeral"}},
+               {"type": "text", "text": "<env>cwd: /src</env>", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+    "thinking": {"type": "enabled", "budget_tokens": 31999},
+    "metadata": {"user_id": "user_" + "ab" * 32 + "_account__session_0f8b"},
+    "tools": [{**WEATHER, "name": name, "description": "Does something."} for name in ("Bash", "Read", "Edit", "Grep")]
+    + [{**WEATHER, "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "What does the chart show?", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "I should look.", "signature": "EqQBCg=="}, {"type": "text", "text": "Looking."},
+            {"type": "tool_use", "id": "toolu_01", "name": "Read", "input": {"city": "chart.png"}},
+            {"type": "tool_use", "id": "toolu_02", "name": "Bash", "input": {"city": "ls"}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "toolu_01", "content": [{"type": "text", "text": "chart.png"}, CHART]},
+            {"type": "tool_result", "tool_use_id": "toolu_02", "content": "not found", "is_error": True,
+             "cache_control": {"type": "ephemeral"}}]},
+    ],
+}
+BETAS = "claude-code-20250219,interleaved-thinking-2025-05-14"
+
+
+@pytest.mark.parametrize("model", ["mock", "upstream", "messages", "small"])
+def test_a_coding_agent_works_with_every_provider(claude: Anthropic, model: str, seen: Any) -> None:
+    ask: Any = {**AGENT, "model": model, "extra_body": {"mock": harness.SCRIPTS["weather"]}}
+    if model == "small":
+        ask = {**AGENT, "model": model, "max_tokens": 24}
+    if model == "upstream":
+        *turns, last = AGENT["messages"]
+        ask = {**AGENT, "model": model,
+               "messages": [*turns, {**last, "content": [*last["content"], {"type": "text", "text": "[weather]"}]}]}
+    with claude.messages.stream(extra_headers={"anthropic-beta": BETAS}, **ask) as stream:
+        kinds = {event.type for event in stream}
+        final = stream.get_final_message()
+        dropped = set(stream.response.headers.get("penstock-dropped-params", "").split(", "))
+    assert "message_stop" in kinds and final.usage.output_tokens > 0
+    assert claude.messages.count_tokens(
+        model=model, messages=AGENT["messages"], system=AGENT["system"], tools=AGENT["tools"]).input_tokens > 50
+    if model == "small":
+        assert {"messages.tool_result.media", "messages.thinking.signature", "messages.cache_control"} <= dropped
+        return
+    [call] = [block for block in final.content if block.type == "tool_use"]
+    assert (final.stop_reason, call.name) == ("tool_use", "get_weather")
+    if model == "messages":
+        assert dropped == {""}
+    if model == "upstream":
+        assert {"messages.cache_control", "messages.is_error", "user", "tools.cache_control"} <= dropped
+
+
+def test_what_a_coding_agent_sends_reaches_each_vendor_in_its_own_words(claude: Anthropic, seen: Any) -> None:
+    with claude.messages.stream(extra_headers={"anthropic-beta": BETAS}, **AGENT, model="messages") as stream:
+        stream.until_done()
+    request = seen()
+    assert request["json"] == {**AGENT, "model": "vendor-model-2", "stream": True}
+    assert request["headers"]["anthropic-beta"] == BETAS
+    with claude.messages.stream(**AGENT, model="upstream") as stream:
+        stream.until_done()
+    sent = seen()["json"]
+    assert [turn["role"] for turn in sent["messages"]] == ["system", "user", "assistant", "tool", "tool", "user"]
+    assert len(sent["messages"][2]["tool_calls"]) == 2 and sent["messages"][4]["content"] == "not found"
+    assert all(part["type"] == "text" for part in sent["messages"][3]["content"]), "tool messages hold text"
+    assert sent["messages"][5]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert sent["reasoning_effort"] == "high" and len(sent["tools"]) == 5

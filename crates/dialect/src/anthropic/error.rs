@@ -1,7 +1,7 @@
 //! Errors as Anthropic clients expect them.
 
 use bytes::Bytes;
-use penstock_domain::{Error, Kind, RequestId};
+use penstock_domain::{Code, Error, Kind, RequestId};
 use serde_json::json;
 
 pub use crate::openai::error::vendor_error;
@@ -12,7 +12,7 @@ pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
     let body = json!({
         "type": "error",
         "error": {
-            "type": kind(error.kind()),
+            "type": kind(error),
             "message": error.say(),
             "code": code,
             "param": error.param(),
@@ -23,9 +23,15 @@ pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
     Bytes::from(body.to_string())
 }
 
+/// Whether an error means too much work for the models, not a gateway that goes away or has lost its store.
+pub fn is_overload(error: &Error) -> bool {
+    error.kind() == Kind::Unavailable
+        && !matches!(error.code(), Code::ServerShutdown | Code::StoreUnavailable)
+}
+
 /// Anthropic's `type` of an error.
-fn kind(kind: Kind) -> &'static str {
-    match kind {
+fn kind(error: &Error) -> &'static str {
+    match error.kind() {
         Kind::Invalid | Kind::Method | Kind::MediaType | Kind::Conflict => "invalid_request_error",
         Kind::TooLarge => "request_too_large",
         Kind::Unauthenticated => "authentication_error",
@@ -33,7 +39,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::NotFound => "not_found_error",
         Kind::RateLimited => "rate_limit_error",
         Kind::Timeout | Kind::SlowBody => "timeout_error",
-        Kind::Unavailable => "overloaded_error",
-        Kind::BadUpstream | Kind::Internal => "api_error",
+        Kind::Unavailable if is_overload(error) => "overloaded_error",
+        Kind::BadUpstream | Kind::Internal | Kind::Unavailable => "api_error",
     }
 }

@@ -326,7 +326,8 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
             Part::File(media) => Block::Document(document(media, out.len())?),
             Part::Audio(_) => return Err(unsupported("sound")),
             Part::Reasoning(text) => match parts.get(i + 1) {
-                Some(Part::Signature(signature)) => {
+                // Google's is no signature here.
+                Some(Part::Signature(signature)) if crate::gemini::unsealed(signature).is_none() => {
                     Block::ReasoningContent(json!({"reasoningText": {"text": text, "signature": signature}}))
                 }
                 // Reasoning without its signature is another vendor's, and refused.

@@ -11,13 +11,16 @@ use super::wire::{self, Head, View};
 use crate::openai::error::{bad_response, in_band_error};
 use crate::sse::lane::{EventLane, Forward, Rules, Seen};
 
+/// Largest event, in bytes: the last one repeats the whole answer, and pictures come inline.
+pub(super) const MAX_EVENT: usize = 16 << 20;
+
 /// Turns the chunks of a body into [`penstock_domain::Delta::Raw`].
 pub type RawLane = EventLane<Forward<Events>>;
 
 impl RawLane {
     /// A lane at the start of a stream.
     pub fn new() -> Self {
-        Self::over(Forward::by(Events::default()))
+        Self::over(Forward::by(Events::default())).up_to(MAX_EVENT)
     }
 }
 

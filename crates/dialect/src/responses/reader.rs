@@ -22,7 +22,7 @@ pub type ResponseReader = EventLane<Read<Events, Said>>;
 impl ResponseReader {
     /// A reader at the start of a stream.
     pub fn new() -> Self {
-        Self::over(Read::by(Events::default(), Said::default()))
+        Self::over(Read::by(Events::default(), Said::default())).up_to(raw_lane::MAX_EVENT)
     }
 }
 

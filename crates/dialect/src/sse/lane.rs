@@ -78,6 +78,13 @@ impl<E: Events> EventLane<E> {
         Self { scanner: Scanner::new(MAX_EVENT), state }
     }
 
+    /// The same with another bound of one event, in bytes: 1 MiB unless told.
+    #[must_use]
+    pub(crate) fn up_to(mut self, max_event: usize) -> Self {
+        self.scanner = Scanner::new(max_event);
+        self
+    }
+
     /// The dialect's side, to be told more before the stream begins.
     pub(crate) fn events(&mut self) -> &mut E {
         &mut self.state.events

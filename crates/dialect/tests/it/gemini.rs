@@ -301,9 +301,11 @@ fn another_vendor_is_never_sent_googles_signature() {
     let all = fixtures("gemini/requests", "json");
     let (_, body) = all.iter().find(|(name, _)| name == "anthropic_thinking_round").unwrap();
     let content = request("anthropic", body).unwrap();
-    let to = vendor(Dialect::Anthropic).unwrap();
-    let encoded = to.encode(content.body.content().unwrap(), &ask(Task::Chat, "claude")).unwrap();
-    assert!(!String::from_utf8_lossy(&encoded.body).contains("google:"), "{:?}", encoded.body);
+    for dialect in [Dialect::Anthropic, Dialect::Bedrock, Dialect::OpenAi] {
+        let to = vendor(dialect).unwrap();
+        let encoded = to.encode(content.body.content().unwrap(), &ask(Task::Chat, "claude")).unwrap();
+        assert!(!String::from_utf8_lossy(&encoded.body).contains("google:"), "{:?}", encoded.body);
+    }
 }
 
 // === errors ===

@@ -368,6 +368,14 @@ fn a_transcript_that_stops_early_never_looks_complete() {
 }
 
 #[test]
+fn the_last_event_may_be_as_large_as_the_answer_that_it_repeats() {
+    let text = "x".repeat(2 << 20);
+    let events = streamed(Dialect::Responses, &[Delta::Text { choice: 0, text, logprobs: Vec::new() }]);
+    let (sent, notes) = forwarded(events.as_bytes().chunks(64 << 10));
+    assert!(sent == events && !notes.join(" ").contains("Failed"), "{notes:?}");
+}
+
+#[test]
 fn a_failure_before_anything_began_is_an_error_event_and_afterwards_a_failed_response() {
     let error = || Delta::Failed(Error::new(Code::UpstreamTimeout, "too late"));
     let early = streamed(Dialect::Responses, &[error()]);

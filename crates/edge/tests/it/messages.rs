@@ -102,8 +102,12 @@ async fn errors_have_the_dialects_shape_type_and_status() {
         (ask_message("full", false), expected(529, "overloaded_error", "overloaded")),
         (post("/v1/messages/nothing", &bearer(), "{}"), expected(404, "not_found_error", "route_not_found")),
         (
-            post("/v1/messages/count_tokens", &bearer(), &message("plain", false)),
-            expected(404, "not_found_error", "route_not_found"),
+            post("/v1/messages/count_tokens", &bearer(), &message("nothing", false)),
+            expected(404, "not_found_error", "model_not_found"),
+        ),
+        (
+            post("/v1/messages/count_tokens", "", &message("plain", false)),
+            expected(401, "authentication_error", "missing_api_key"),
         ),
     ];
     for (request, expected) in cases {
@@ -116,6 +120,43 @@ async fn errors_have_the_dialects_shape_type_and_status() {
     assert!(near.body.starts_with("{\"error\""), "another path is not of this family: {}", near.body);
     let full = exchange(bench.address, ask("full", false)).await;
     assert_eq!(full.status, 503, "529 is for those who know it");
+}
+
+#[tokio::test]
+async fn tokens_are_counted_for_a_provider_that_cannot_and_the_number_is_called_an_estimate() {
+    let bench = Bench::start().await;
+    let body = r#"{"model":"plain","system":"Be brief.","messages":[{"role":"user","content":"Hello"}],"stream":true}"#;
+    let answer = exchange(bench.address, post("/v1/messages/count_tokens", &bearer(), body)).await;
+    assert_eq!((answer.status, answer.header("penstock-estimated")), (200, Some("tokens")));
+    let counted: Value = serde_json::from_str(&answer.body).unwrap();
+    let tokens = counted["input_tokens"].as_u64().unwrap();
+    assert!((8..30).contains(&tokens), "{counted}");
+    assert_eq!(bench.codes(1).await, ["ok"]);
+    let chat = exchange(bench.address, ask_message("plain", false)).await;
+    assert_eq!(chat.header("penstock-estimated"), None);
+}
+
+#[tokio::test]
+async fn models_have_anthropics_shape_for_its_clients() {
+    let bench = Bench::start().await;
+    let headers = format!("{}anthropic-version: 2023-06-01\r\n", bearer());
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
+    let list: Value =
+        serde_json::from_str(&exchange(bench.address, ask("/v1/models?limit=2")).await.body).unwrap();
+    let (first, last) = (list["first_id"].as_str().unwrap(), list["last_id"].as_str().unwrap());
+    assert_eq!((list["data"].as_array().unwrap().len(), &list["has_more"]), (2, &Value::Bool(true)));
+    let next = exchange(bench.address, ask(&format!("/v1/models?limit=1000&after_id={last}"))).await;
+    let next: Value = serde_json::from_str(&next.body).unwrap();
+    assert_eq!(next["has_more"], false);
+    assert!(next["data"].as_array().unwrap().iter().all(|row| row["id"] != first));
+    let one: Value =
+        serde_json::from_str(&exchange(bench.address, ask("/v1/models/org%2Fslashed")).await.body).unwrap();
+    assert_eq!((&one["type"], &one["display_name"]), (&"model".into(), &"org/slashed".into()));
+    assert!(one["created_at"].as_str().unwrap().ends_with('Z'));
+    let gone = exchange(bench.address, ask("/v1/models/nope")).await;
+    assert_eq!(error(&gone), expected(404, "not_found_error", "model_not_found"));
+    let wrong = exchange(bench.address, ask("/v1/models?limit=0")).await;
+    assert_eq!(error(&wrong), expected(400, "invalid_request_error", "invalid_value"));
 }
 
 #[tokio::test]

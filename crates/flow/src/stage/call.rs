@@ -40,7 +40,6 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
         match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
             Ok(Ok((mut held, rest))) => {
-                journey.tried("ok");
                 journey.dropped = dropped(&mut held);
                 journey.counted =
                     held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use penstock_domain::{Code, Delta, FinishReason, Retry};
-use penstock_provider::Provider;
+use futures_util::StreamExt;
+use penstock_domain::{Code, Delta, Dialect, FinishReason, Hints, Origin, RequestId, Retry, Task};
+use penstock_provider::{Call, Provider};
 use serde_json::{Value, json};
 
 use crate::support::{
     CHAT_ASK, CHAT_EVENTS, CHAT_WHOLE, KEY, MESSAGE_EVENTS, MESSAGE_WHOLE, STREAM_ASK, Server, Step,
-    chat_through, events_answer, http, json_answer, message_through, plain, send, vendor,
+    chat_through, events_answer, http, json_answer, message_call, message_through, plain, send, vendor,
 };
 
 const MESSAGE_ASK: &str =
@@ -42,6 +43,70 @@ async fn an_asker_of_the_same_dialect_gets_the_vendors_bytes_and_sends_its_own()
 }
 
 #[tokio::test]
+async fn the_hints_of_an_asker_reach_a_vendor_of_its_dialect_and_the_operators_word_stays() {
+    let hints = || {
+        let found = [("anthropic-beta", "a,b"), ("anthropic-version", "2024-10-22")];
+        Hints::new(found.map(|(name, value)| (name, value.into())))
+    };
+    let with = |body: &str| {
+        let mut call = message_call(body);
+        Arc::make_mut(&mut call.request).hints = hints();
+        call
+    };
+    let mut server = Server::always(vec![send(json_answer("200 OK", MESSAGE_WHOLE))]).await;
+    let ask = |provider: Arc<dyn Provider>| async move {
+        let mut deltas = provider.chat().unwrap().chat(with(MESSAGE_ASK)).await.unwrap();
+        while deltas.next().await.is_some() {}
+    };
+    ask(anthropic(&server)).await;
+    let seen = server.seen().await;
+    assert_eq!(
+        (seen.header("anthropic-beta"), seen.header("anthropic-version")),
+        (Some("a,b"), Some("2024-10-22"))
+    );
+    let own = json!({"anthropic-beta": "own", "anthropic-version": "2030-01-01"});
+    ask(vendor("anthropic", json!({"base_url": server.base, "api_key": KEY, "headers": own}))).await;
+    let seen = server.seen().await;
+    assert_eq!(
+        (seen.header("anthropic-beta"), seen.header("anthropic-version")),
+        (Some("own,a,b"), Some("2030-01-01"))
+    );
+    let mut foreign = Server::always(vec![send(json_answer("200 OK", CHAT_WHOLE))]).await;
+    ask(plain(&foreign)).await;
+    let seen = foreign.seen().await;
+    assert_eq!((seen.header("anthropic-beta"), seen.header("anthropic-version")), (None, None));
+}
+
+#[tokio::test]
+async fn counting_reaches_anthropic_as_bytes_and_others_read_its_number() {
+    let mut server =
+        Server::always(vec![send(json_answer("200 OK", r#"{"input_tokens": 14, "x": 1}"#))]).await;
+    let count = |body: &'static str, dialect: Dialect| {
+        let asker = penstock_dialect::asker(dialect).unwrap();
+        let task = Task::CountTokens;
+        let decoded = asker.decode(task, body.into(), &penstock_dialect::DecodeLimits::default()).unwrap();
+        let request = decoded.into_request(RequestId::new("req_1"), Origin::Http, None);
+        Call { request: Arc::new(request), model: "vendor-model".into(), deadline: None }
+    };
+    let provider = anthropic(&server);
+    let ask = r#"{"model":"large","messages":[{"role":"user","content":"hi"}],"x":1}"#;
+    let mut deltas = provider.count().unwrap().count(count(ask, Dialect::Anthropic)).await.unwrap();
+    let Some(Delta::Whole(whole)) = deltas.next().await else { panic!("no bytes") };
+    assert_eq!(whole.bytes, r#"{"input_tokens": 14, "x": 1}"#);
+    let seen = server.seen().await;
+    assert_eq!(seen.line(), "POST /v1/messages/count_tokens HTTP/1.1");
+    assert_eq!(seen.body, ask.replace("large", "vendor-model"));
+    let ask =
+        r#"{"model":"large","max_tokens":5,"temperature":1,"messages":[{"role":"user","content":"hi"}]}"#;
+    let mut deltas = provider.count().unwrap().count(count(ask, Dialect::OpenAi)).await.unwrap();
+    let counted = deltas.next().await;
+    assert!(matches!(counted, Some(Delta::Counted { input: 14, estimated: false })), "{counted:?}");
+    let sent = server.seen().await.json();
+    let turn = json!([{"role": "user", "content": [{"type": "text", "text": "hi"}]}]);
+    assert_eq!(sent, json!({"model": "vendor-model", "messages": turn}), "only what has tokens");
+}
+
+#[tokio::test]
 async fn events_reach_an_asker_of_the_same_dialect_byte_for_byte() {
     let server = Server::always(vec![send(events_answer(MESSAGE_EVENTS))]).await;
     let answer = message_through(&*anthropic(&server), MESSAGE_STREAM_ASK).await;
@@ -53,7 +118,7 @@ async fn events_reach_an_asker_of_the_same_dialect_byte_for_byte() {
         .filter_map(|delta| if let Delta::Raw(raw) = delta { Some(&raw.notes) } else { None })
         .collect();
     assert_eq!(
-        notes.iter().find_map(|notes| notes.usage).map(|usage| (usage.input, usage.output)),
+        notes.iter().filter_map(|notes| notes.usage).next_back().map(|usage| (usage.input, usage.output)),
         Some((7, 2))
     );
     assert!(notes.iter().any(|notes| notes.finish == Some(FinishReason::Stop)));
@@ -107,11 +172,15 @@ async fn an_anthropic_asker_is_translated_for_openai_vendors() {
     );
     let answer = message_through(&*provider, MESSAGE_STREAM_ASK).await;
     assert!(answer.failed.is_none(), "{:?}", answer.failed);
-    assert_eq!((answer.text.as_str(), dropped(&answer.deltas)), ("héllo", vec!["thinking".to_owned()]));
+    assert_eq!((answer.text.as_str(), dropped(&answer.deltas)), ("héllo", vec![]));
     assert!(
         matches!(answer.deltas.last(), Some(Delta::Usage(usage)) if usage.input == 7 && usage.output == 2)
     );
-    assert_eq!(server.seen().await.json()["stream_options"]["include_usage"], true);
+    let sent = server.seen().await.json();
+    assert_eq!(
+        (&sent["stream_options"]["include_usage"], &sent["reasoning_effort"]),
+        (&json!(true), &json!("low"))
+    );
     let modest = vendor("openai_compatible", json!({"base_url": server.base, "stream_options": false}));
     message_through(&*modest, MESSAGE_STREAM_ASK).await;
     assert_eq!(server.seen().await.json().get("stream_options"), None);
@@ -160,7 +229,7 @@ async fn the_vendors_refusals_become_our_codes() {
         ("413 Payload Too Large", error("request_too_large", "big"), Code::UpstreamRejected),
         ("429 Too Many Requests", error("rate_limit_error", "slow"), Code::UpstreamRateLimited),
         ("504 Gateway Timeout", error("timeout_error", "late"), Code::UpstreamTimeout),
-        ("529 Overloaded", error("overloaded_error", "busy"), Code::UpstreamError),
+        ("529 Overloaded", error("overloaded_error", "busy"), Code::Overloaded),
     ];
     for (status, body, code) in cases {
         let answer = http(status, "content-type: application/json\r\nretry-after: 3\r\n", &body);
@@ -182,9 +251,9 @@ async fn an_error_event_fails_the_answer_where_it_stands() {
     let events: Vec<&str> = MESSAGE_EVENTS[..4].iter().copied().chain([error]).collect();
     let server = Server::always(vec![send(events_answer(&events))]).await;
     let raw = message_through(&*anthropic(&server), MESSAGE_STREAM_ASK).await;
-    assert_eq!((raw.body(), raw.code()), (MESSAGE_EVENTS[..4].concat().as_str(), Some(Code::UpstreamError)));
+    assert_eq!((raw.body(), raw.code()), (MESSAGE_EVENTS[..4].concat().as_str(), Some(Code::Overloaded)));
     let read = chat_through(&*anthropic(&server), STREAM_ASK).await;
-    assert_eq!((read.text.as_str(), read.code()), ("héllo", Some(Code::UpstreamError)));
+    assert_eq!((read.text.as_str(), read.code()), ("héllo", Some(Code::Overloaded)));
 }
 
 #[test]

@@ -46,6 +46,13 @@ for (const model of everywhere) {
     assert.equal(final.usage.output_tokens, whole.usage.output_tokens);
   });
 
+  test(`messages, ${model}: tokens are counted without an answer`, async () => {
+    const ask = { model, messages: [{ role: "user" as const, content: "say hello" }], system: "Be kind." };
+    const { data, response } = await claude.messages.countTokens(ask).withResponse();
+    assert.ok(data.input_tokens > 2);
+    assert.equal(response.headers.get("penstock-estimated"), model === "upstream" ? "tokens" : null);
+  });
+
   test(`messages, ${model}: events come in order`, async () => {
     const kinds: string[] = [];
     for await (const event of await claude.messages.create({ ...play(model, "short"), stream: true })) kinds.push(event.type);
