@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Streams held open for the memory figure.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) open_streams: usize,
+    /// Leaves the embedded model out of Penstock's configuration, for builds without it.
+    #[arg(long)]
+    pub(crate) without_local: bool,
     /// Only what takes a minute: one repeat, two seconds, few streams.
     #[arg(long)]
     pub(crate) quick: bool,

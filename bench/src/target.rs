@@ -140,6 +140,8 @@ async fn penstock(
         .replace("@UPSTREAM@", &upstream.to_string())
         .replace("@LISTEN@", &address.to_string())
         .replace("@KEY@", KEY);
+    let local = |line: &&str| options.without_local && line.contains("local");
+    let text: String = text.lines().filter(|line| !local(line)).flat_map(|line| [line, "\n"]).collect();
     let file = folder.join("penstock.yaml");
     fs::write(&file, text)?;
     let mut command = Command::new(&options.penstock);
