@@ -10,12 +10,16 @@
 //! What it refuses to know: HTTP clients and servers, time-outs, routing, which vendor is behind a body.
 
 pub mod anthropic;
+mod asker;
 mod json;
 pub mod json_guard;
 pub mod openai;
 pub mod splice;
 pub mod sse;
+mod vendor;
 
 mod request;
 
+pub use asker::{Asker, Encode, Fold, asker};
 pub use request::{DecodeLimits, Decoded, Encoded, PenstockOptions};
+pub use vendor::{Ask, Lane, Vendor, vendor};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_domain::{Body, Origin, Request, RequestId, Task};
+use penstock_domain::{Body, Origin, Request, RequestId, Tags, Task};
 
 /// Bounds that a request body must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,7 @@ impl Decoded {
             max_output_tokens: self.max_output_tokens,
             choices: self.choices,
             deadline,
+            tags: self.penstock.map_or_else(Tags::default, |options| options.tags.into_iter().collect()),
             body: self.body,
         }
     }

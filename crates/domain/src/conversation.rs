@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::{Code, Error};
+
 /// JSON text kept exactly as it was sent: tool schemas, tool arguments, vendor members. Known to be valid JSON.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Box<str>);
@@ -48,6 +50,8 @@ pub struct Conversation {
     pub response_format: ResponseFormat,
     /// How tokens are drawn and when to stop.
     pub sampling: Sampling,
+    /// How much the model may think first; `None` when the asker did not say.
+    pub thinking: Option<Thinking>,
     /// The asker's own name for the person behind the request, for the vendor's abuse checks.
     pub user: Option<String>,
     /// Members of the body that these words cannot say, by path: a translated request leaves without them.
@@ -173,6 +177,36 @@ pub enum ToolChoice {
     Named(String),
 }
 
+/// How much a model may think before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thinking {
+    /// Not at all.
+    Off,
+    /// As much as the model sees fit.
+    Adaptive,
+    /// In steps (OpenAI's `reasoning_effort`).
+    Effort(Effort),
+    /// At most this many tokens (Anthropic's `budget_tokens`).
+    Budget(u32),
+}
+
+/// Steps of thinking, in OpenAI's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// Hardly.
+    Minimal,
+    /// A little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+    /// Very much.
+    XHigh,
+    /// As much as there is.
+    Max,
+}
+
 /// The shape the answer must have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ResponseFormat {
@@ -262,4 +296,20 @@ pub enum EmbeddingInput {
     Text(String),
     /// As token ids of the model's vocabulary.
     Tokens(Vec<u32>),
+}
+
+impl Content {
+    /// The chat.
+    ///
+    /// # Errors
+    /// `unsupported` when it is something else: prompts and embeddings are translated into no other dialect.
+    pub fn chat(&self) -> Result<&Conversation, Error> {
+        match self {
+            Content::Chat(conversation) => Ok(conversation),
+            Content::Completion(_) | Content::Embedding(_) => {
+                let say = "the provider of this model takes only chats from this API";
+                Err(Error::new(Code::Unsupported, say))
+            }
+        }
+    }
 }

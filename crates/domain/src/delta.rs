@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{Dialect, Error, Usage};
@@ -37,6 +39,20 @@ pub enum Delta {
         /// The signature.
         text: String,
     },
+    /// Reasoning that the vendor encrypted: only it can read it, and wants it back as it is.
+    Sealed {
+        /// Which of `n` choices.
+        choice: u32,
+        /// The sealed text, with the vendor's own id of it where there is one.
+        text: String,
+    },
+    /// Where the text before it comes from.
+    Citation {
+        /// Which of `n` choices.
+        choice: u32,
+        /// The source.
+        citation: Citation,
+    },
     /// The model declines, in its own words.
     Refusal {
         /// Which of `n` choices.
@@ -63,6 +79,15 @@ pub enum Delta {
         choice: u32,
         /// Why it ended.
         reason: FinishReason,
+        /// The stop sequence that it met, where the vendor tells.
+        stop: Option<Box<str>>,
+    },
+    /// How many tokens the request has: the answer to [`crate::Task::CountTokens`].
+    Counted {
+        /// The tokens.
+        input: u64,
+        /// Whether they were estimated rather than counted with the model's own vocabulary.
+        estimated: bool,
     },
     /// Embedding vectors, in the order of the inputs.
     Vectors(Vec<Vec<f32>>),
@@ -120,7 +145,7 @@ pub struct RawBody {
 }
 
 /// What the fast lane learns about bytes that it does not parse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Notes {
     /// The bytes carry content (text, reasoning, tool-call fragment, refusal, finish), not just lifecycle.
     pub content: bool,
@@ -130,6 +155,39 @@ pub struct Notes {
     pub usage: Option<Usage>,
     /// The last finish reason seen.
     pub finish: Option<FinishReason>,
+    /// Bytes of generated text in them (answers, reasoning, arguments), as JSON writes it, without quotes: what an
+    /// estimate goes by when the vendor counts nothing. 0 for a whole body, which can be counted by its length.
+    pub text: u32,
+    /// The model that the vendor says has answered; told once, with the first event that has it.
+    pub version: Option<Arc<str>>,
+}
+
+/// A source that an answer names for what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Citation {
+    /// The cited words, where the vendor gives them.
+    pub quote: Option<String>,
+    /// The source's address.
+    pub url: Option<String>,
+    /// The source's title.
+    pub title: Option<String>,
+    /// Which of the request's documents it is, from 0.
+    pub document: Option<u32>,
+    /// Where in the document (`location`) the quote stands.
+    pub place: Option<CitedPlace>,
+    /// The range of the answer's text that it belongs to, in characters, where the vendor says it.
+    pub of: Option<(u32, u32)>,
+}
+
+/// Where in a document a quote stands; ends are exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CitedPlace {
+    /// Characters, from 0.
+    Characters(u32, u32),
+    /// Pages, from 1.
+    Pages(u32, u32),
+    /// Blocks of the document, from 0.
+    Blocks(u32, u32),
 }
 
 /// Why a choice ended, in OpenAI's terms.

@@ -11,18 +11,24 @@
 mod conversation;
 mod delta;
 mod error;
+mod money;
 mod request;
 mod secret;
 mod stage;
+mod tags;
 mod usage;
 
 pub use conversation::{
-    Completion, Content, Conversation, Embedding, EmbeddingInput, Json, Logprobs, Media, MediaSource,
-    Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
+    Completion, Content, Conversation, Effort, Embedding, EmbeddingInput, Json, Logprobs, Media, MediaSource,
+    Message, Part, ResponseFormat, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
 };
-pub use delta::{Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob};
+pub use delta::{
+    Citation, CitedPlace, Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob,
+};
 pub use error::{Blame, Code, Error, Kind, Retry};
+pub use money::{Cost, Money, Price, Rates, Tariff};
 pub use request::{Body, Dialect, Members, Origin, Request, RequestId, Span, Task};
 pub use secret::{Credential, Secret};
 pub use stage::Stage;
+pub use tags::Tags;
 pub use usage::Usage;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{Content, Error};
+use crate::{Content, Error, Tags};
 
 /// The id of one request: `req_` and 24 characters, in `x-request-id`, errors, logs and records alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +37,8 @@ pub enum Task {
     Completion,
     /// Embedding vectors.
     Embedding,
+    /// How many tokens a chat request has.
+    CountTokens,
 }
 
 impl Task {
@@ -46,6 +48,7 @@ impl Task {
             Task::Chat => "chat",
             Task::Completion => "text_completion",
             Task::Embedding => "embeddings",
+            Task::CountTokens => "count_tokens",
         }
     }
 }
@@ -55,8 +58,27 @@ impl Task {
 pub enum Dialect {
     /// OpenAI chat completions, completions and embeddings.
     OpenAi,
+    /// OpenAI responses.
+    Responses,
     /// Anthropic messages.
     Anthropic,
+    /// Gemini `generateContent`; vendors alone speak it.
+    Gemini,
+    /// Amazon Bedrock Converse; vendors alone speak it.
+    Bedrock,
+}
+
+impl Dialect {
+    /// The name in records and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dialect::OpenAi => "openai",
+            Dialect::Responses => "responses",
+            Dialect::Anthropic => "anthropic",
+            Dialect::Gemini => "gemini",
+            Dialect::Bedrock => "bedrock",
+        }
+    }
 }
 
 /// A range of bytes inside a body.
@@ -161,6 +183,8 @@ pub struct Request {
     pub choices: u32,
     /// When the asker stops waiting, if they said.
     pub deadline: Option<Instant>,
+    /// Labels that the asker put on it, for records.
+    pub tags: Tags,
     /// The original body.
     pub body: Body,
 }

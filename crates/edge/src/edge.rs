@@ -11,7 +11,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use penstock_dialect::openai::models::{self, ModelRow};
+use penstock_dialect::{
+    Encode, Fold, asker,
+    openai::models::{self, ModelRow},
+};
 use penstock_domain::{Code, Credential, Dialect, Error, RequestId, Stage, Task};
 use penstock_flow::{Gateway, ModelInfo, Refusal};
 use penstock_identity::{Needs, Route, Scope};
@@ -20,7 +23,7 @@ use tower::ServiceExt;
 use crate::decode::{self, Arriving};
 use crate::drain::{Drain, shutdown};
 use crate::error::Refused;
-use crate::reply::{self, Encoder, Events, Folder, Reply, Source};
+use crate::reply::{self, Events, Reply, Source};
 use crate::routes::{self, Handler};
 use crate::{EdgeSettings, Extra, pages, upload};
 
@@ -157,13 +160,13 @@ impl Visit<'_> {
         self.recorded.store(true, Ordering::Relaxed);
         let decoded = self.arrived.elapsed();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let asker = asker(dialect).ok_or_else(decode::nobody_asks)?;
         let mut outcome = if request.stream {
-            let encoder = Encoder::new(&request, created);
-            let dialect = request.body.dialect();
+            let encoder = asker.encoder(&request, created);
             let run = Box::pin(async move { flow.run(request, credential, scope).await });
             self.stream(run, dialect, encoder, decoded).await
         } else {
-            self.fold(flow, (request, credential, scope), created, decoded).await
+            self.fold(flow, asker.folder(&request, created), (request, credential, scope), decoded).await
         };
         if let Err(refused) = &mut outcome
             && let Some(head) = &mut refused.head
@@ -176,11 +179,10 @@ impl Visit<'_> {
     async fn fold(
         &self,
         flow: Arc<penstock_flow::Flow>,
+        folder: Box<dyn Fold>,
         (request, credential, scope): (penstock_domain::Request, Credential, Scope),
-        created: u64,
         decoded: std::time::Duration,
     ) -> Outcome {
-        let folder = Folder::new(&request, created);
         let dialect = request.body.dialect();
         let run = async {
             let mut answer = flow.run(request, credential, scope).await.map_err(refused)?;
@@ -208,7 +210,7 @@ impl Visit<'_> {
         &self,
         run: impl Future<Output = Result<penstock_flow::Answer, Refusal>> + Send + 'static,
         dialect: Dialect,
-        encoder: Encoder,
+        encoder: Box<dyn Encode>,
         decoded: std::time::Duration,
     ) -> Outcome {
         let EdgeSettings { hold_max, keep_alive, .. } = self.edge.settings;

@@ -1,6 +1,5 @@
 //! The last stage: the answer leaves, whole or as events.
 
-mod dialect;
 mod sse;
 mod whole;
 
@@ -17,7 +16,6 @@ use penstock_flow::Head;
 
 use crate::server::Busy;
 
-pub(crate) use dialect::{Encoder, Folder};
 pub(crate) use sse::{Events, Source, events};
 pub(crate) use whole::whole;
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use penstock_admission::Rate;
-use penstock_domain::{Code, Delta, Error, FinishReason, Request, RequestId, Stage, Task, Usage};
+use penstock_domain::{
+    Code, Cost, Delta, Dialect, Error, FinishReason, Request, RequestId, Stage, Tags, Task, Usage,
+};
 use penstock_identity::Caller;
 use penstock_observe::{Outcome, Record, Recorder, Timings};
 
@@ -18,6 +20,9 @@ pub(crate) struct Journey {
     start: Instant,
     task: Option<Task>,
     stream: bool,
+    dialect: Option<Dialect>,
+    asked: Option<Arc<str>>,
+    tags: Tags,
     caller: Option<Arc<Caller>>,
     pub(crate) model: Option<Arc<str>>,
     pub(crate) provider: Option<Arc<str>>,
@@ -36,7 +41,11 @@ pub(crate) struct Journey {
 
 impl Journey {
     pub(crate) fn begin(recorder: Arc<dyn Recorder>, request: &Request) -> Self {
-        Self::with(recorder, request.id.clone(), Some(request.task), request.stream)
+        let mut journey = Self::with(recorder, request.id.clone(), Some(request.task), request.stream);
+        journey.dialect = Some(request.body.dialect());
+        journey.asked = Some(Arc::clone(&request.model));
+        journey.tags = request.tags.clone();
+        journey
     }
 
     pub(crate) fn with(recorder: Arc<dyn Recorder>, id: RequestId, task: Option<Task>, stream: bool) -> Self {
@@ -48,6 +57,9 @@ impl Journey {
             start: Instant::now(),
             task,
             stream,
+            dialect: None,
+            asked: None,
+            tags: Tags::default(),
             caller: None,
             model: None,
             provider: None,
@@ -81,8 +93,8 @@ impl Journey {
             self.first_token = Some(self.start.elapsed());
         }
         let notes = match delta {
-            Delta::Raw(raw) => raw.notes,
-            Delta::Whole(whole) => whole.notes,
+            Delta::Raw(raw) => &raw.notes,
+            Delta::Whole(whole) => &whole.notes,
             Delta::Usage(usage) => return self.usage = Some(*usage),
             Delta::Finished { reason, .. } => return self.finish = Some(*reason),
             _ => return,
@@ -113,18 +125,27 @@ impl Journey {
             at: self.at,
             task: self.task,
             stream: self.stream,
+            dialect: self.dialect,
+            asked: self.asked.take(),
+            tags: std::mem::take(&mut self.tags),
             key: self.caller.as_ref().map(|caller| caller.key_id.shared()),
             team: self.caller.as_ref().and_then(|caller| caller.team.clone()),
             model: self.model.take(),
             provider: self.provider.take(),
             upstream_model: self.upstream_model.take(),
+            version: None,
             attempts: self.attempts,
+            tries: Box::default(),
             usage: self.usage,
+            estimated: false,
+            cost: Cost::None,
             finish: self.finish,
             duration: self.start.elapsed(),
             first_token: self.first_token,
+            gaps: None,
             timings: self.timings,
             outcome,
+            content: None,
         });
     }
 }

@@ -11,7 +11,7 @@ use penstock_admission::Admission;
 use penstock_config::{FileKey, Limits};
 use penstock_domain::{
     Body, Code, Content, Conversation, Credential, Delta, Dialect, Error, FinishReason, Members, Origin,
-    Request, RequestId, Secret, Stage, Task, Usage,
+    Request, RequestId, Secret, Stage, Tags, Task, Usage,
 };
 use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper, Scope};
 use penstock_observe::{Outcome, Record, Recorder};
@@ -137,6 +137,7 @@ fn request(model: &str) -> Request {
         max_output_tokens: None,
         choices: 1,
         deadline: None,
+        tags: Tags::default(),
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }
 }
@@ -149,7 +150,7 @@ fn whole_answer() -> Vec<Delta> {
     vec![
         Delta::Started(Default::default()),
         text("Paris"),
-        Delta::Finished { choice: 0, reason: FinishReason::Stop },
+        Delta::Finished { choice: 0, reason: FinishReason::Stop, stop: None },
         Delta::Usage(Usage { input: 5, output: 1, ..Usage::default() }),
     ]
 }

@@ -109,6 +109,9 @@ pub struct Metrics {
     stages: Vec<Histogram>,
     pub(crate) in_flight: Gauge,
     pub(crate) dropped: Counter,
+    pub(crate) waiting: Gauge,
+    pub(crate) lost: Counter,
+    pub(crate) content_dropped: Counter,
     series: RwLock<HashMap<SeriesKey, Arc<Series>>>,
 }
 
@@ -134,6 +137,9 @@ impl Metrics {
             stages,
             in_flight: Gauge::default(),
             dropped: Counter::default(),
+            waiting: Gauge::default(),
+            lost: Counter::default(),
+            content_dropped: Counter::default(),
             series: RwLock::default(),
         };
         metrics.register(stage_family, version);
@@ -180,6 +186,13 @@ impl Metrics {
         registry.register(names::PROVIDER_UP, "1 when a provider can be called", self.provider_up.clone());
         registry.register(names::RELOADS, "Configuration reloads", self.reloads.clone());
         registry.register(names::RECORDS_DROPPED, "Records dropped on a full queue", self.dropped.clone());
+        registry.register(names::RECORDS_WAITING, "Records the store does not take", self.waiting.clone());
+        registry.register(names::RECORDS_LOST, "Records never stored", self.lost.clone());
+        registry.register(
+            names::CONTENT_DROPPED,
+            "Records stored without their captured content",
+            self.content_dropped.clone(),
+        );
         registry.register(names::BUILD_INFO, "The running build", Info::new([("version", version)]));
     }
 

@@ -26,5 +26,11 @@ pub const PROVIDER_UP: &str = "penstock_provider_up";
 pub const RELOADS: &str = "penstock_config_reloads";
 /// Records that were dropped because the queue was full.
 pub const RECORDS_DROPPED: &str = "penstock_records_dropped";
+/// Records that wait in memory because the store does not take them.
+pub const RECORDS_WAITING: &str = "penstock_records_waiting";
+/// Records that were counted but never stored, because the store failed for too long.
+pub const RECORDS_LOST: &str = "penstock_records_lost";
+/// Records that were stored without their captured content, because too much of it was waiting.
+pub const CONTENT_DROPPED: &str = "penstock_record_content_dropped";
 /// Constant 1, with the version as label.
 pub const BUILD_INFO: &str = "penstock_build";

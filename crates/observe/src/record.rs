@@ -1,7 +1,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_domain::{Error, FinishReason, RequestId, Stage, Task, Usage};
+use bytes::Bytes;
+use penstock_domain::{Cost, Dialect, Error, FinishReason, RequestId, Stage, Tags, Task, Usage};
+
+use crate::Gaps;
 
 /// How long each stage of one request took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +57,76 @@ impl Outcome {
     }
 }
 
-/// What is known of one request when it has ended, refused ones included. Never holds content.
+/// One call of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The provider's name in the configuration.
+    pub provider: Arc<str>,
+    /// The model as that provider names it.
+    pub model: Arc<str>,
+    /// `ok`, `cancelled`, or the code of the error that ended it.
+    pub code: &'static str,
+    /// From the call to its first content, its failure, or the asker's leaving.
+    pub took: Duration,
+}
+
+/// What was said, kept only where the caller's team has capture on.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// The request's body, at most [`Captured::MAX`] bytes of it.
+    pub request: Bytes,
+    /// Whether the body was longer.
+    pub request_cut: bool,
+    /// The answer, at most [`Captured::MAX`] bytes of it.
+    pub answer: Bytes,
+    /// What the answer's bytes are.
+    pub form: Form,
+    /// Whether the answer was longer.
+    pub answer_cut: bool,
+    /// How long it may be kept.
+    pub retention: Duration,
+}
+
+impl Captured {
+    /// Most bytes of a request and of an answer that are kept: 256 KiB each.
+    pub const MAX: usize = 256 << 10;
+}
+
+/// Says how much there is, never what.
+impl std::fmt::Debug for Captured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Captured")
+            .field("request", &self.request.len())
+            .field("answer", &self.answer.len())
+            .field("form", &self.form)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the bytes of a captured answer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// The generated text, put together from its pieces.
+    #[default]
+    Text,
+    /// The JSON body as the vendor sent it.
+    Body(Dialect),
+    /// The server-sent events as the vendor sent them.
+    Events(Dialect),
+}
+
+impl Form {
+    /// `text`, `body` or `events`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Form::Text => "text",
+            Form::Body(_) => "body",
+            Form::Events(_) => "events",
+        }
+    }
+}
+
+/// What is known of one request when it has ended, refused ones included. Holds content only in `content`.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The request's id.
@@ -65,6 +137,12 @@ pub struct Record {
     pub task: Option<Task>,
     /// Whether a stream was asked for.
     pub stream: bool,
+    /// The dialect of the asker, once known.
+    pub dialect: Option<Dialect>,
+    /// The model's name as asked, whether it exists or not: never a label.
+    pub asked: Option<Arc<str>>,
+    /// Labels that the asker put on it.
+    pub tags: Tags,
     /// The caller's key id, once known.
     pub key: Option<Arc<str>>,
     /// The caller's team, once known.
@@ -75,20 +153,32 @@ pub struct Record {
     pub provider: Option<Arc<str>>,
     /// The model as that provider names it.
     pub upstream_model: Option<Arc<str>>,
+    /// The model version that the vendor says has answered, such as `gpt-4o-2024-08-06`.
+    pub version: Option<Arc<str>>,
     /// How many upstream calls were made.
     pub attempts: u32,
-    /// Tokens, as the provider counted them.
+    /// Every upstream call, in order.
+    pub tries: Box<[Attempt]>,
+    /// Tokens, as the provider counted them, or as we did where `estimated` says so; `None` when no answer began.
     pub usage: Option<Usage>,
+    /// Whether we counted, because the vendor did not or contradicts itself.
+    pub estimated: bool,
+    /// What it cost.
+    pub cost: Cost,
     /// The last finish reason.
     pub finish: Option<FinishReason>,
     /// From arrival to the end.
     pub duration: Duration,
     /// From arrival to the first content.
     pub first_token: Option<Duration>,
+    /// The pauses between the pieces of a stream, where there were at least two.
+    pub gaps: Option<Box<Gaps>>,
     /// Time per stage.
     pub timings: Timings,
     /// How it ended.
     pub outcome: Outcome,
+    /// What was said, where the caller's team has capture on.
+    pub content: Option<Box<Captured>>,
 }
 
 /// Takes records. Must not block: it is called on the request's own path, also from drops.

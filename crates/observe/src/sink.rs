@@ -1,14 +1,18 @@
-//! Where records go: a bounded queue, and one task that turns them into metrics and log lines in batches.
+//! Where records go: a bounded queue, and one task that turns them into metrics, log lines and rows in batches.
+
+mod keeper;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use penstock_domain::{Blame, RequestId};
 use tokio::sync::mpsc;
 
-use crate::{Metrics, Outcome, Record, Recorder};
+use crate::{Metrics, Outcome, Record, RecordStore, Recorder, Tail};
+use keeper::Keeper;
 
-/// Records waiting to be written; beyond it they are counted as dropped rather than awaited.
+/// Records waiting to be counted; beyond it they are counted as dropped rather than awaited.
 const QUEUE: usize = 16 * 1024;
 
 /// Records taken at once.
@@ -18,24 +22,56 @@ const BATCH: usize = 512;
 /// request.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Most bytes of captured content that wait to be stored; beyond it records are kept without theirs.
+const CONTENT: usize = 32 << 20;
+
 /// The sending side: cheap to share, never blocks.
 pub struct Sink {
     metrics: Arc<Metrics>,
     queue: mpsc::Sender<Record>,
+    content: Arc<AtomicUsize>,
 }
 
 /// The receiving side: run it as one task.
 pub struct Tally {
     metrics: Arc<Metrics>,
     queue: mpsc::Receiver<Record>,
+    content: Arc<AtomicUsize>,
+    tail: Tail,
+    store: Option<Arc<dyn RecordStore>>,
 }
 
 impl Sink {
     /// Makes both sides.
     pub fn new(metrics: Arc<Metrics>) -> (Arc<Self>, Tally) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Arc::new(Self { metrics: Arc::clone(&metrics), queue: sender }), Tally { metrics, queue: receiver })
+        let content = Arc::new(AtomicUsize::new(0));
+        let tally = Tally {
+            metrics: Arc::clone(&metrics),
+            queue: receiver,
+            content: Arc::clone(&content),
+            tail: Tail::default(),
+            store: None,
+        };
+        (Arc::new(Self { metrics, queue: sender, content }), tally)
     }
+
+    /// Takes the content's bytes into account, or takes the content away where too much of it waits.
+    fn weigh(&self, record: &mut Record) -> usize {
+        let bytes = weight(record);
+        if bytes > 0 && self.content.fetch_add(bytes, Ordering::Relaxed) + bytes > CONTENT {
+            self.content.fetch_sub(bytes, Ordering::Relaxed);
+            self.metrics.content_dropped.inc();
+            record.content = None;
+            return 0;
+        }
+        bytes
+    }
+}
+
+/// Bytes of captured content.
+fn weight(record: &Record) -> usize {
+    record.content.as_ref().map_or(0, |content| content.request.len() + content.answer.len())
 }
 
 impl Recorder for Sink {
@@ -43,24 +79,52 @@ impl Recorder for Sink {
         self.metrics.in_flight.inc();
     }
 
-    fn end(&self, record: Record) {
+    fn end(&self, mut record: Record) {
         self.metrics.in_flight.dec();
+        let bytes = self.weigh(&mut record);
         if self.queue.try_send(record).is_err() {
+            self.content.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.dropped.inc();
         }
     }
 }
 
 impl Tally {
+    /// Also keeps every record in a store.
+    #[must_use]
+    pub fn keeping(mut self, store: Arc<dyn RecordStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Where to watch records as they come.
+    pub fn tail(&self) -> Tail {
+        self.tail.clone()
+    }
+
     /// Works until every [`Sink`] is gone and the queue is empty.
     pub async fn run(mut self) {
+        let mut keeper = Keeper::new(self.store.take(), Arc::clone(&self.metrics), Arc::clone(&self.content));
         let mut batch = Vec::with_capacity(BATCH);
-        while self.queue.recv_many(&mut batch, BATCH).await > 0 {
-            for record in batch.drain(..) {
-                self.metrics.record(&record);
-                log(&record);
+        loop {
+            let open = tokio::select! {
+                taken = self.queue.recv_many(&mut batch, BATCH) => taken > 0,
+                () = keeper.due() => true,
+            };
+            for record in &batch {
+                self.metrics.record(record);
+                log(record);
             }
-            tokio::time::sleep(PAUSE).await;
+            self.tail.show(&batch);
+            let full = batch.len() == BATCH;
+            keeper.keep(&mut batch).await;
+            if !open {
+                return keeper.last().await;
+            }
+            // A full batch means that more is waiting: then the pause would only make it older.
+            if !full {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }
@@ -123,62 +187,4 @@ fn causes(error: &penstock_domain::Error) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::{Timings, names};
-
-    fn record() -> Record {
-        Record {
-            id: RequestId::new("req_test"),
-            at: SystemTime::now(),
-            task: Some(penstock_domain::Task::Chat),
-            stream: true,
-            key: None,
-            team: None,
-            model: Some("large".into()),
-            provider: Some("vendor".into()),
-            upstream_model: None,
-            attempts: 1,
-            usage: Some(penstock_domain::Usage { input: 5, output: 3, ..Default::default() }),
-            finish: None,
-            duration: Duration::from_millis(30),
-            first_token: Some(Duration::from_millis(10)),
-            timings: Timings::default(),
-            outcome: Outcome::Complete,
-        }
-    }
-
-    #[tokio::test]
-    async fn every_record_is_counted_before_the_tally_ends() {
-        let metrics = Arc::new(Metrics::new("1.2.3"));
-        let (sink, tally) = Sink::new(Arc::clone(&metrics));
-        for _ in 0..3 {
-            sink.begin();
-            sink.end(record());
-        }
-        drop(sink);
-        tally.run().await;
-        let text = metrics.text();
-        let counted =
-            r#"penstock_requests_total{operation="chat",model="large",provider="vendor",code="ok"} 3"#;
-        assert!(text.contains(counted), "{text}");
-        assert!(text.contains("penstock_requests_in_flight 0"), "{text}");
-        assert!(text.contains(r#"penstock_upstream_calls_total{provider="vendor"} 3"#), "{text}");
-        for name in [names::TIME_TO_FIRST_TOKEN, names::TIME_PER_OUTPUT_TOKEN, names::TOKEN_USAGE] {
-            assert!(text.contains(&format!("{name}_count")), "{name} is missing: {text}");
-        }
-    }
-
-    #[test]
-    fn a_full_queue_drops_records_and_counts_them_instead_of_waiting() {
-        let metrics = Arc::new(Metrics::new("1.2.3"));
-        let (sink, _tally) = Sink::new(Arc::clone(&metrics));
-        for _ in 0..QUEUE + 2 {
-            sink.begin();
-            sink.end(record());
-        }
-        assert!(metrics.text().contains("penstock_records_dropped_total 2"));
-    }
-}
+mod tests;

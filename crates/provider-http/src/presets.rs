@@ -14,10 +14,8 @@ use penstock_domain::Dialect;
 pub enum Auth {
     /// `authorization: Bearer KEY`.
     Bearer,
-    /// `api-key: KEY`, as Azure does.
-    ApiKeyHeader,
-    /// `x-api-key: KEY`, as Anthropic does.
-    XApiKey,
+    /// The key alone, in this header.
+    Header(&'static str),
 }
 
 /// Whether a key must be configured.
@@ -59,8 +57,14 @@ pub struct Preset {
     pub key: Key,
     /// Where the model's name goes.
     pub naming: Naming,
-    /// Path of the chat ability below the address.
+    /// Path of the chat ability below the address; `{model}` in a path stands for the model's name.
     pub chat: Option<&'static str>,
+    /// Path of streamed chats, where it is another one.
+    pub chat_stream: Option<&'static str>,
+    /// Path of the responses ability below the address, for askers of that dialect.
+    pub responses: Option<&'static str>,
+    /// Path of the token-counting ability below the address.
+    pub count_tokens: Option<&'static str>,
     /// Path of the completion ability below the address.
     pub completions: Option<&'static str>,
     /// Path of the embedding ability below the address.
@@ -86,6 +90,9 @@ const USUAL: Preset = Preset {
     key: Key::Optional,
     naming: Naming::Body,
     chat: CHAT,
+    chat_stream: None,
+    responses: None,
+    count_tokens: None,
     completions: COMPLETIONS,
     embeddings: EMBEDDINGS,
     stream_options: true,
@@ -106,7 +113,7 @@ pub const PRESETS: &[Preset] = &[
         headers: &[("anthropic-version", "2023-06-01")],
         base_url: Some("https://api.anthropic.com/v1"),
         example: "https://api.anthropic.com/v1",
-        auth: Auth::XApiKey,
+        auth: Auth::Header("x-api-key"),
         key: Key::Required("ANTHROPIC_API_KEY"),
         chat: Some("/messages"),
         completions: None,
@@ -117,7 +124,7 @@ pub const PRESETS: &[Preset] = &[
         kind: "azure_openai",
         aliases: &["azure"],
         example: "https://RESOURCE.openai.azure.com",
-        auth: Auth::ApiKeyHeader,
+        auth: Auth::Header("api-key"),
         key: Key::Required("AZURE_OPENAI_API_KEY"),
         // The first stable version whose chat knows stream_options.
         naming: Naming::Deployment("2024-10-21"),

@@ -22,10 +22,9 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use penstock_config::Problem;
 use penstock_dialect::openai::request::{decode, decode_content};
-use penstock_dialect::openai::{chat, error::vendor_error, response};
-use penstock_dialect::{DecodeLimits, Encoded, anthropic, splice};
-use penstock_domain::{Body, Code, Content, Delta, Dialect, Error, Members, Request, Task};
-use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Provider};
+use penstock_dialect::{Ask, DecodeLimits, Encoded, Vendor as Wire, splice, vendor};
+use penstock_domain::{Body, Code, Delta, Dialect, Error, Members, Request, Task};
+use penstock_provider::{Call, Calling, Chat, Complete, Count, Deltas, Embed, Provider};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -35,7 +34,7 @@ use crate::connector::{HttpClient, Past, Tls, client, met_stale_connection};
 use crate::faults;
 use crate::presets::Preset;
 use crate::settings::{Checked, Names, Settings};
-use crate::stream::{Events, Lane};
+use crate::stream::Events;
 
 /// Largest whole answer, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
@@ -47,14 +46,55 @@ const STALE_WITHIN: Duration = Duration::from_secs(1);
 
 const AGENT: &str = concat!("penstock/", env!("CARGO_PKG_VERSION"));
 
+/// Stands for the model's name in a path.
+const MODEL: &str = "{model}";
+
+/// One of a vendor's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    Chat,
+    ChatStream,
+    Responses,
+    CountTokens,
+    Completions,
+    Embeddings,
+}
+
+const SPOTS: usize = Spot::ALL.len();
+
+impl Spot {
+    const ALL: [Spot; 6] = [
+        Spot::Chat,
+        Spot::ChatStream,
+        Spot::Responses,
+        Spot::CountTokens,
+        Spot::Completions,
+        Spot::Embeddings,
+    ];
+
+    fn path(self, preset: &Preset) -> Option<&'static str> {
+        match self {
+            Spot::Chat => preset.chat,
+            Spot::ChatStream => preset.chat_stream,
+            Spot::Responses => preset.responses,
+            Spot::CountTokens => preset.count_tokens,
+            Spot::Completions => preset.completions,
+            Spot::Embeddings => preset.embeddings,
+        }
+    }
+}
+
 /// A vendor reached by HTTP.
 pub struct Vendor {
     preset: &'static Preset,
     settings: Checked,
     client: HttpClient,
     slots: Option<Arc<Semaphore>>,
-    /// URLs that no request changes, by task: chat, completions, embeddings.
-    fixed: [Option<Uri>; 3],
+    /// What it speaks, and how to askers of responses where it speaks that as well.
+    wire: &'static dyn Wire,
+    responses: Option<&'static dyn Wire>,
+    /// URLs that no request changes, by [`Spot`].
+    fixed: [Option<Uri>; SPOTS],
 }
 
 impl Vendor {
@@ -68,10 +108,18 @@ impl Vendor {
             None => Tls::System,
             Some(file) => Tls::only(file).map_err(|message| vec![Problem::error("ca_file", message)])?,
         };
-        let fixed = [preset.chat, preset.completions, preset.embeddings]
-            .map(|path| path.and_then(|path| settings.address.url(path, None)));
+        let wire = vendor(preset.dialect).ok_or_else(|| {
+            let say = format!("providers of kind {} cannot be asked by this version", preset.kind);
+            vec![Problem::error("kind", say)]
+        })?;
+        let fixed = Spot::ALL.map(|spot| {
+            let path = spot.path(preset).filter(|path| !path.contains(MODEL))?;
+            settings.address.url(path, None)
+        });
         Ok(Self {
             preset,
+            wire,
+            responses: preset.responses.and_then(|_| vendor(Dialect::Responses)),
             client: client(settings.timeouts.connect, tls),
             slots: settings.max_concurrency.map(|most| Arc::new(Semaphore::new(most as usize))),
             settings,
@@ -81,19 +129,39 @@ impl Vendor {
 
     async fn call(&self, call: Call) -> Result<Deltas, Error> {
         let slot = self.slot()?;
-        let uri = self.url(call.request.task, &call.model)?;
-        let Encoded { body, dropped } = self.body(&call)?;
+        let wire = self.wire(&call.request);
+        let uri = self.url(self.spot(&call.request), &call.model)?;
+        let Encoded { body, dropped } = self.body(&call, wire)?;
         let clock = Clock::start(self.settings.timeouts, call.deadline);
         let (response, sent) = self.send(&uri, body, &call.request, &clock).await?;
         let status = response.status();
         if status.is_success() {
-            let answer = answer(response, (&call.request, self.preset.dialect), clock, sent, slot).await?;
+            let answer = answer(response, (&call.request, wire), clock, sent, slot).await?;
             return Ok(lead(dropped, answer));
         }
         if status.is_redirection() {
             return Err(faults::redirect(status.as_u16()));
         }
-        Err(refusal(response, &clock).await)
+        Err(refusal(response, wire, &clock).await)
+    }
+
+    /// The dialect in which this request is asked: the asker's own where the vendor has it.
+    fn wire(&self, request: &Request) -> &'static dyn Wire {
+        match self.responses {
+            Some(responses) if request.body.dialect() == Dialect::Responses => responses,
+            _ => self.wire,
+        }
+    }
+
+    fn spot(&self, request: &Request) -> Spot {
+        match request.task {
+            Task::Chat if self.wire(request).dialect() == Dialect::Responses => Spot::Responses,
+            Task::Chat if request.stream && self.preset.chat_stream.is_some() => Spot::ChatStream,
+            Task::Chat => Spot::Chat,
+            Task::Completion => Spot::Completions,
+            Task::Embedding => Spot::Embeddings,
+            Task::CountTokens => Spot::CountTokens,
+        }
     }
 
     fn slot(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
@@ -105,17 +173,16 @@ impl Vendor {
     }
 
     /// Where the request goes.
-    fn url(&self, task: Task, model: &str) -> Result<Uri, Error> {
-        let (index, path) = match task {
-            Task::Chat => (0, self.preset.chat),
-            Task::Completion => (1, self.preset.completions),
-            Task::Embedding => (2, self.preset.embeddings),
-        };
-        let Some(path) = path else {
+    fn url(&self, spot: Spot, model: &str) -> Result<Uri, Error> {
+        let Some(path) = spot.path(self.preset) else {
             return Err(Error::new(Code::Unsupported, "the provider of this model has no such ability"));
         };
         let url = match &self.settings.naming {
-            Names::Body => self.fixed[index].clone(),
+            Names::Body => match &self.fixed[spot as usize] {
+                Some(fixed) => Some(fixed.clone()),
+                None => segment(model)
+                    .and_then(|model| self.settings.address.url(&path.replace(MODEL, &model), None)),
+            },
             Names::Deployment { query, deployments } => {
                 let deployment = deployments.get(model).map_or(model, String::as_str);
                 segment(deployment).and_then(|deployment| {
@@ -124,31 +191,24 @@ impl Vendor {
             }
         };
         url.ok_or_else(|| {
-            Error::new(Code::InvalidValue, "the model's name cannot be a deployment's name")
+            Error::new(Code::InvalidValue, "the model's name cannot be part of an address")
                 .with_param("model")
         })
     }
 
-    fn body(&self, call: &Call) -> Result<Encoded, Error> {
+    fn body(&self, call: &Call, wire: &dyn Wire) -> Result<Encoded, Error> {
         let request = &*call.request;
-        if request.body.dialect() == self.preset.dialect {
+        if request.body.dialect() == wire.dialect() {
             return self.same(request, &call.model).map(|body| Encoded { body, dropped: Vec::new() });
         }
-        let Content::Chat(conversation) = request.body.content()? else {
-            let say = "the provider of this model takes only chats from this API";
-            return Err(Error::new(Code::Unsupported, say));
+        let ask = Ask {
+            task: request.task,
+            model: &call.model,
+            stream: request.stream,
+            ask_usage: self.settings.stream_options,
+            max_tokens: self.settings.default_max_tokens,
         };
-        let (model, stream) = (&*call.model, request.stream);
-        match self.preset.dialect {
-            Dialect::OpenAi => {
-                let ask_usage = stream && self.settings.stream_options;
-                Ok(chat::encode_body(conversation, model, stream, ask_usage))
-            }
-            Dialect::Anthropic => {
-                let max_tokens = self.settings.default_max_tokens;
-                anthropic::chat::encode_body(conversation, model, stream, max_tokens)
-            }
-        }
+        wire.encode(request.body.content()?, &ask)
     }
 
     /// The asker's own bytes, with what has to be exchanged.
@@ -255,7 +315,7 @@ fn first_limit(request: &Request, clock: &Clock) -> Duration {
 /// The answer of a success status.
 async fn answer(
     response: Response<Incoming>,
-    (request, dialect): (&Request, Dialect),
+    (request, wire): (&Request, &dyn Wire),
     clock: Clock,
     sent: Instant,
     slot: Option<OwnedSemaphorePermit>,
@@ -267,20 +327,12 @@ async fn answer(
     match (request.stream, media) {
         (true, Media::Events) => {
             let first_by = sent + clock.timeouts.first_token;
-            let lane = Lane::between(dialect, request);
+            let lane = wire.lane(request);
             Ok(Box::pin(Events::new(response.into_body(), lane, clock, first_by, slot)))
         }
         (_, Media::Json) => {
             let body = read_body(response, &clock).await?;
-            // An asker who expects something else than this body, events or another dialect, needs its meaning.
-            let same = !request.stream && request.body.dialect() == dialect;
-            let deltas = match (dialect, same) {
-                (Dialect::OpenAi, true) => vec![response::read_whole(request.task, body)?],
-                (Dialect::OpenAi, false) => response::unfold(request.task, &body)?,
-                (Dialect::Anthropic, true) => vec![anthropic::reader::read_whole(body)?],
-                (Dialect::Anthropic, false) => anthropic::reader::unfold(&body)?,
-            };
-            Ok(Box::pin(stream::iter(deltas)))
+            Ok(Box::pin(stream::iter(wire.whole(request, body)?)))
         }
         (true, Media::Other) => {
             Err(faults::bad("expected a stream of events from the provider, found another content type"))
@@ -356,7 +408,7 @@ async fn next_chunk(body: &mut Incoming, clock: &Clock) -> Result<Option<Bytes>,
 }
 
 /// What an error status means. Its body is a help, not a condition: whatever has come of it in time is used.
-async fn refusal(response: Response<Incoming>, clock: &Clock) -> Error {
+async fn refusal(response: Response<Incoming>, wire: &dyn Wire, clock: &Clock) -> Error {
     let status: StatusCode = response.status();
     let wait = faults::retry_after(response.headers());
     let mut body = response.into_body();
@@ -374,7 +426,7 @@ async fn refusal(response: Response<Incoming>, clock: &Clock) -> Error {
     };
     // Late or cut, the status alone still says what happened.
     let _ = clock.phase(ERROR_BODY_WAIT, faults::idle_late, reading).await;
-    vendor_error(status.as_u16(), wait, &text)
+    wire.refusal(status.as_u16(), wait, &text)
 }
 
 impl Provider for Vendor {
@@ -393,6 +445,10 @@ impl Provider for Vendor {
     fn embed(&self) -> Option<&dyn Embed> {
         self.preset.embeddings.map(|_| self as &dyn Embed)
     }
+
+    fn count(&self) -> Option<&dyn Count> {
+        self.preset.count_tokens.map(|_| self as &dyn Count)
+    }
 }
 
 impl Chat for Vendor {
@@ -403,6 +459,12 @@ impl Chat for Vendor {
 
 impl Complete for Vendor {
     fn complete(&self, call: Call) -> Calling<'_> {
+        Box::pin(self.call(call))
+    }
+}
+
+impl Count for Vendor {
+    fn count(&self, call: Call) -> Calling<'_> {
         Box::pin(self.call(call))
     }
 }

@@ -229,7 +229,7 @@ impl Settings {
         let key = key.expose().trim();
         let text = match preset.auth {
             Auth::Bearer => format!("Bearer {key}"),
-            Auth::ApiKeyHeader | Auth::XApiKey => key.to_owned(),
+            Auth::Header(_) => key.to_owned(),
         };
         match secret_header(&text) {
             Some(value) if !key.is_empty() && !key.contains(char::is_whitespace) => {
@@ -318,8 +318,7 @@ impl PhaseTimeouts {
 fn auth_header(preset: &Preset) -> HeaderName {
     match preset.auth {
         Auth::Bearer => header::AUTHORIZATION,
-        Auth::ApiKeyHeader => HeaderName::from_static("api-key"),
-        Auth::XApiKey => HeaderName::from_static("x-api-key"),
+        Auth::Header(name) => HeaderName::from_static(name),
     }
 }
 

@@ -14,72 +14,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_core::Stream;
 use http_body::Body;
 use hyper::body::Incoming;
-use penstock_dialect::anthropic::{raw_lane::RawLane as MessageLane, reader::MessageReader};
-use penstock_dialect::openai::raw_lane::RawLane;
-use penstock_dialect::openai::stream::ChunkReader;
-use penstock_domain::{Delta, Dialect, Error, Request};
+use penstock_dialect::Lane;
+use penstock_domain::{Delta, Error};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::clock::Clock;
 use crate::faults;
-
-/// What turns body chunks into deltas: for an asker of the vendor's dialect bytes stay bytes, for others they are read.
-pub(crate) enum Lane {
-    /// OpenAI's chunks as they are.
-    Raw(Box<RawLane>),
-    /// OpenAI's chunks, read.
-    Read(Box<ChunkReader>),
-    /// Anthropic's events as they are.
-    RawMessages(Box<MessageLane>),
-    /// Anthropic's events, read.
-    ReadMessages(Box<MessageReader>),
-}
-
-/// The same call on whichever lane it is.
-macro_rules! on_lane {
-    ($lane:expr, $name:ident => $call:expr) => {
-        match $lane {
-            Lane::Raw($name) => $call,
-            Lane::Read($name) => $call,
-            Lane::RawMessages($name) => $call,
-            Lane::ReadMessages($name) => $call,
-        }
-    };
-}
-
-impl Lane {
-    /// The lane from a vendor of this dialect to the asker of this request.
-    pub(crate) fn between(vendor: Dialect, request: &Request) -> Self {
-        match (vendor, request.body.dialect()) {
-            (Dialect::OpenAi, Dialect::OpenAi) => Lane::Raw(Box::new(RawLane::for_request(request))),
-            (Dialect::OpenAi, _) => Lane::Read(Box::new(ChunkReader::new(request.task, request.choices))),
-            (Dialect::Anthropic, Dialect::Anthropic) => Lane::RawMessages(Box::default()),
-            (Dialect::Anthropic, _) => Lane::ReadMessages(Box::default()),
-        }
-    }
-
-    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        on_lane!(self, lane => lane.push(chunk))
-    }
-
-    fn next(&mut self) -> Option<Delta> {
-        on_lane!(self, lane => lane.next())
-    }
-
-    fn finish(&mut self) -> Option<Delta> {
-        on_lane!(self, lane => lane.finish())
-    }
-
-    /// Whether the vendor's end marker was seen: the answer is complete, whatever becomes of the connection.
-    fn is_over(&self) -> bool {
-        on_lane!(self, lane => lane.is_over())
-    }
-}
 
 /// How long the end of the body may lag behind the end marker: it makes the connection usable again, and the asker waits
 /// for it.
@@ -89,7 +33,7 @@ const LINGER: Duration = Duration::from_millis(20);
 pub(crate) struct Events {
     /// `None` once the body has ended or was given up.
     body: Option<Incoming>,
-    lane: Lane,
+    lane: Box<dyn Lane>,
     clock: Clock,
     /// The one timer of the answer. It may fire early; the truth is in the instants.
     timer: Pin<Box<Sleep>>,
@@ -109,7 +53,7 @@ impl Events {
     /// A stream over an answer whose headers are here; `first_by` is when its first event must be.
     pub(crate) fn new(
         body: Incoming,
-        lane: Lane,
+        lane: Box<dyn Lane>,
         clock: Clock,
         first_by: Instant,
         slot: Option<OwnedSemaphorePermit>,

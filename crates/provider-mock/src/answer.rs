@@ -120,17 +120,16 @@ impl Answer {
                 input: usage.prompt_tokens,
                 output: usage.completion_tokens,
                 cached_input: usage.cached_tokens,
-                cache_write: None,
                 reasoning: usage.reasoning_tokens,
+                ..Usage::default()
             };
         }
         let mut usage = Usage {
             input: self.asked.prompt_tokens,
             output: self.produced,
-            cached_input: None,
-            cache_write: None,
             reasoning: (!self.reasoning.is_empty())
                 .then_some(self.reasoning.len() as u64 * u64::from(self.asked.choices)),
+            ..Usage::default()
         };
         if self.directives.wrong_usage {
             // Contradicts the answer, and itself: more cached than sent, more reasoned than said.
@@ -138,8 +137,8 @@ impl Answer {
                 input: usage.input + 1_000,
                 output: 0,
                 cached_input: Some(usage.input + 5_000),
-                cache_write: None,
                 reasoning: Some(usage.output + 1_000),
+                ..Usage::default()
             };
         }
         usage
@@ -269,7 +268,7 @@ impl Iterator for Answer {
                 State::Tool { choice, index, half } => Some(self.tool(choice, index, half)),
                 State::Finish { choice } if choice < self.asked.choices => {
                     self.state = State::Finish { choice: choice + 1 };
-                    Some(Step::Say(Delta::Finished { choice, reason: self.reason }))
+                    Some(Step::Say(Delta::Finished { choice, reason: self.reason, stop: None }))
                 }
                 State::Finish { .. } => {
                     self.state = State::Usage;

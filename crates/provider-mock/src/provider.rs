@@ -55,8 +55,9 @@ impl MockProvider {
     async fn start(&self, call: Call) -> Result<Deltas, Error> {
         let request = &call.request;
         let path = match (request.task, request.body.dialect()) {
-            (Task::Chat, Dialect::OpenAi) => "/v1/chat/completions",
             (Task::Chat, Dialect::Anthropic) => "/v1/messages",
+            (Task::Chat, _) => "/v1/chat/completions",
+            (Task::CountTokens, _) => "/v1/messages/count_tokens",
             (Task::Completion, _) => "/v1/completions",
             (Task::Embedding, _) => "/v1/embeddings",
         };

@@ -1,7 +1,7 @@
 //! What a model back end is.
 //!
 //! What it is: the ports. A [`Provider`] has a name, a health and the abilities it really has ([`Chat`], [`Complete`],
-//! [`Embed`]); an ability takes a [`Call`] and gives a stream of deltas.
+//! [`Embed`], [`Count`]); an ability takes a [`Call`] and gives a stream of deltas.
 //!
 //! What it promises: one call shape for every ability, streaming or not, so that fail-over, time-outs and settling are
 //! written once. Dropping the stream, or the future before it, cancels the work behind it.
@@ -62,6 +62,11 @@ pub trait Provider: Send + Sync {
     fn embed(&self) -> Option<&dyn Embed> {
         None
     }
+
+    /// The ability to count a chat's tokens without answering it.
+    fn count(&self) -> Option<&dyn Count> {
+        None
+    }
 }
 
 /// Chat: conversation in, answer out.
@@ -74,6 +79,12 @@ pub trait Chat: Send + Sync {
 pub trait Complete: Send + Sync {
     /// Starts a continuation.
     fn complete(&self, call: Call) -> Calling<'_>;
+}
+
+/// Counting: conversation in, its number of tokens out ([`Delta::Counted`] or [`Delta::Whole`]).
+pub trait Count: Send + Sync {
+    /// Starts counting.
+    fn count(&self, call: Call) -> Calling<'_>;
 }
 
 /// Embedding: texts in, vectors out ([`Delta::Vectors`] or [`Delta::Whole`], then usage).

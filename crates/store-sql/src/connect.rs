@@ -9,24 +9,59 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::{pepper, trouble};
 
-/// The steps from an empty file to today's tables. `user_version` counts how many were taken; steps are only ever added.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_keys.sql")];
+/// What kind of file it is.
+pub(crate) struct Plan {
+    /// The steps from an empty file to today's tables. `user_version` counts how many were taken; steps are only ever
+    /// added.
+    steps: &'static [&'static str],
+    synchronous: SqliteSynchronous,
+    /// Overwrites what is deleted with zeros, for files that may hold what people said.
+    erases: bool,
+    /// Refuses every change, for connections that only answer questions.
+    reads: bool,
+}
+
+/// Keys: few changes, none may be lost.
+pub(crate) static KEYS: Plan = Plan {
+    steps: &[include_str!("../migrations/0001_keys.sql")],
+    synchronous: SqliteSynchronous::Full,
+    erases: false,
+    reads: false,
+};
+
+/// Records as they are written: thousands a second, without waiting for the disk.
+pub(crate) static RECORDS: Plan = RECORDS_PLAN;
+
+/// Records as they are read.
+pub(crate) static RECORDS_READ: Plan = Plan { reads: true, ..RECORDS_PLAN };
+
+const RECORDS_PLAN: Plan = Plan {
+    steps: &[include_str!("../migrations/records_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: true,
+    reads: false,
+};
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+pub(crate) async fn connect(path: &Path, plan: &Plan) -> Result<SqliteConnection, Error> {
     keep_private(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(plan.synchronous)
         // A damaged or hostile file must not reach functions through its schema (sqlite.org/security.html).
         .pragma("trusted_schema", "off")
+        .pragma("secure_delete", if plan.erases { "on" } else { "off" })
         .disable_statement_logging();
     let mut connection = options.connect().await.map_err(|e| trouble::translate(path, e))?;
-    migrate(path, &mut connection).await?;
+    migrate(path, plan, &mut connection).await?;
+    if plan.reads {
+        let refuse = sqlx::raw_sql("PRAGMA query_only = on");
+        refuse.execute(&mut connection).await.map_err(|e| trouble::translate(path, e))?;
+    }
     Ok(connection)
 }
 
@@ -48,36 +83,36 @@ fn keep_private(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
-    if version(path, connection).await? == MIGRATIONS.len() {
+async fn migrate(path: &Path, plan: &Plan, connection: &mut SqliteConnection) -> Result<(), Error> {
+    let known = plan.steps.len();
+    if version(path, known, connection).await? == known {
         return Ok(());
     }
     let broken = |e| trouble::translate(path, e);
     // The lock is taken before the version is read again: another process may be migrating at this moment.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-    let done = version(path, &mut transaction).await?;
-    for step in MIGRATIONS.iter().skip(done) {
+    let done = version(path, known, &mut transaction).await?;
+    for step in plan.steps.iter().skip(done) {
         sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(broken)?;
     }
     // A pragma takes no bound value; this one is our own count.
-    let count = format!("PRAGMA user_version = {}", MIGRATIONS.len());
+    let count = format!("PRAGMA user_version = {known}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(count)).execute(&mut *transaction).await.map_err(broken)?;
     transaction.commit().await.map_err(broken)
 }
 
-async fn version(path: &Path, connection: &mut SqliteConnection) -> Result<usize, Error> {
+async fn version(path: &Path, known: usize, connection: &mut SqliteConnection) -> Result<usize, Error> {
     let found: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(connection)
         .await
         .map_err(|e| trouble::translate(path, e))?;
     match usize::try_from(found) {
-        Ok(count) if count <= MIGRATIONS.len() => Ok(count),
+        Ok(count) if count <= known => Ok(count),
         _ => {
             let say = format!(
-                "the database {} has version {found} and this program knows {}: it was made by a newer Penstock, run \
-                 that one",
-                path.display(),
-                MIGRATIONS.len()
+                "the database {} has version {found} and this program knows {known}: it was made by a newer Penstock, \
+                 run that one",
+                path.display()
             );
             Err(Error::new(Code::StoreUnavailable, say))
         }

@@ -14,7 +14,9 @@ const IOERR: i32 = 10;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANTOPEN: i32 = 14;
+const TOOBIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
+const MISMATCH: i32 = 20;
 const NOTADB: i32 = 26;
 
 /// The primary result code of a database error.
@@ -34,6 +36,12 @@ pub(crate) fn is_fatal(error: &sqlx::Error) -> bool {
 /// The name of the column or index whose uniqueness was violated, if that is what happened.
 pub(crate) fn taken(error: &sqlx::Error) -> Option<&str> {
     (primary(error)? == CONSTRAINT).then(|| error.as_database_error().map_or("", |e| e.message()))
+}
+
+/// Whether the same change will fail the same way whenever it is tried.
+pub(crate) fn is_hopeless(error: &sqlx::Error) -> bool {
+    let refused = |code| matches!(code, CONSTRAINT | TOOBIG | MISMATCH);
+    matches!(error, sqlx::Error::Encode(_)) || primary(error).is_some_and(refused)
 }
 
 /// `store_unavailable`, with the file, the finding and the mend.

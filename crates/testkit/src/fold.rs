@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use penstock_dialect::Lane as _;
 use penstock_dialect::openai::response::unfold;
 use penstock_dialect::openai::stream::ChunkReader;
 use penstock_domain::{Delta, Dialect, Error, FinishReason, Request, Usage};
@@ -103,7 +104,11 @@ impl Seen {
                 self.text.entry(choice).or_default().push_str(&text);
                 *self.logprobs.entry(choice).or_default() += logprobs.len();
             }
-            Delta::Dropped(_) | Delta::Signature { .. } => {}
+            Delta::Dropped(_)
+            | Delta::Signature { .. }
+            | Delta::Sealed { .. }
+            | Delta::Citation { .. }
+            | Delta::Counted { .. } => {}
             Delta::Reasoning { choice, text } => self.reasoning.entry(choice).or_default().push_str(&text),
             Delta::Refusal { choice, text } => self.refusal.entry(choice).or_default().push_str(&text),
             Delta::ToolCall { choice, index, id, name, arguments } => {
@@ -117,7 +122,7 @@ impl Seen {
                 call.1.push_str(name.as_deref().unwrap_or_default());
                 call.2.push_str(&arguments);
             }
-            Delta::Finished { choice, reason } => {
+            Delta::Finished { choice, reason, .. } => {
                 self.finished.insert(choice, reason);
             }
             Delta::Vectors(vectors) => self.vectors.extend(vectors),
@@ -136,6 +141,8 @@ fn choice_of(delta: &Delta) -> Option<u32> {
         Delta::Text { choice, .. }
         | Delta::Reasoning { choice, .. }
         | Delta::Signature { choice, .. }
+        | Delta::Sealed { choice, .. }
+        | Delta::Citation { choice, .. }
         | Delta::Refusal { choice, .. }
         | Delta::ToolCall { choice, .. }
         | Delta::Finished { choice, .. } => Some(*choice),

@@ -47,6 +47,7 @@ impl<'a> Tried<'a> {
             Task::Chat => self.provider.chat().expect("the back end chats").chat(call),
             Task::Completion => self.provider.complete().expect("the back end completes").complete(call),
             Task::Embedding => self.provider.embed().expect("the back end embeds").embed(call),
+            Task::CountTokens => self.provider.count().expect("the back end counts").count(call),
         }
     }
 

@@ -13,6 +13,7 @@ use super::wire::{self, End, Message, Tokens, View};
 use crate::openai::error::{bad_response, in_band_error};
 use crate::openai::raw_lane::cut;
 use crate::sse::{self, Block, Data, Gather, Place, Scanner, parse_block};
+use crate::vendor;
 
 /// Turns the chunks of a body into [`Delta::Raw`].
 #[derive(Debug)]
@@ -32,12 +33,10 @@ impl RawLane {
     pub fn new() -> Self {
         Self { scanner: Scanner::new(sse::MAX_EVENT), lane: Lane::default() }
     }
+}
 
-    /// Feeds a chunk of the body; the deltas that it completes wait in [`RawLane::next`].
-    ///
-    /// # Errors
-    /// `upstream_bad_response` when an event is larger than 1 MiB; nothing more can be read, and no `Failed` follows.
-    pub fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
+impl vendor::Lane for RawLane {
+    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
         let lane = &mut self.lane;
         let scanned = self.scanner.scan(&chunk, |block| match block {
             Block::Inside(range) => lane.block(&chunk[range.clone()], || Place::Inside(range), &chunk),
@@ -51,23 +50,11 @@ impl RawLane {
         })
     }
 
-    /// The next delta, if one is ready: [`Delta::Raw`] or, last of all, [`Delta::Failed`].
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more deltas may come after None, so it is no iterator"
-    )]
-    pub fn next(&mut self) -> Option<Delta> {
+    fn next(&mut self) -> Option<Delta> {
         self.lane.queue.pop_front()
     }
 
-    /// Whether `message_stop` or an error was seen: what follows is ignored, reading can stop.
-    pub fn is_over(&self) -> bool {
-        self.lane.done || self.lane.failed
-    }
-
-    /// Ends the stream; call it when the body has ended, until it gives `None`. `None` at once means complete. Otherwise a
-    /// last event without its blank line, if it proves whole, and then `Failed` with `upstream_stream_cut`.
-    pub fn finish(&mut self) -> Option<Delta> {
+    fn finish(&mut self) -> Option<Delta> {
         let tail = self.scanner.take_tail();
         if !tail.is_empty() && !self.is_over() {
             self.lane.tail(&tail);
@@ -78,6 +65,10 @@ impl RawLane {
         }
         self.lane.failed = true;
         Some(Delta::Failed(cut()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.lane.done || self.lane.failed
     }
 }
 

@@ -13,6 +13,7 @@ use super::raw_lane::{self, RawLane};
 use super::wire::{self, Blocks, Message, Tokens, View};
 use crate::openai::error::{bad_response, in_band_error};
 use crate::sse::{Frame, SseDecoder};
+use crate::vendor::Lane;
 
 /// Reads a vendor's stream into semantic deltas, for askers of another dialect.
 #[derive(Debug, Default)]
@@ -31,39 +32,6 @@ impl MessageReader {
     /// A reader at the start of a stream.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Feeds a chunk of the body; the deltas that it completes wait in [`MessageReader::next`].
-    ///
-    /// # Errors
-    /// `upstream_bad_response` when an event is larger than 1 MiB; no `Failed` follows.
-    pub fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let pushed = self.lane.push(chunk);
-        self.drain(RawLane::next);
-        if pushed.is_err() {
-            self.over = true;
-        }
-        pushed
-    }
-
-    /// The next delta, if one is ready.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more deltas may come after None, so it is no iterator"
-    )]
-    pub fn next(&mut self) -> Option<Delta> {
-        self.queue.pop_front()
-    }
-
-    /// Whether the end or a failure was seen: what follows is ignored, reading can stop.
-    pub fn is_over(&self) -> bool {
-        self.over || self.lane.is_over()
-    }
-
-    /// Ends the stream; call it until it gives `None`, as [`RawLane::finish`].
-    pub fn finish(&mut self) -> Option<Delta> {
-        self.drain(RawLane::finish);
-        self.queue.pop_front()
     }
 
     fn drain(&mut self, more: fn(&mut RawLane) -> Option<Delta>) {
@@ -114,7 +82,7 @@ impl MessageReader {
             }
             "message_stop" => {
                 let reason = self.finish.unwrap_or(FinishReason::Stop);
-                out.push(Delta::Finished { choice: 0, reason });
+                out.push(Delta::Finished { choice: 0, reason, stop: None });
                 out.extend(self.tokens.usage().map(Delta::Usage));
             }
             _ => {}
@@ -125,6 +93,30 @@ impl MessageReader {
     fn fail(&mut self, error: Error) {
         self.over = true;
         self.queue.push_back(Delta::Failed(error));
+    }
+}
+
+impl Lane for MessageReader {
+    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
+        let pushed = self.lane.push(chunk);
+        self.drain(RawLane::next);
+        if pushed.is_err() {
+            self.over = true;
+        }
+        pushed
+    }
+
+    fn next(&mut self) -> Option<Delta> {
+        self.queue.pop_front()
+    }
+
+    fn finish(&mut self) -> Option<Delta> {
+        self.drain(RawLane::finish);
+        self.queue.pop_front()
+    }
+
+    fn is_over(&self) -> bool {
+        self.over || self.lane.is_over()
     }
 }
 
@@ -157,6 +149,7 @@ pub fn read_whole(body: Bytes) -> Result<Delta, Error> {
         events: 0,
         usage: message.tokens().usage(),
         finish: message.stop_reason.as_deref().map(wire::finish),
+        ..Notes::default()
     };
     Ok(Delta::Whole(RawBody { dialect: Dialect::Anthropic, bytes: body, notes }))
 }
@@ -177,7 +170,7 @@ pub fn unfold(body: &[u8]) -> Result<Vec<Delta>, Error> {
         blocks.stop(index, &mut deltas);
     }
     let reason = message.stop_reason.as_deref().map_or(FinishReason::Stop, wire::finish);
-    deltas.push(Delta::Finished { choice: 0, reason });
+    deltas.push(Delta::Finished { choice: 0, reason, stop: None });
     deltas.extend(usage.map(Delta::Usage));
     Ok(deltas)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::block;
+use crate::asker::Fold;
 
 /// Most bytes that are folded into one message.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -61,11 +62,38 @@ impl Folder {
         }
     }
 
-    /// Takes the next delta.
-    ///
-    /// # Errors
-    /// The error of [`Delta::Failed`]; `upstream_bad_response` above 64 MiB; `internal_error` for bytes of another dialect.
-    pub fn push(&mut self, delta: Delta) -> Result<(), Error> {
+    fn call(&mut self, at: u32, new_id: Option<String>, new_name: Option<String>, more: &str) {
+        for block in self.blocks.iter_mut().rev() {
+            if let Block::Call { index, id, name, arguments } = block
+                && *index == at
+            {
+                id.push_str(&new_id.unwrap_or_default());
+                name.push_str(&new_name.unwrap_or_default());
+                return arguments.push_str(more);
+            }
+        }
+        self.blocks.push(Block::Call {
+            index: at,
+            id: new_id.unwrap_or_default(),
+            name: new_name.unwrap_or_default(),
+            arguments: more.to_owned(),
+        });
+    }
+
+    fn grow(&mut self, more: usize) -> Result<(), Error> {
+        self.size = self.size.saturating_add(more);
+        if self.size > MAX_MESSAGE || self.blocks.len() > MAX_BLOCKS {
+            return Err(Error::new(
+                Code::UpstreamBadResponse,
+                "the provider's answer is larger than 64 MiB or 4096 blocks",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Fold for Folder {
+    fn push(&mut self, delta: Delta) -> Result<(), Error> {
         self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
         match delta {
             Delta::Started(started) => self.started = started,
@@ -97,7 +125,7 @@ impl Folder {
                 self.grow(arguments.len())?;
                 self.call(index, id, name, &arguments);
             }
-            Delta::Finished { choice: 0, reason } => self.finish = Some(reason),
+            Delta::Finished { choice: 0, reason, .. } => self.finish = Some(reason),
             Delta::Usage(usage) => self.usage = usage,
             Delta::Whole(whole) if whole.dialect == Dialect::Anthropic => self.whole = Some(whole.bytes),
             Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
@@ -109,6 +137,9 @@ impl Folder {
             Delta::Failed(error) => return Err(error),
             Delta::Dropped(_)
             | Delta::Signature { .. }
+            | Delta::Sealed { .. }
+            | Delta::Citation { .. }
+            | Delta::Counted { .. }
             | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Reasoning { .. }
@@ -118,12 +149,7 @@ impl Folder {
         Ok(())
     }
 
-    /// The message's JSON.
-    ///
-    /// # Errors
-    /// `upstream_bad_response` when nothing came, or when a call's arguments are no JSON object: this dialect has no way to
-    /// say them, and a tool must not run without them.
-    pub fn finish(self) -> Result<Bytes, Error> {
+    fn finish(self: Box<Self>) -> Result<Bytes, Error> {
         if let Some(whole) = self.whole {
             return Ok(whole);
         }
@@ -148,35 +174,6 @@ impl Folder {
         serde_json::to_vec(&message)
             .map(Bytes::from)
             .map_err(|e| Error::new(Code::InternalError, "the answer could not be written").with_source(e))
-    }
-
-    fn call(&mut self, at: u32, new_id: Option<String>, new_name: Option<String>, more: &str) {
-        for block in self.blocks.iter_mut().rev() {
-            if let Block::Call { index, id, name, arguments } = block
-                && *index == at
-            {
-                id.push_str(&new_id.unwrap_or_default());
-                name.push_str(&new_name.unwrap_or_default());
-                return arguments.push_str(more);
-            }
-        }
-        self.blocks.push(Block::Call {
-            index: at,
-            id: new_id.unwrap_or_default(),
-            name: new_name.unwrap_or_default(),
-            arguments: more.to_owned(),
-        });
-    }
-
-    fn grow(&mut self, more: usize) -> Result<(), Error> {
-        self.size = self.size.saturating_add(more);
-        if self.size > MAX_MESSAGE || self.blocks.len() > MAX_BLOCKS {
-            return Err(Error::new(
-                Code::UpstreamBadResponse,
-                "the provider's answer is larger than 64 MiB or 4096 blocks",
-            ));
-        }
-        Ok(())
     }
 }
 

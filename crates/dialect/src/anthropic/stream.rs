@@ -7,6 +7,7 @@ use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Starte
 use serde_json::{Value, json};
 
 use super::error;
+use crate::asker::Encode;
 use crate::sse;
 
 /// Writes deltas as events for an Anthropic asker. Of several choices only the first is written.
@@ -54,72 +55,6 @@ impl StreamEncoder {
         }
     }
 
-    /// Appends the events of one delta; [`Delta::Failed`] becomes the terminal `error` event, after which nothing more is
-    /// written.
-    pub fn encode(&mut self, delta: Delta, out: &mut BytesMut) {
-        if self.over {
-            return;
-        }
-        self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
-        match delta {
-            Delta::Started(started) => self.begin(&started, out),
-            Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
-                self.enter(Kind::Text, || json!({"type": "text", "text": ""}), out);
-                self.piece(&json!({"type": "text_delta", "text": text}), out);
-            }
-            Delta::Reasoning { choice: 0, text } => {
-                self.think(out);
-                self.piece(&json!({"type": "thinking_delta", "thinking": text}), out);
-            }
-            Delta::Signature { choice: 0, text } => {
-                self.think(out);
-                self.piece(&json!({"type": "signature_delta", "signature": text}), out);
-                // What comes next is other reasoning, which has a signature of its own.
-                self.leave(out);
-            }
-            Delta::ToolCall { choice: 0, index, id, name, arguments } => {
-                self.call(index, (id, name), &arguments, out);
-            }
-            Delta::Finished { choice: 0, reason } => self.finish = Some(reason),
-            Delta::Usage(usage) => self.usage = usage,
-            Delta::Raw(raw) if raw.dialect == Dialect::Anthropic => {
-                self.raw = true;
-                out.put_slice(&raw.bytes);
-            }
-            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
-                let say = "these bytes are no message events; they have to be read first";
-                self.fail(&Error::new(Code::InternalError, say), out);
-            }
-            Delta::Failed(error) => self.fail(&error, out),
-            Delta::Dropped(_)
-            | Delta::Signature { .. }
-            | Delta::Text { .. }
-            | Delta::Refusal { .. }
-            | Delta::Reasoning { .. }
-            | Delta::ToolCall { .. }
-            | Delta::Finished { .. } => {}
-        }
-    }
-
-    /// Ends the stream: `message_delta` and `message_stop`, unless it failed. Later calls write nothing.
-    pub fn finish(&mut self, out: &mut BytesMut) {
-        if std::mem::replace(&mut self.over, true) || self.raw {
-            return;
-        }
-        self.begin(&Started::default(), out);
-        self.leave(out);
-        let reason = super::stop_reason(self.finish, self.refused);
-        let delta = json!({"stop_reason": reason, "stop_sequence": null});
-        event(
-            out,
-            "message_delta",
-            &json!({
-                "type": "message_delta", "delta": delta, "usage": super::usage(&self.usage),
-            }),
-        );
-        event(out, "message_stop", &json!({"type": "message_stop"}));
-    }
-
     /// Whether a terminal error was written.
     pub fn failed(&self) -> bool {
         self.failed
@@ -163,11 +98,6 @@ impl StreamEncoder {
         }
     }
 
-    /// Notes that raw events were sent past this encoder: the vendor's own end is among them.
-    pub fn passed(&mut self) {
-        self.raw = true;
-    }
-
     /// Makes sure that a block of this kind is open.
     fn enter(&mut self, kind: Kind, start: impl FnOnce() -> Value, out: &mut BytesMut) {
         self.begin(&Started::default(), out);
@@ -206,6 +136,78 @@ impl StreamEncoder {
         self.over = true;
         self.failed = true;
         sse::encode_event(out, Some("error"), &error::error_body(error, &self.request.id));
+    }
+}
+
+impl Encode for StreamEncoder {
+    fn encode(&mut self, delta: Delta, out: &mut BytesMut) {
+        if self.over {
+            return;
+        }
+        self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
+        match delta {
+            Delta::Started(started) => self.begin(&started, out),
+            Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
+                self.enter(Kind::Text, || json!({"type": "text", "text": ""}), out);
+                self.piece(&json!({"type": "text_delta", "text": text}), out);
+            }
+            Delta::Reasoning { choice: 0, text } => {
+                self.think(out);
+                self.piece(&json!({"type": "thinking_delta", "thinking": text}), out);
+            }
+            Delta::Signature { choice: 0, text } => {
+                self.think(out);
+                self.piece(&json!({"type": "signature_delta", "signature": text}), out);
+                // What comes next is other reasoning, which has a signature of its own.
+                self.leave(out);
+            }
+            Delta::ToolCall { choice: 0, index, id, name, arguments } => {
+                self.call(index, (id, name), &arguments, out);
+            }
+            Delta::Finished { choice: 0, reason, .. } => self.finish = Some(reason),
+            Delta::Usage(usage) => self.usage = usage,
+            Delta::Raw(raw) if raw.dialect == Dialect::Anthropic => {
+                self.raw = true;
+                out.put_slice(&raw.bytes);
+            }
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
+                let say = "these bytes are no message events; they have to be read first";
+                self.fail(&Error::new(Code::InternalError, say), out);
+            }
+            Delta::Failed(error) => self.fail(&error, out),
+            Delta::Dropped(_)
+            | Delta::Signature { .. }
+            | Delta::Sealed { .. }
+            | Delta::Citation { .. }
+            | Delta::Counted { .. }
+            | Delta::Text { .. }
+            | Delta::Refusal { .. }
+            | Delta::Reasoning { .. }
+            | Delta::ToolCall { .. }
+            | Delta::Finished { .. } => {}
+        }
+    }
+
+    fn passed(&mut self) {
+        self.raw = true;
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.over, true) || self.raw {
+            return;
+        }
+        self.begin(&Started::default(), out);
+        self.leave(out);
+        let reason = super::stop_reason(self.finish, self.refused);
+        let delta = json!({"stop_reason": reason, "stop_sequence": null});
+        event(
+            out,
+            "message_delta",
+            &json!({
+                "type": "message_delta", "delta": delta, "usage": super::usage(&self.usage),
+            }),
+        );
+        event(out, "message_stop", &json!({"type": "message_stop"}));
     }
 }
 

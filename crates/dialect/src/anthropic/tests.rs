@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::DecodeLimits;
+use crate::asker::{Encode as _, Fold as _};
 use crate::sse::{Frame, MAX_EVENT, SseDecoder};
 
 fn decode(body: &Value) -> Result<Request, Error> {
@@ -32,14 +33,8 @@ fn answer() -> Vec<Delta> {
         Delta::Text { choice: 0, text: "llo".into(), logprobs: vec![] },
         call(Some("t1"), "{\"a\""),
         call(None, ":1}"),
-        Delta::Finished { choice: 0, reason: FinishReason::ToolCalls },
-        Delta::Usage(Usage {
-            input: 10,
-            output: 4,
-            cached_input: Some(3),
-            cache_write: None,
-            reasoning: None,
-        }),
+        Delta::Finished { choice: 0, reason: FinishReason::ToolCalls, stop: None },
+        Delta::Usage(Usage { input: 10, output: 4, cached_input: Some(3), ..Usage::default() }),
     ]
 }
 
@@ -186,7 +181,7 @@ fn a_signature_closes_the_reasoning_that_it_signs() {
         encoder.encode(delta.clone(), &mut out);
         folder.push(delta).unwrap();
     }
-    let message: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
+    let message: Value = serde_json::from_slice(&Box::new(folder).finish().unwrap()).unwrap();
     let expected = json!([
         {"type": "thinking", "thinking": "ab", "signature": "s1"},
         {"type": "thinking", "thinking": "c", "signature": "s2"},
@@ -204,6 +199,7 @@ fn usage_is_told_without_what_the_cache_read_or_wrote() {
         cached_input: Some(3),
         cache_write: Some(2),
         reasoning: Some(1),
+        ..Usage::default()
     });
     assert_eq!((&told["input_tokens"], &told["cache_creation_input_tokens"]), (&json!(5), &json!(2)));
     assert_eq!(told["output_tokens_details"]["thinking_tokens"], 1);
@@ -218,7 +214,7 @@ fn usage_is_told_without_what_the_cache_read_or_wrote() {
 fn deltas_fold_into_one_message() {
     let mut folder = response::Folder::new(&decode(&simple()).unwrap());
     answer().into_iter().for_each(|delta| folder.push(delta).unwrap());
-    let message: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
+    let message: Value = serde_json::from_slice(&Box::new(folder).finish().unwrap()).unwrap();
     let expected = json!([
         {"type": "thinking", "thinking": "hm", "signature": ""},
         {"type": "text", "text": "Hello"},
@@ -226,7 +222,7 @@ fn deltas_fold_into_one_message() {
     ]);
     assert_eq!(message["content"], expected);
     assert_eq!(message["stop_reason"], "tool_use");
-    let empty = response::Folder::new(&decode(&simple()).unwrap()).finish();
+    let empty = Box::new(response::Folder::new(&decode(&simple()).unwrap())).finish();
     assert_eq!(empty.unwrap_err().code(), Code::UpstreamBadResponse);
 }
 
@@ -235,13 +231,13 @@ fn a_refusal_has_its_own_stop_reason_whole_and_streamed() {
     let refusal = || {
         [
             Delta::Refusal { choice: 0, text: "I will not".into() },
-            Delta::Finished { choice: 0, reason: FinishReason::Stop },
+            Delta::Finished { choice: 0, reason: FinishReason::Stop, stop: None },
         ]
     };
     let request = decode(&simple()).unwrap();
     let mut folder = response::Folder::new(&request);
     refusal().into_iter().for_each(|delta| folder.push(delta).unwrap());
-    let message: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
+    let message: Value = serde_json::from_slice(&Box::new(folder).finish().unwrap()).unwrap();
     assert_eq!(message["stop_reason"], "refusal");
     let (mut encoder, mut out) = (stream::StreamEncoder::new(&request), BytesMut::new());
     refusal().into_iter().for_each(|delta| encoder.encode(delta, &mut out));
@@ -262,7 +258,7 @@ fn a_tool_never_runs_without_the_arguments_that_were_lost() {
             arguments: arguments.into(),
         };
         folder.push(call).unwrap();
-        folder.finish()
+        Box::new(folder).finish()
     };
     for broken in ["{not json", "[1]", "{\"a\":"] {
         assert_eq!(folded(broken).unwrap_err().code(), Code::UpstreamBadResponse, "{broken}");

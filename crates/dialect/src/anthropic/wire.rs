@@ -81,11 +81,20 @@ pub(super) struct Tokens {
     #[serde(default)]
     cache_creation_input_tokens: Option<u64>,
     #[serde(default)]
+    cache_creation: Option<Kept>,
+    #[serde(default)]
     cache_read_input_tokens: Option<u64>,
     #[serde(default)]
     output_tokens: Option<u64>,
     #[serde(default)]
     output_tokens_details: Option<Details>,
+}
+
+/// How much of what was written to the prompt cache is kept for how long.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Kept {
+    #[serde(default)]
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -100,6 +109,7 @@ impl Tokens {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens =
             later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
         self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
         self.output_tokens = later.output_tokens.or(self.output_tokens);
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
@@ -114,6 +124,8 @@ impl Tokens {
             output: self.output_tokens?,
             cached_input: read,
             cache_write: written,
+            cache_write_hour: self.cache_creation.and_then(|kept| kept.ephemeral_1h_input_tokens),
+            doubtful: false,
             reasoning: self.output_tokens_details.and_then(|details| details.thinking_tokens),
         })
     }

@@ -65,7 +65,7 @@ pub fn decode_content(bytes: &[u8], task: Task) -> Result<Content, Error> {
     let object = top_level(text)?;
     checks::check(task, &object)?;
     match task {
-        Task::Chat => content::chat(&object).map(Content::Chat),
+        Task::Chat | Task::CountTokens => content::chat(&object).map(Content::Chat),
         Task::Completion => content::completion(&object).map(Content::Completion),
         Task::Embedding => content::embedding(&object).map(Content::Embedding),
     }

@@ -16,6 +16,7 @@ use penstock_domain::{
 
 use super::error::{bad_response, in_band_error};
 use super::{base64, stream, view, wire, write};
+use crate::asker::Fold;
 use crate::json;
 
 /// Most bytes that are folded into one answer.
@@ -59,86 +60,6 @@ impl Folder {
             usage: None,
             size: 0,
         }
-    }
-
-    /// Takes the next delta.
-    ///
-    /// # Errors
-    /// The error of a [`Delta::Failed`]; `upstream_bad_response` when the answer grows beyond 64 MiB or its bytes cannot
-    /// be read.
-    pub fn push(&mut self, delta: Delta) -> Result<(), Error> {
-        match delta {
-            Delta::Started(started) => {
-                self.started.get_or_insert(started);
-            }
-            Delta::Text { choice, text, mut logprobs } => {
-                self.grow(text.len() + logprobs.len() * 64)?;
-                let choice = self.choice(choice)?;
-                choice.text.get_or_insert_default().push_str(&text);
-                choice.logprobs.append(&mut logprobs);
-            }
-            Delta::Reasoning { choice, text } => {
-                self.grow(text.len())?;
-                self.choice(choice)?.reasoning.push_str(&text);
-            }
-            // Neither has a place in this dialect's answers.
-            Delta::Dropped(_) | Delta::Signature { .. } => {}
-            Delta::Refusal { choice, text } => {
-                self.grow(text.len())?;
-                self.choice(choice)?.refusal.push_str(&text);
-            }
-            Delta::ToolCall { choice, index, id, name, arguments } => {
-                self.grow(
-                    arguments.len()
-                        + name.as_ref().map_or(0, String::len)
-                        + id.as_ref().map_or(0, String::len),
-                )?;
-                let calls = &mut self.choice(choice)?.calls;
-                if calls.len() >= MAX_CALLS && !calls.contains_key(&index) {
-                    return Err(bad_response("has too many tool calls", b""));
-                }
-                let call = calls.entry(index).or_default();
-                call.0.push_str(&id.unwrap_or_default());
-                call.1.push_str(&name.unwrap_or_default());
-                call.2.push_str(&arguments);
-            }
-            Delta::Finished { choice, reason } => self.choice(choice)?.finish = Some(reason),
-            Delta::Vectors(mut vectors) => {
-                self.grow(vectors.iter().map(|v| v.len() * 4).sum())?;
-                self.vectors.get_or_insert_default().append(&mut vectors);
-            }
-            Delta::Usage(usage) => self.usage = Some(usage),
-            Delta::Raw(raw) if raw.dialect == Dialect::OpenAi => {
-                let mut deltas = Vec::new();
-                let mut started = self.started.is_some();
-                stream::read_events(self.request.task, raw.bytes, &mut started, &mut deltas)?;
-                deltas.into_iter().try_for_each(|delta| self.push(delta))?;
-            }
-            Delta::Whole(whole) if whole.dialect == Dialect::OpenAi => self.whole = Some(whole.bytes),
-            Delta::Raw(_) | Delta::Whole(_) => {
-                let say = "bytes of another dialect reached the folder; they have to be read first";
-                return Err(Error::new(Code::InternalError, say));
-            }
-            Delta::Failed(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// The JSON body.
-    ///
-    /// # Errors
-    /// `upstream_bad_response` when no content came; `invalid_request` when the request's own body cannot be read.
-    pub fn finish(self) -> Result<Bytes, Error> {
-        if let Some(whole) = self.whole {
-            return Ok(whole);
-        }
-        let mut out = BytesMut::with_capacity(self.size + 512);
-        match (self.request.task, &self.vectors) {
-            (Task::Embedding, Some(vectors)) => self.list(vectors, &mut out)?,
-            (Task::Chat | Task::Completion, _) if !self.choices.is_empty() => self.completion(&mut out),
-            _ => return Err(bad_response("has no content", b"")),
-        }
-        Ok(out.freeze())
     }
 
     fn grow(&mut self, more: usize) -> Result<(), Error> {
@@ -212,6 +133,83 @@ impl Folder {
     }
 }
 
+impl Fold for Folder {
+    fn push(&mut self, delta: Delta) -> Result<(), Error> {
+        match delta {
+            Delta::Started(started) => {
+                self.started.get_or_insert(started);
+            }
+            Delta::Text { choice, text, mut logprobs } => {
+                self.grow(text.len() + logprobs.len() * 64)?;
+                let choice = self.choice(choice)?;
+                choice.text.get_or_insert_default().push_str(&text);
+                choice.logprobs.append(&mut logprobs);
+            }
+            Delta::Reasoning { choice, text } => {
+                self.grow(text.len())?;
+                self.choice(choice)?.reasoning.push_str(&text);
+            }
+            // None has a place in this dialect's answers.
+            Delta::Dropped(_)
+            | Delta::Signature { .. }
+            | Delta::Sealed { .. }
+            | Delta::Citation { .. }
+            | Delta::Counted { .. } => {}
+            Delta::Refusal { choice, text } => {
+                self.grow(text.len())?;
+                self.choice(choice)?.refusal.push_str(&text);
+            }
+            Delta::ToolCall { choice, index, id, name, arguments } => {
+                self.grow(
+                    arguments.len()
+                        + name.as_ref().map_or(0, String::len)
+                        + id.as_ref().map_or(0, String::len),
+                )?;
+                let calls = &mut self.choice(choice)?.calls;
+                if calls.len() >= MAX_CALLS && !calls.contains_key(&index) {
+                    return Err(bad_response("has too many tool calls", b""));
+                }
+                let call = calls.entry(index).or_default();
+                call.0.push_str(&id.unwrap_or_default());
+                call.1.push_str(&name.unwrap_or_default());
+                call.2.push_str(&arguments);
+            }
+            Delta::Finished { choice, reason, .. } => self.choice(choice)?.finish = Some(reason),
+            Delta::Vectors(mut vectors) => {
+                self.grow(vectors.iter().map(|v| v.len() * 4).sum())?;
+                self.vectors.get_or_insert_default().append(&mut vectors);
+            }
+            Delta::Usage(usage) => self.usage = Some(usage),
+            Delta::Raw(raw) if raw.dialect == Dialect::OpenAi => {
+                let mut deltas = Vec::new();
+                let mut started = self.started.is_some();
+                stream::read_events(self.request.task, raw.bytes, &mut started, &mut deltas)?;
+                deltas.into_iter().try_for_each(|delta| self.push(delta))?;
+            }
+            Delta::Whole(whole) if whole.dialect == Dialect::OpenAi => self.whole = Some(whole.bytes),
+            Delta::Raw(_) | Delta::Whole(_) => {
+                let say = "bytes of another dialect reached the folder; they have to be read first";
+                return Err(Error::new(Code::InternalError, say));
+            }
+            Delta::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Bytes, Error> {
+        if let Some(whole) = self.whole {
+            return Ok(whole);
+        }
+        let mut out = BytesMut::with_capacity(self.size + 512);
+        match (self.request.task, &self.vectors) {
+            (Task::Embedding, Some(vectors)) => self.list(vectors, &mut out)?,
+            (Task::Chat | Task::Completion, _) if !self.choices.is_empty() => self.completion(&mut out),
+            _ => return Err(bad_response("has no content", b"")),
+        }
+        Ok(out.freeze())
+    }
+}
+
 impl Choice {
     fn message(&self, out: &mut BytesMut) {
         out.put_slice(b"\"message\":{\"role\":\"assistant\",\"content\":");
@@ -259,7 +257,7 @@ pub fn read_whole(task: Task, body: Bytes) -> Result<Delta, Error> {
     }
     let whole = match task {
         Task::Embedding => view.data.is_some_and(|raw| raw.get().starts_with('[') && json::has_content(raw)),
-        Task::Chat | Task::Completion => view.choices.count > 0 && !view.choices.hollow,
+        Task::Chat | Task::Completion | Task::CountTokens => view.choices.count > 0 && !view.choices.hollow,
     };
     if !whole {
         let what = if task == Task::Embedding { "has no vectors" } else { "has no choices with content" };
@@ -270,6 +268,7 @@ pub fn read_whole(task: Task, body: Bytes) -> Result<Delta, Error> {
         events: 0,
         usage: view.usage.and_then(|raw| view::usage(raw, task)),
         finish: view.choices.finish,
+        ..Notes::default()
     };
     Ok(Delta::Whole(RawBody { dialect: Dialect::OpenAi, bytes: body, notes }))
 }

@@ -17,7 +17,9 @@ use penstock_domain::{
 use super::raw_lane::RawLane;
 use super::view::ChoiceSet;
 use super::{error, response, wire, write};
+use crate::asker::Encode;
 use crate::sse::{self, Frame, SseDecoder};
+use crate::vendor::Lane;
 
 /// Writes deltas as events for an OpenAI asker.
 #[derive(Debug)]
@@ -44,74 +46,6 @@ impl StreamEncoder {
             offsets: BTreeMap::new(),
             over: false,
             failed: false,
-        }
-    }
-
-    /// Appends the events of one delta; a [`Delta::Failed`] becomes the terminal error event, after which nothing more
-    /// is written. Raw events pass through.
-    pub fn encode(&mut self, delta: Delta, out: &mut BytesMut) {
-        if self.over {
-            return;
-        }
-        match delta {
-            Delta::Started(started) => self.start(&started, out),
-            Delta::Raw(raw) if raw.dialect == Dialect::OpenAi => out.put_slice(&raw.bytes),
-            Delta::Whole(whole) if whole.dialect == Dialect::OpenAi => {
-                match response::unfold(self.request.task, &whole.bytes) {
-                    Ok(deltas) => deltas.into_iter().for_each(|delta| self.encode(delta, out)),
-                    Err(error) => self.fail(&error, out),
-                }
-            }
-            Delta::Raw(_) | Delta::Whole(_) => self.fail(&foreign(), out),
-            Delta::Text { choice, text, logprobs } => self.text(choice, &text, &logprobs, out),
-            Delta::Reasoning { choice, text } => self.said(choice, "reasoning_content", &text, out),
-            Delta::Refusal { choice, text } => self.said(choice, "refusal", &text, out),
-            Delta::ToolCall { choice, index, id, name, arguments } => {
-                self.open(choice, out);
-                let call = serde_json::json!({"index": index});
-                self.chunk(choice, None, out, |out| {
-                    out.put_slice(b"\"tool_calls\":[");
-                    write::json(out, &call);
-                    out.truncate(out.len() - 1);
-                    if let Some(id) = &id {
-                        out.put_slice(b",\"id\":");
-                        write::json(out, id);
-                        out.put_slice(b",\"type\":\"function\"");
-                    }
-                    out.put_slice(b",\"function\":{");
-                    if let Some(name) = &name {
-                        out.put_slice(b"\"name\":");
-                        write::json(out, name);
-                        out.put_u8(b',');
-                    }
-                    out.put_slice(b"\"arguments\":");
-                    write::json(out, &arguments);
-                    out.put_slice(b"}}]");
-                });
-            }
-            Delta::Finished { choice, reason } => {
-                self.open(choice, out);
-                if self.request.task == Task::Completion {
-                    self.text_chunk(choice, "", &[], out);
-                    self.end(Some(reason), out);
-                } else {
-                    self.chunk(choice, Some(reason), out, |_| {});
-                }
-            }
-            Delta::Usage(usage) => self.usage(&usage, out),
-            Delta::Vectors(_) => {
-                self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out)
-            }
-            // Neither has a place in this dialect's chunks.
-            Delta::Dropped(_) | Delta::Signature { .. } => {}
-            Delta::Failed(error) => self.fail(&error, out),
-        }
-    }
-
-    /// Ends the stream: `[DONE]`, unless it failed. Later calls write nothing.
-    pub fn finish(&mut self, out: &mut BytesMut) {
-        if !std::mem::replace(&mut self.over, true) {
-            out.put_slice(sse::DONE);
         }
     }
 
@@ -232,6 +166,77 @@ impl StreamEncoder {
     }
 }
 
+impl Encode for StreamEncoder {
+    fn encode(&mut self, delta: Delta, out: &mut BytesMut) {
+        if self.over {
+            return;
+        }
+        match delta {
+            Delta::Started(started) => self.start(&started, out),
+            Delta::Raw(raw) if raw.dialect == Dialect::OpenAi => out.put_slice(&raw.bytes),
+            Delta::Whole(whole) if whole.dialect == Dialect::OpenAi => {
+                match response::unfold(self.request.task, &whole.bytes) {
+                    Ok(deltas) => deltas.into_iter().for_each(|delta| self.encode(delta, out)),
+                    Err(error) => self.fail(&error, out),
+                }
+            }
+            Delta::Raw(_) | Delta::Whole(_) => self.fail(&foreign(), out),
+            Delta::Text { choice, text, logprobs } => self.text(choice, &text, &logprobs, out),
+            Delta::Reasoning { choice, text } => self.said(choice, "reasoning_content", &text, out),
+            Delta::Refusal { choice, text } => self.said(choice, "refusal", &text, out),
+            Delta::ToolCall { choice, index, id, name, arguments } => {
+                self.open(choice, out);
+                let call = serde_json::json!({"index": index});
+                self.chunk(choice, None, out, |out| {
+                    out.put_slice(b"\"tool_calls\":[");
+                    write::json(out, &call);
+                    out.truncate(out.len() - 1);
+                    if let Some(id) = &id {
+                        out.put_slice(b",\"id\":");
+                        write::json(out, id);
+                        out.put_slice(b",\"type\":\"function\"");
+                    }
+                    out.put_slice(b",\"function\":{");
+                    if let Some(name) = &name {
+                        out.put_slice(b"\"name\":");
+                        write::json(out, name);
+                        out.put_u8(b',');
+                    }
+                    out.put_slice(b"\"arguments\":");
+                    write::json(out, &arguments);
+                    out.put_slice(b"}}]");
+                });
+            }
+            Delta::Finished { choice, reason, .. } => {
+                self.open(choice, out);
+                if self.request.task == Task::Completion {
+                    self.text_chunk(choice, "", &[], out);
+                    self.end(Some(reason), out);
+                } else {
+                    self.chunk(choice, Some(reason), out, |_| {});
+                }
+            }
+            Delta::Usage(usage) => self.usage(&usage, out),
+            Delta::Vectors(_) => {
+                self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out)
+            }
+            // Neither has a place in this dialect's chunks.
+            Delta::Dropped(_)
+            | Delta::Signature { .. }
+            | Delta::Sealed { .. }
+            | Delta::Citation { .. }
+            | Delta::Counted { .. } => {}
+            Delta::Failed(error) => self.fail(&error, out),
+        }
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.over, true) {
+            out.put_slice(sse::DONE);
+        }
+    }
+}
+
 fn foreign() -> Error {
     Error::new(
         Code::InternalError,
@@ -262,39 +267,6 @@ impl ChunkReader {
         }
     }
 
-    /// Feeds a chunk of the body; the deltas that it completes wait in [`ChunkReader::next`].
-    ///
-    /// # Errors
-    /// `upstream_bad_response` when an event is larger than 1 MiB; no `Failed` follows.
-    pub fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let pushed = self.lane.push(chunk);
-        self.drain(RawLane::next);
-        if pushed.is_err() {
-            self.over = true;
-        }
-        pushed
-    }
-
-    /// The next delta, if one is ready.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more deltas may come after None, so it is no iterator"
-    )]
-    pub fn next(&mut self) -> Option<Delta> {
-        self.queue.pop_front()
-    }
-
-    /// Whether the end or a failure was seen: what follows is ignored, reading can stop.
-    pub fn is_over(&self) -> bool {
-        self.over || self.lane.is_over()
-    }
-
-    /// Ends the stream; call it until it gives `None`, as [`RawLane::finish`].
-    pub fn finish(&mut self) -> Option<Delta> {
-        self.drain(RawLane::finish);
-        self.queue.pop_front()
-    }
-
     fn drain(&mut self, more: fn(&mut RawLane) -> Option<Delta>) {
         while !self.over {
             let Some(delta) = more(&mut self.lane) else { return };
@@ -320,6 +292,30 @@ impl ChunkReader {
     fn fail(&mut self, error: Error) {
         self.over = true;
         self.queue.push_back(Delta::Failed(error));
+    }
+}
+
+impl Lane for ChunkReader {
+    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
+        let pushed = self.lane.push(chunk);
+        self.drain(RawLane::next);
+        if pushed.is_err() {
+            self.over = true;
+        }
+        pushed
+    }
+
+    fn next(&mut self) -> Option<Delta> {
+        self.queue.pop_front()
+    }
+
+    fn finish(&mut self) -> Option<Delta> {
+        self.drain(RawLane::finish);
+        self.queue.pop_front()
+    }
+
+    fn is_over(&self) -> bool {
+        self.over || self.lane.is_over()
     }
 }
 

@@ -284,19 +284,30 @@ pub(crate) fn usage(raw: &RawValue, task: Task) -> Option<Usage> {
     struct Wire {
         prompt_tokens: u64,
         completion_tokens: Option<u64>,
+        total_tokens: Option<u64>,
         prompt_tokens_details: Option<Details>,
         completion_tokens_details: Option<Details>,
     }
     let wire: Wire = serde_json::from_str(raw.get()).ok()?;
     let output = match task {
         Task::Embedding => wire.completion_tokens.unwrap_or(0),
-        Task::Chat | Task::Completion => wire.completion_tokens?,
+        Task::Chat | Task::Completion | Task::CountTokens => wire.completion_tokens?,
     };
-    Some(Usage {
+    let mut usage = Usage {
         input: wire.prompt_tokens,
         output,
         cached_input: wire.prompt_tokens_details.as_ref().and_then(|d| d.cached_tokens),
         cache_write: wire.prompt_tokens_details.and_then(|d| d.cache_write_tokens),
         reasoning: wire.completion_tokens_details.and_then(|d| d.reasoning_tokens),
-    })
+        ..Usage::default()
+    };
+    let Some(total) = wire.total_tokens.filter(|total| *total != usage.total()) else { return Some(usage) };
+    // xAI, and Gemini's OpenAI endpoint, leave reasoning out of `completion_tokens` and have it in the total.
+    let whole = output.saturating_add(usage.reasoning.unwrap_or(0));
+    if usage.input.saturating_add(whole) == total {
+        usage.output = whole;
+    } else {
+        usage.doubtful = true;
+    }
+    Some(usage)
 }

@@ -169,7 +169,7 @@ fn read_choice(wire: Choice, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Er
     match wire.finish_reason.as_deref().map_or(End::No, view::end) {
         End::No => Ok(()),
         End::Finished(reason) => {
-            out.push(Delta::Finished { choice, reason });
+            out.push(Delta::Finished { choice, reason, stop: None });
             Ok(())
         }
         End::Broke => Err(in_band_error(data)),

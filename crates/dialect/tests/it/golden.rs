@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::response::Folder;
 use penstock_dialect::openai::stream::{ChunkReader, StreamEncoder};
+use penstock_dialect::{Encode as _, Fold as _, Lane as _};
 use penstock_domain::{Delta, Request};
 
 fn settled(folder: &str) -> insta::Settings {
@@ -49,7 +50,8 @@ fn written(name: &str, deltas: Vec<Delta>) -> String {
 
 fn folded(name: &str, deltas: Vec<Delta>) -> String {
     let mut folder = Folder::new(&asked(name), 7);
-    match deltas.into_iter().try_for_each(|delta| folder.push(delta)).and_then(|()| folder.finish()) {
+    match deltas.into_iter().try_for_each(|delta| folder.push(delta)).and_then(|()| Box::new(folder).finish())
+    {
         Ok(body) => String::from_utf8(body.to_vec()).unwrap(),
         Err(error) => error.to_string(),
     }

@@ -8,6 +8,7 @@ use penstock_dialect::anthropic::reader::{MessageReader, read_whole, unfold};
 use penstock_dialect::anthropic::{self, chat};
 use penstock_dialect::openai;
 use penstock_dialect::openai::stream::ChunkReader;
+use penstock_dialect::{Encode as _, Fold as _, Lane as _};
 use penstock_domain::{Content, Conversation, Delta, Dialect, Error, Request, Task};
 use proptest::prelude::*;
 
@@ -109,12 +110,22 @@ fn text(folded: Result<Bytes, Error>) -> String {
 
 fn as_completion(deltas: &[Delta]) -> String {
     let mut folder = openai::response::Folder::new(&asked_chat(), 7);
-    text(deltas.iter().try_for_each(|delta| folder.push(delta.clone())).and_then(|()| folder.finish()))
+    text(
+        deltas
+            .iter()
+            .try_for_each(|delta| folder.push(delta.clone()))
+            .and_then(|()| Box::new(folder).finish()),
+    )
 }
 
 fn as_message(deltas: &[Delta]) -> String {
     let mut folder = anthropic::response::Folder::new(&asked_message());
-    text(deltas.iter().try_for_each(|delta| folder.push(delta.clone())).and_then(|()| folder.finish()))
+    text(
+        deltas
+            .iter()
+            .try_for_each(|delta| folder.push(delta.clone()))
+            .and_then(|()| Box::new(folder).finish()),
+    )
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use penstock_dialect::Lane as _;
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::request::decode;
 use penstock_dialect::openai::stream::ChunkReader;

@@ -12,13 +12,14 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame};
+use penstock_dialect::Encode;
 use penstock_dialect::sse::KEEP_ALIVE;
 use penstock_domain::{Code, Delta, Dialect, Error, Stage};
 use penstock_flow::{Answer, Refusal};
 use penstock_provider::Deltas;
 use tokio::time::{Instant, Sleep};
 
-use super::{Encoder, Reply};
+use super::Reply;
 use crate::drain::{Drain, shutdown};
 
 /// Ready deltas are put together up to this many bytes, then they are sent.
@@ -43,7 +44,7 @@ pub(crate) enum Source {
 pub(crate) struct Events {
     source: Source,
     dialect: Dialect,
-    encoder: Encoder,
+    encoder: Box<dyn Encode>,
     /// The one timer of this stream. Sending a frame does not move it: it is compared when it fires.
     silence: Pin<Box<Sleep>>,
     sent: Instant,
@@ -55,7 +56,7 @@ impl Events {
     pub(crate) fn new(
         source: Source,
         dialect: Dialect,
-        encoder: Encoder,
+        encoder: Box<dyn Encode>,
         mut silence: Pin<Box<Sleep>>,
         (keep_alive, drain): (Duration, Drain),
     ) -> Self {

@@ -2,16 +2,19 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use penstock_dialect::Fold;
 use penstock_domain::{Delta, Dialect, Error};
 use penstock_flow::Answer;
-
-use super::Folder;
 
 /// Folds an answer to its end. The end matters even when the whole body came at once: the stream settles there.
 ///
 /// # Errors
 /// The error of a broken answer; nothing of it is shown.
-pub(crate) async fn whole(answer: &mut Answer, dialect: Dialect, mut folder: Folder) -> Result<Bytes, Error> {
+pub(crate) async fn whole(
+    answer: &mut Answer,
+    dialect: Dialect,
+    mut folder: Box<dyn Fold>,
+) -> Result<Bytes, Error> {
     let mut untouched = None;
     while let Some(delta) = answer.deltas.next().await {
         match delta {

@@ -110,7 +110,7 @@ fn raw_messages() -> Delta {
 
 fn end() -> Vec<Delta> {
     vec![
-        Delta::Finished { choice: 0, reason: FinishReason::Stop },
+        Delta::Finished { choice: 0, reason: FinishReason::Stop, stop: None },
         Delta::Usage(Usage { input: 3, output: 1, ..Usage::default() }),
     ]
 }

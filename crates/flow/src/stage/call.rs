@@ -91,6 +91,7 @@ async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
             Task::Chat => "chat",
             Task::Completion => "complete a prompt",
             Task::Embedding => "embed",
+            Task::CountTokens => "count tokens",
         };
         let kind = provider.kind();
         let say = format!("the provider behind this model (kind {kind}) cannot {what}; choose another model");
@@ -100,5 +101,6 @@ async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
         Task::Chat => provider.chat().ok_or_else(unable)?.chat(call).await,
         Task::Completion => provider.complete().ok_or_else(unable)?.complete(call).await,
         Task::Embedding => provider.embed().ok_or_else(unable)?.embed(call).await,
+        Task::CountTokens => provider.count().ok_or_else(unable)?.count(call).await,
     }
 }

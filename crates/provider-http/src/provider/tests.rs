@@ -22,7 +22,7 @@ fn vendors_with_a_known_address_are_asked_there() {
     ];
     for (kind, url) in cases {
         let vendor = vendor(kind, serde_json::json!({"api_key": "sk-1"}));
-        assert_eq!(vendor.url(Task::Chat, "m").expect("a URL").to_string(), url);
+        assert_eq!(vendor.url(Spot::Chat, "m").expect("a URL").to_string(), url);
     }
     assert_eq!(cases.len(), PRESETS.iter().filter(|preset| preset.base_url.is_some()).count());
 }
@@ -30,7 +30,7 @@ fn vendors_with_a_known_address_are_asked_there() {
 #[test]
 fn the_credential_is_put_on_for_its_own_origin_and_no_other() {
     let vendor = vendor("openai", serde_json::json!({"api_key": "sk-1"}));
-    let own = vendor.url(Task::Chat, "m").expect("a URL");
+    let own = vendor.url(Spot::Chat, "m").expect("a URL");
     let request = vendor.dress(&own, Bytes::new(), true).expect("a request");
     assert_eq!(request.headers()["authorization"], "Bearer sk-1");
     for foreign in [
@@ -49,5 +49,5 @@ fn an_ability_that_the_vendor_lacks_is_not_offered() {
     let vendor = vendor("deepseek", serde_json::json!({"api_key": "sk-1"}));
     let provider: &dyn Provider = &vendor;
     assert!(provider.chat().is_some() && provider.complete().is_none() && provider.embed().is_none());
-    assert_eq!(vendor.url(Task::Embedding, "m").expect_err("no path").code(), Code::Unsupported);
+    assert_eq!(vendor.url(Spot::Embeddings, "m").expect_err("no path").code(), Code::Unsupported);
 }

@@ -50,7 +50,7 @@ async fn events_reach_an_asker_of_the_same_dialect_byte_for_byte() {
     let notes: Vec<_> = answer
         .deltas
         .iter()
-        .filter_map(|delta| if let Delta::Raw(raw) = delta { Some(raw.notes) } else { None })
+        .filter_map(|delta| if let Delta::Raw(raw) = delta { Some(&raw.notes) } else { None })
         .collect();
     assert_eq!(
         notes.iter().find_map(|notes| notes.usage).map(|usage| (usage.input, usage.output)),

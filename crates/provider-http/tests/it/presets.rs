@@ -50,6 +50,7 @@ async fn every_preset_asks_at_its_paths_with_its_credential() {
                     Task::Chat => provider.chat().expect("able").chat(call(task, body)).await,
                     Task::Completion => provider.complete().expect("able").complete(call(task, body)).await,
                     Task::Embedding => provider.embed().expect("able").embed(call(task, body)).await,
+                    Task::CountTokens => provider.count().expect("able").count(call(task, body)).await,
                 };
                 let answer = read(deltas.expect("an answer")).await;
                 assert!(answer.failed.is_none(), "{kind} and {task:?}: {:?}", answer.failed);
@@ -66,8 +67,7 @@ async fn every_preset_asks_at_its_paths_with_its_credential() {
                 let bearer = format!("Bearer {KEY}");
                 let (ours, other) = match preset.auth {
                     Auth::Bearer => (("authorization", bearer.as_str()), "api-key"),
-                    Auth::ApiKeyHeader => (("api-key", KEY), "authorization"),
-                    Auth::XApiKey => (("x-api-key", KEY), "authorization"),
+                    Auth::Header(name) => ((name, KEY), "authorization"),
                 };
                 assert_eq!(seen.header(ours.0), Some(ours.1), "{kind}");
                 assert_eq!(seen.header(other), None, "{kind}");

@@ -188,7 +188,7 @@ impl Sequence {
             }
             listening &= self.send_found(found, Vec::new());
         }
-        listening &= self.send(Delta::Finished { choice: self.choice, reason });
+        listening &= self.send(Delta::Finished { choice: self.choice, reason, stop: None });
         if listening { Progress::Finished } else { Progress::Abandoned }
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
         max_output_tokens: most,
         choices: choices.unwrap_or(1),
         deadline: None,
+        tags: Default::default(),
         body: Body::new(Dialect::OpenAi, task, bytes, Members::default(), decode),
     };
     Call { request: Arc::new(request), model: model.into(), deadline: None }
@@ -127,7 +128,7 @@ pub(crate) async fn fold(mut deltas: Deltas) -> Result<Reply, Error> {
                 }
                 reply.calls[choice][index as usize].1.push_str(&arguments);
             }
-            Delta::Finished { choice, reason } => {
+            Delta::Finished { choice, reason, .. } => {
                 let choice = reply.choice(choice);
                 reply.reasons[choice] = Some(reason);
             }

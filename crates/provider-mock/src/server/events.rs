@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memmem;
+use penstock_dialect::Encode as _;
 use penstock_dialect::openai::stream::StreamEncoder;
 use penstock_domain::{Delta, Dialect};
 use tokio::time::{Instant, Sleep, sleep_until};

@@ -127,7 +127,7 @@ impl Encoder {
                 );
                 self.delta(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
             }
-            Delta::Finished { choice: 0, reason } => {
+            Delta::Finished { choice: 0, reason, .. } => {
                 self.close(out);
                 self.reason = Some(reason);
             }
@@ -219,7 +219,7 @@ impl Folder {
                     tool.2.push_str(&arguments);
                 }
             }
-            Delta::Finished { choice: 0, reason } => self.reason = Some(reason),
+            Delta::Finished { choice: 0, reason, .. } => self.reason = Some(reason),
             Delta::Usage(usage) => self.usage = Some(usage),
             _ => {}
         }

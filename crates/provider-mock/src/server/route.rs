@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use penstock_dialect::{DecodeLimits, openai};
+use penstock_dialect::{DecodeLimits, Fold as _, openai};
 use penstock_domain::{Delta, Dialect, Error, Origin, RequestId, Task};
 use serde_json::json;
 
@@ -68,7 +68,7 @@ impl Route {
     fn name(self) -> &'static str {
         match self {
             Self::Generate(Dialect::Anthropic, _) => "/v1/messages",
-            Self::Generate(_, Task::Chat) => "/v1/chat/completions",
+            Self::Generate(_, Task::Chat | Task::CountTokens) => "/v1/chat/completions",
             Self::Generate(_, Task::Completion) => "/v1/completions",
             Self::Generate(_, Task::Embedding) => "/v1/embeddings",
             Self::CountTokens => "/v1/messages/count_tokens",
@@ -182,7 +182,7 @@ impl Turn {
     ) -> Result<Result<Response<Reply>, Broken>, Refused> {
         let (head, request) = match dialect {
             Dialect::Anthropic => (messages::head(&body)?, None),
-            Dialect::OpenAi => {
+            _ => {
                 let decoded = openai::request::decode(task, body.clone(), &DecodeLimits::default())?;
                 let id = RequestId::new(format!("req_mock_{:06}", self.id));
                 let request = decoded.into_request(id, Origin::Http, None);
@@ -373,8 +373,8 @@ impl Turn {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         let name = match self.route.dialect() {
-            Dialect::OpenAi => HeaderName::from_static("x-request-id"),
             Dialect::Anthropic => HeaderName::from_static("request-id"),
+            _ => HeaderName::from_static("x-request-id"),
         };
         if let Ok(id) = HeaderValue::try_from(format!("req_mock_{:06}", self.id)) {
             headers.insert(name, id);

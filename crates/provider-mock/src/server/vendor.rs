@@ -12,12 +12,6 @@ use crate::script::{Directives, RetryAfter, RetryForm};
 /// What the vendor calls an error of this status: its type and code.
 fn names(dialect: Dialect, status: u16) -> (&'static str, Option<&'static str>) {
     match (dialect, status) {
-        (Dialect::OpenAi, 401) => ("invalid_request_error", Some("invalid_api_key")),
-        (Dialect::OpenAi, 403) => ("permission_error", None),
-        (Dialect::OpenAi, 404) => ("invalid_request_error", Some("model_not_found")),
-        (Dialect::OpenAi, 402 | 429) => ("rate_limit_error", Some("rate_limit_exceeded")),
-        (Dialect::OpenAi, 500..) => ("server_error", None),
-        (Dialect::OpenAi, _) => ("invalid_request_error", None),
         (Dialect::Anthropic, 401) => ("authentication_error", None),
         (Dialect::Anthropic, 402) => ("billing_error", None),
         (Dialect::Anthropic, 403) => ("permission_error", None),
@@ -28,6 +22,12 @@ fn names(dialect: Dialect, status: u16) -> (&'static str, Option<&'static str>) 
         (Dialect::Anthropic, 529) => ("overloaded_error", None),
         (Dialect::Anthropic, 500..) => ("api_error", None),
         (Dialect::Anthropic, _) => ("invalid_request_error", None),
+        (_, 401) => ("invalid_request_error", Some("invalid_api_key")),
+        (_, 403) => ("permission_error", None),
+        (_, 404) => ("invalid_request_error", Some("model_not_found")),
+        (_, 402 | 429) => ("rate_limit_error", Some("rate_limit_exceeded")),
+        (_, 500..) => ("server_error", None),
+        (_, _) => ("invalid_request_error", None),
     }
 }
 
@@ -35,10 +35,10 @@ fn names(dialect: Dialect, status: u16) -> (&'static str, Option<&'static str>) 
 pub(crate) fn error_body(dialect: Dialect, status: u16, say: &str, param: Option<&str>) -> String {
     let (kind, code) = names(dialect, status);
     match dialect {
-        Dialect::OpenAi => json!({"error": {"message": say, "type": kind, "param": param, "code": code}}),
         Dialect::Anthropic => {
             json!({"type": "error", "error": {"type": kind, "message": say}, "request_id": "req_mock"})
         }
+        _ => json!({"error": {"message": say, "type": kind, "param": param, "code": code}}),
     }
     .to_string()
 }
@@ -46,13 +46,13 @@ pub(crate) fn error_body(dialect: Dialect, status: u16, say: &str, param: Option
 /// The event of an error inside a stream that began well.
 pub(crate) fn error_event(dialect: Dialect) -> String {
     match dialect {
-        Dialect::OpenAi => {
+        Dialect::Anthropic => {
+            format!("event: error\ndata: {}\n\n", error_body(dialect, 529, "Overloaded", None))
+        }
+        _ => {
             let body =
                 error_body(dialect, 500, "The server had an error while processing your request.", None);
             format!("data: {body}\n\n")
-        }
-        Dialect::Anthropic => {
-            format!("event: error\ndata: {}\n\n", error_body(dialect, 529, "Overloaded", None))
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: u32) -> Result<Conver
         tool_choice,
         parallel_tool_calls,
         response_format,
+        thinking: None,
         sampling: Sampling {
             max_output_tokens: Some(max_output_tokens),
             temperature: number("temperature")?,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::vendor::Lane as _;
 use penstock_domain::{FinishReason, Usage};
 
 const ROLE: &str =
@@ -47,7 +48,7 @@ fn events_of_one_chunk_leave_as_one_slice_of_it_without_the_end_marker() {
     let Some(Delta::Raw(raw)) = lane.next() else { panic!("no raw delta") };
     assert_eq!(raw.bytes.as_ptr(), chunk.as_ptr());
     assert_eq!(raw.bytes.len(), chunk.len() - sse::DONE.len());
-    let expected = Notes { content: true, events: 3, usage: None, finish: Some(FinishReason::Stop) };
+    let expected = Notes { content: true, events: 3, finish: Some(FinishReason::Stop), ..Notes::default() };
     assert_eq!(raw.notes, expected);
     assert!(lane.next().is_none() && lane.finish().is_none());
 }
@@ -94,7 +95,7 @@ fn usage_is_stripped_from_an_asker_who_did_not_ask() {
     assert_eq!(text, [event(TEXT), event(TEXT).replace("{\"id\"", "{ \"id\""), event(STOP)].concat());
     let Delta::Raw(raw) = &deltas[0] else { panic!("raw first") };
     assert_eq!(raw.notes.usage.map(|u| u.total()), Some(2));
-    let expected = Usage { input: 3, output: 2, cached_input: None, cache_write: None, reasoning: None };
+    let expected = Usage { input: 3, output: 2, ..Usage::default() };
     assert!(matches!(&deltas[1..], [Delta::Usage(usage)] if *usage == expected), "{deltas:?}");
 }
 

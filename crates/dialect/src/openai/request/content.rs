@@ -32,6 +32,7 @@ pub(super) fn chat(object: &Object<'_>) -> Result<Conversation, Error> {
         tool_choice: tools::choice(object)?,
         parallel_tool_calls: parallel,
         response_format: response_format(object)?,
+        thinking: None,
         sampling: Sampling { logprobs: chat_logprobs(object)?, ..sampling(object)? },
         user: object.get("user").map(|raw| json::string(raw, &Path::ROOT.member("user"))).transpose()?,
         unsaid: json::unknown(object, SAID),

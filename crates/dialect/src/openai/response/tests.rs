@@ -2,6 +2,7 @@ use penstock_domain::{Origin, RequestId};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::asker::Fold as _;
 use crate::{DecodeLimits, openai::request::decode};
 
 fn fold(task: Task, more: &str, deltas: Vec<Delta>) -> Result<Value, Error> {
@@ -9,7 +10,7 @@ fn fold(task: Task, more: &str, deltas: Vec<Delta>) -> Result<Value, Error> {
     let decoded = decode(task, Bytes::from(body), &DecodeLimits::default()).unwrap();
     let mut folder = Folder::new(&decoded.into_request(RequestId::new("req_5"), Origin::Http, None), 7);
     deltas.into_iter().try_for_each(|delta| folder.push(delta))?;
-    folder.finish().map(|body| serde_json::from_slice(&body).unwrap())
+    Box::new(folder).finish().map(|body| serde_json::from_slice(&body).unwrap())
 }
 
 fn text(choice: u32, text: &str) -> Delta {
@@ -30,15 +31,9 @@ fn several_choices_calls_and_usage_fold_into_one_completion() {
         Delta::Reasoning { choice: 1, text: "hm".into() },
         call(1, Some("c2"), "{}"),
         call(0, None, "}"),
-        Delta::Finished { choice: 0, reason: FinishReason::ToolCalls },
-        Delta::Finished { choice: 1, reason: FinishReason::Length },
-        Delta::Usage(Usage {
-            input: 1,
-            output: 2,
-            cached_input: None,
-            cache_write: None,
-            reasoning: Some(1),
-        }),
+        Delta::Finished { choice: 0, reason: FinishReason::ToolCalls, stop: None },
+        Delta::Finished { choice: 1, reason: FinishReason::Length, stop: None },
+        Delta::Usage(Usage { input: 1, output: 2, reasoning: Some(1), ..Usage::default() }),
     ];
     let function =
         |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
@@ -149,6 +144,6 @@ fn a_folded_answer_unfolds_into_what_it_was_made_of() {
     let body = fold(Task::Chat, "", deltas()).unwrap().to_string();
     let unfolded = unfold(Task::Chat, body.as_bytes()).unwrap();
     let shown = |deltas: &[Delta]| deltas.iter().map(|d| format!("{d:?}")).collect::<Vec<_>>();
-    let finished = Delta::Finished { choice: 0, reason: FinishReason::Stop };
+    let finished = Delta::Finished { choice: 0, reason: FinishReason::Stop, stop: None };
     assert_eq!(shown(&unfolded), shown(&[deltas(), vec![finished]].concat()));
 }

@@ -2,6 +2,7 @@ use penstock_domain::{Origin, RawEvents, RequestId};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::asker::Encode as _;
 use crate::{DecodeLimits, openai::request::decode};
 
 fn request(task: Task, more: &str) -> Request {
@@ -17,11 +18,11 @@ fn text(choice: u32, text: &str) -> Delta {
 }
 
 fn stop(choice: u32) -> Delta {
-    Delta::Finished { choice, reason: FinishReason::Stop }
+    Delta::Finished { choice, reason: FinishReason::Stop, stop: None }
 }
 
 fn usage() -> Delta {
-    Delta::Usage(Usage { input: 5, output: 2, cached_input: Some(1), cache_write: None, reasoning: None })
+    Delta::Usage(Usage { input: 5, output: 2, cached_input: Some(1), ..Usage::default() })
 }
 
 fn write(request: &Request, deltas: Vec<Delta>) -> String {

@@ -1,0 +1,147 @@
+//! The wires on which models are asked: one row per dialect, so that whoever calls a vendor needs no `match`.
+//!
+//! What it promises: whatever stands in [`vendor`] can be asked and read in full, streamed or not. What it refuses to
+//! know: addresses, credentials, which vendor it is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use penstock_domain::{Content, Delta, Dialect, Error, Request, Task};
+
+use crate::{Encoded, anthropic, openai};
+
+/// What turns the chunks of a vendor's streamed body into deltas.
+///
+/// Only whole, well-formed events leave it, and a stream that it lets end without [`Delta::Failed`] was complete.
+pub trait Lane: Send {
+    /// Feeds a chunk of the body; the deltas that it completes wait in [`Lane::next`].
+    ///
+    /// # Errors
+    /// `upstream_bad_response` when the stream cannot be read any further; no `Failed` follows.
+    fn push(&mut self, chunk: Bytes) -> Result<(), Error>;
+
+    /// The next delta, if one is ready; more may come after `None`.
+    fn next(&mut self) -> Option<Delta>;
+
+    /// Ends the stream; call it when the body has ended, until it gives `None`. `None` at once means complete.
+    fn finish(&mut self) -> Option<Delta>;
+
+    /// Whether the vendor's end or a failure was seen: what follows is ignored, reading can stop.
+    fn is_over(&self) -> bool;
+}
+
+/// What a vendor is asked for, besides the content.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What is asked for.
+    pub task: Task,
+    /// The model as the vendor names it.
+    pub model: &'a str,
+    /// Whether events are wanted.
+    pub stream: bool,
+    /// Whether the vendor understands a wish for usage at the end of a stream.
+    pub ask_usage: bool,
+    /// The bound of an answer whose asker gave none, for dialects that demand one.
+    pub max_tokens: u32,
+}
+
+/// A dialect as a vendor's wire.
+pub trait Vendor: Sync {
+    /// The dialect of its bodies and events.
+    fn dialect(&self) -> Dialect;
+
+    /// Writes a request from decoded content, for an asker of another dialect.
+    ///
+    /// # Errors
+    /// `unsupported` or `invalid_request` for what this dialect cannot say at all; what it can leave out is named in
+    /// [`Encoded::dropped`].
+    fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error>;
+
+    /// The deltas of a whole 200: the bytes untouched where asker and vendor speak alike and no stream is wanted, their
+    /// meaning otherwise.
+    ///
+    /// # Errors
+    /// The error that the body carries, mapped as a vendor's; `upstream_bad_response` for what is no answer.
+    fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error>;
+
+    /// The lane for the streamed answer to this request: raw where asker and vendor speak alike, reading otherwise.
+    fn lane(&self, request: &Request) -> Box<dyn Lane>;
+
+    /// What an error status means; `retry_after` is the wait that its headers ask for.
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error;
+}
+
+/// The wire of a dialect; `None` for one that no vendor is asked in.
+pub fn vendor(dialect: Dialect) -> Option<&'static dyn Vendor> {
+    match dialect {
+        Dialect::OpenAi => Some(&OpenAi),
+        Dialect::Anthropic => Some(&Anthropic),
+        Dialect::Responses | Dialect::Gemini | Dialect::Bedrock => None,
+    }
+}
+
+/// Whether the answer's bytes can be the asker's as they are.
+fn alike(vendor: Dialect, request: &Request) -> bool {
+    request.body.dialect() == vendor
+}
+
+struct OpenAi;
+
+impl Vendor for OpenAi {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
+    fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
+        let conversation = content.chat()?;
+        Ok(openai::chat::encode_body(conversation, ask.model, ask.stream, ask.stream && ask.ask_usage))
+    }
+
+    fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
+        if alike(Dialect::OpenAi, request) && !request.stream {
+            return openai::response::read_whole(request.task, body).map(|whole| vec![whole]);
+        }
+        openai::response::unfold(request.task, &body)
+    }
+
+    fn lane(&self, request: &Request) -> Box<dyn Lane> {
+        if alike(Dialect::OpenAi, request) {
+            return Box::new(openai::raw_lane::RawLane::for_request(request));
+        }
+        Box::new(openai::stream::ChunkReader::new(request.task, request.choices))
+    }
+
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        openai::error::vendor_error(status, retry_after, body)
+    }
+}
+
+struct Anthropic;
+
+impl Vendor for Anthropic {
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
+    fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
+        anthropic::chat::encode_body(content.chat()?, ask.model, ask.stream, ask.max_tokens)
+    }
+
+    fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
+        if alike(Dialect::Anthropic, request) && !request.stream {
+            return anthropic::reader::read_whole(body).map(|whole| vec![whole]);
+        }
+        anthropic::reader::unfold(&body)
+    }
+
+    fn lane(&self, request: &Request) -> Box<dyn Lane> {
+        if alike(Dialect::Anthropic, request) {
+            return Box::new(anthropic::raw_lane::RawLane::new());
+        }
+        Box::new(anthropic::reader::MessageReader::new())
+    }
+
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        anthropic::error::vendor_error(status, retry_after, body)
+    }
+}

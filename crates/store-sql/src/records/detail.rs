@@ -1,0 +1,274 @@
+//! What of a record is only ever read, as one JSON text; and rows as records again.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use penstock_domain::{Code, Cost, Dialect, Error, FinishReason, Money, RequestId, Stage, Tags, Task, Usage};
+use penstock_observe::store::{Entry, Pauses, Status};
+use penstock_observe::{Attempt, Captured, Form, Outcome, Record, Timings};
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::uint;
+
+/// The columns that [`entry`] reads, in its order.
+pub(super) const COLUMNS: &str = "records.place, id, key, team, model, provider, status, code, input, output, \
+     cached_input, cache_write, reasoning, estimated, cost, tags, detail";
+
+type Strange = Box<dyn std::error::Error + Send + Sync>;
+
+/// Times are microseconds. A version that knows more members adds them as optional ones.
+#[derive(Serialize, Deserialize)]
+struct Detail<'a> {
+    at: u64,
+    took: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_token: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dialect: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upstream_model: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<Cow<'a, str>>,
+    #[serde(default)]
+    attempts: u32,
+    /// Provider, model, code, time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tries: Vec<(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache_write_hour: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finish: Option<Cow<'a, str>>,
+    /// Count, sum, longest, p50, p99.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pauses: Option<(u32, u64, u64, u64, u64)>,
+    #[serde(default)]
+    stages: Vec<(Cow<'a, str>, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<Trouble<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Trouble<'a> {
+    say: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stage: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    param: Option<Cow<'a, str>>,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The text of the column `detail`.
+pub(super) fn write(record: &Record) -> Result<String, serde_json::Error> {
+    let name = |text: &'static str| Cow::Borrowed(text);
+    let pauses = record.gaps.as_deref().map(Pauses::from);
+    serde_json::to_string(&Detail {
+        at: micros(record.at.duration_since(UNIX_EPOCH).unwrap_or_default()),
+        took: micros(record.duration),
+        first_token: record.first_token.map(micros),
+        task: record.task.map(|task| name(task.name())),
+        stream: record.stream,
+        dialect: record.dialect.map(|dialect| name(dialect.name())),
+        asked: record.asked.as_deref().map(Cow::Borrowed),
+        upstream_model: record.upstream_model.as_deref().map(Cow::Borrowed),
+        version: record.version.as_deref().map(Cow::Borrowed),
+        attempts: record.attempts,
+        tries: (record.tries.iter())
+            .map(|one| ((*one.provider).into(), (*one.model).into(), name(one.code), micros(one.took)))
+            .collect(),
+        cache_write_hour: record.usage.and_then(|usage| usage.cache_write_hour),
+        finish: record.finish.map(|finish| name(finish.name())),
+        pauses: pauses.map(|p| (p.count, micros(p.sum), micros(p.max), micros(p.p50), micros(p.p99))),
+        stages: record.timings.iter().map(|(stage, time)| (name(stage.name()), micros(time))).collect(),
+        error: record.outcome.error().map(|error| Trouble {
+            say: error.say().into(),
+            stage: error.stage().map(|stage| name(stage.name())),
+            param: error.param().map(Cow::Borrowed),
+        }),
+    })
+}
+
+/// The text of the column `tags`; nothing where there are none.
+pub(super) fn tags(tags: &Tags) -> Result<Option<String>, serde_json::Error> {
+    if tags.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(&tags.iter().collect::<BTreeMap<_, _>>()).map(Some)
+}
+
+/// The dialect of a captured answer's bytes.
+pub(super) fn dialect_of(form: Form) -> Option<&'static str> {
+    match form {
+        Form::Text => None,
+        Form::Body(dialect) | Form::Events(dialect) => Some(dialect.name()),
+    }
+}
+
+/// A row of [`COLUMNS`] as a record.
+pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
+    let text = |column: usize| row.try_get::<Option<&str>, _>(column);
+    let shared = |column: usize| text(column).map(|text| text.map(Arc::<str>::from));
+    let number = |column: usize| row.try_get::<Option<i64>, _>(column);
+    let count = |column: usize| number(column).map(|count| count.map(uint));
+    let detail: Detail<'_> = serde_json::from_str(text(16)?.unwrap_or_default())?;
+    let usage = match (count(8)?, count(9)?) {
+        (Some(input), Some(output)) => Some(Usage {
+            input,
+            output,
+            cached_input: count(10)?,
+            cache_write: count(11)?,
+            cache_write_hour: detail.cache_write_hour,
+            reasoning: count(12)?,
+            // What was doubtful has been counted anew before it came here.
+            doubtful: false,
+        }),
+        _ => None,
+    };
+    let cost = match number(14)? {
+        None => Cost::None,
+        Some(-1) => Cost::Unknown,
+        Some(money) => Cost::Known(Money::from_micros(uint(money))),
+    };
+    let labels: BTreeMap<String, String> = text(15)?.map_or(Ok(BTreeMap::new()), serde_json::from_str)?;
+    let pauses = detail.pauses.map(|(count, sum, max, p50, p99)| Pauses {
+        count,
+        sum: Duration::from_micros(sum),
+        max: Duration::from_micros(max),
+        p50: Duration::from_micros(p50),
+        p99: Duration::from_micros(p99),
+    });
+    let record = Record {
+        id: RequestId::new(text(1)?.unwrap_or_default()),
+        at: UNIX_EPOCH + Duration::from_micros(detail.at),
+        task: detail.task.as_deref().and_then(task),
+        stream: detail.stream,
+        dialect: detail.dialect.as_deref().and_then(dialect),
+        asked: detail.asked.as_deref().map(Arc::from),
+        tags: labels.into_iter().collect(),
+        key: shared(2)?,
+        team: shared(3)?,
+        model: shared(4)?,
+        provider: shared(5)?,
+        upstream_model: detail.upstream_model.as_deref().map(Arc::from),
+        version: detail.version.as_deref().map(Arc::from),
+        attempts: detail.attempts,
+        tries: tries(&detail),
+        usage,
+        estimated: row.try_get(13)?,
+        cost,
+        finish: detail.finish.as_deref().and_then(finish),
+        duration: Duration::from_micros(detail.took),
+        first_token: detail.first_token.map(Duration::from_micros),
+        gaps: None,
+        timings: timings(&detail),
+        outcome: outcome(row.try_get(6)?, text(7)?.unwrap_or_default(), detail.error),
+        content: None,
+    };
+    Ok(Entry { record, pauses })
+}
+
+fn tries(detail: &Detail<'_>) -> Box<[Attempt]> {
+    let attempt = |(provider, model, code, took): &(Cow<'_, str>, Cow<'_, str>, Cow<'_, str>, u64)| Attempt {
+        provider: Arc::from(&**provider),
+        model: Arc::from(&**model),
+        code: match &**code {
+            "ok" => "ok",
+            "cancelled" => "cancelled",
+            code => code_named(code).map_or("unknown", Code::name),
+        },
+        took: Duration::from_micros(*took),
+    };
+    detail.tries.iter().map(attempt).collect()
+}
+
+fn timings(detail: &Detail<'_>) -> Timings {
+    let mut timings = Timings::default();
+    for (name, took) in &detail.stages {
+        if let Some(stage) = stage(name) {
+            timings.add(stage, Duration::from_micros(*took));
+        }
+    }
+    timings
+}
+
+fn outcome(status: i64, code: &str, trouble: Option<Trouble<'_>>) -> Outcome {
+    let error = || {
+        let say = trouble.as_ref().map_or("", |trouble| &trouble.say);
+        // A code that this version does not know was written by another one.
+        let known = code_named(code).ok_or_else(|| format!("{code}: {say}"));
+        let error = match known {
+            Ok(code) => Error::new(code, say),
+            Err(say) => Error::new(Code::InternalError, say),
+        };
+        let Some(trouble) = &trouble else { return error };
+        let error = match &trouble.param {
+            Some(param) => error.with_param(&**param),
+            None => error,
+        };
+        match trouble.stage.as_deref().and_then(stage) {
+            Some(stage) => error.at(stage),
+            None => error,
+        }
+    };
+    match Status::ALL.get(usize::try_from(status).unwrap_or(usize::MAX)) {
+        Some(Status::Ok) => Outcome::Complete,
+        Some(Status::Cancelled) => Outcome::Cancelled,
+        Some(Status::Refused) => Outcome::Refused(error()),
+        Some(Status::Failed) | None => Outcome::Failed(error()),
+    }
+}
+
+/// The columns of a content, from this place on: request, cut, answer, cut, form, dialect, and how long it is kept.
+pub(super) fn content(row: &SqliteRow, from: usize) -> Result<Option<Box<Captured>>, Strange> {
+    let Some(request) = row.try_get::<Option<Vec<u8>>, _>(from)? else { return Ok(None) };
+    let dialect = row.try_get::<Option<&str>, _>(from + 5)?.and_then(dialect).unwrap_or(Dialect::OpenAi);
+    let form = match row.try_get::<&str, _>(from + 4)? {
+        "body" => Form::Body(dialect),
+        "events" => Form::Events(dialect),
+        _ => Form::Text,
+    };
+    Ok(Some(Box::new(Captured {
+        request: request.into(),
+        request_cut: row.try_get(from + 1)?,
+        answer: row.try_get::<Vec<u8>, _>(from + 2)?.into(),
+        answer_cut: row.try_get(from + 3)?,
+        form,
+        retention: Duration::from_micros(uint(row.try_get(from + 6)?)),
+    })))
+}
+
+fn code_named(name: &str) -> Option<Code> {
+    Code::ALL.iter().copied().find(|code| code.name() == name)
+}
+
+fn stage(name: &str) -> Option<Stage> {
+    Stage::ALL.into_iter().find(|stage| stage.name() == name)
+}
+
+fn task(name: &str) -> Option<Task> {
+    let all = [Task::Chat, Task::Completion, Task::Embedding, Task::CountTokens];
+    all.into_iter().find(|task| task.name() == name)
+}
+
+fn dialect(name: &str) -> Option<Dialect> {
+    let all = [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock];
+    all.into_iter().find(|dialect| dialect.name() == name)
+}
+
+fn finish(name: &str) -> Option<FinishReason> {
+    let all =
+        [FinishReason::Stop, FinishReason::Length, FinishReason::ToolCalls, FinishReason::ContentFilter];
+    all.into_iter().find(|finish| finish.name() == name)
+}
