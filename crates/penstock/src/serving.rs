@@ -79,7 +79,7 @@ where
     let admission = Arc::new(Admission::new(Instant::now()));
     let lasting = Lasting { keys: Arc::clone(&keys), admission, recorder };
     let gateway = Gateway::new(lasting.parts(config, providers));
-    let tally = tokio::spawn(tally.run());
+    let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
     let store = StoreState::default();
     let extra = Extra {

@@ -12,7 +12,9 @@
 mod address;
 mod clock;
 mod connector;
+mod exchange;
 mod faults;
+mod pool;
 mod presets;
 mod provider;
 mod settings;

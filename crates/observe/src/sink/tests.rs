@@ -1,9 +1,11 @@
 use std::time::SystemTime;
 
-use super::*;
-use crate::{Timings, names};
+use penstock_domain::RequestId;
 
-fn record() -> Record {
+use super::*;
+use crate::{Outcome, Timings, names};
+
+pub(crate) fn record() -> Record {
     Record {
         id: RequestId::new("req_test"),
         at: SystemTime::now(),
