@@ -184,7 +184,8 @@ impl Visit<'_> {
         decoded: std::time::Duration,
     ) -> Outcome {
         let dialect = request.body.dialect();
-        let run = async {
+        // Pinned here, so that the future around it does not carry room for it twice.
+        let run = pin!(async {
             let mut answer = flow.run(request, credential, scope).await.map_err(refused)?;
             match reply::whole(&mut answer, dialect, folder).await {
                 Ok(bytes) => Ok((bytes, answer.head)),
@@ -195,7 +196,7 @@ impl Visit<'_> {
                     close: false,
                 })),
             }
-        };
+        });
         let (bytes, mut head) =
             self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
         let mut response = json(bytes);

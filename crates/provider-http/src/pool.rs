@@ -178,7 +178,8 @@ impl Pool {
             return Ok(line);
         }
         let _first = first.filter(|_| self.dial.may_share());
-        self.open().await.map_err(|source| Failed { at: At::Connect, source })
+        // Boxed: opening is rare, and its state is so large that every request would pay for carrying room for it.
+        Box::pin(self.open()).await.map_err(|source| Failed { at: At::Connect, source })
     }
 
     fn one(&self, line: Box<One>) -> Line {

@@ -8,6 +8,7 @@
 //!
 //! What it refuses to know: other candidates, retries by policy, who asks.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,11 +235,14 @@ impl Vendor {
         loop {
             let outgoing = self.dress(uri, body.clone(), request.stream)?;
             let connect = clock.timeouts.connect;
-            let line = clock.phase(connect, faults::connect_late, self.pool.line(may_repeat)).await?;
+            // Pinned here, so that the futures around them do not carry room for them once more.
+            let line = pin!(self.pool.line(may_repeat));
+            let line = clock.phase(connect, faults::connect_late, line).await?;
             let line = line.map_err(|failed| faults::unanswered(failed, connect))?;
             let sent = Instant::now();
             let limit = first_limit(request, clock);
-            match clock.phase(limit, faults::first_token_late, line.ask(outgoing)).await? {
+            let answering = pin!(line.ask(outgoing));
+            match clock.phase(limit, faults::first_token_late, answering).await? {
                 Ok(response) => return Ok((response, sent)),
                 // Every turn uses up one pooled connection.
                 Err(failed) if failed.is_unsent() => {}

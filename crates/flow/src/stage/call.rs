@@ -3,6 +3,7 @@
 //! Until then an attempt can fail without the asker seeing anything, so lifecycle deltas are held back (bounded). This
 //! is the commit point of the docs: after it nothing is spliced, and an error becomes the last delta of the stream.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,8 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
         let attempt =
             Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
-        match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
+        let content = pin!(first_content(provider.as_ref(), attempt));
+        match within(FIRST_CONTENT, request.deadline, late, content).await {
             Ok(Ok((mut held, rest))) => {
                 journey.dropped = dropped(&mut held);
                 return Ok(Live { deadline: request.deadline, held, rest });
