@@ -61,11 +61,14 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "stores.shared", old.stores.shared == new.stores.shared, true);
     named("providers", &old.providers, &new.providers, &mut changes);
     named("models", &old.models, &new.models, &mut changes);
+    named("teams", &old.teams, &new.teams, &mut changes);
     let by_name = |keys: &[FileKey]| -> BTreeMap<String, FileKey> {
         keys.iter().map(|key| (key.name.clone(), key.clone())).collect()
     };
     named("keys", &by_name(&old.keys), &by_name(&new.keys), &mut changes);
     one(&mut changes, "limits", old.limits == new.limits, false);
+    one(&mut changes, "records.retention", old.records.retention == new.records.retention, false);
+    one(&mut changes, "responses", old.responses == new.responses, false);
     one(&mut changes, "log.format", old.log.format == new.log.format, true);
     one(&mut changes, "log.level", old.log.level == new.log.level, true);
     changes

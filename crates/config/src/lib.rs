@@ -14,6 +14,7 @@ mod diff;
 mod environment;
 mod load;
 mod model;
+mod price;
 mod problem;
 mod registry;
 mod schema;
@@ -26,8 +27,10 @@ pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use load::{Loaded, Source, load, show};
 pub use model::{
-    Config, Database, FileKey, Limits, Log, LogFormat, Model, Server, SharedState, Stores, exposure,
+    Capture, Config, Database, FileKey, Limits, Log, LogFormat, Model, Records, Responses, Server,
+    SharedState, Stores, Team, exposure,
 };
+pub use price::{LongPrices, ModelPrice, PriceRow, PriceText};
 pub use problem::{Place, Problem, Severity, report};
 pub use registry::{Kind, KindSchemas, Kinds, Registry, Settings, schema_of};
 pub use schema::schema;

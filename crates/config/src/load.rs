@@ -121,8 +121,11 @@ fn typed(value: &Value, places: &Places) -> Result<Config, Vec<Problem>> {
         stores: file.stores,
         providers: providers.collect(),
         models: file.models,
+        teams: file.teams,
         keys: file.keys,
         limits: file.limits,
+        records: file.records,
+        responses: file.responses,
         log: file.log,
     })
 }

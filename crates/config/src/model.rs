@@ -8,7 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{ByteSize, DurationText, Problem, SecretText, Section, TimeText};
+use crate::{ByteSize, DurationText, ModelPrice, Problem, SecretText, Section, TimeText};
 
 /// The whole configuration: one immutable snapshot.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,10 +25,16 @@ pub struct Config {
     pub providers: BTreeMap<String, Section>,
     /// The names that clients ask for.
     pub models: BTreeMap<String, Model>,
+    /// Teams by the name that keys use.
+    pub teams: BTreeMap<String, Team>,
     /// Keys that stand in the file.
     pub keys: Vec<FileKey>,
     /// Limits of keys that have none of their own.
     pub limits: Limits,
+    /// How long records are kept.
+    pub records: Records,
+    /// What is kept of responses, for those who go on from them.
+    pub responses: Responses,
     /// What is logged and how.
     pub log: Log,
 }
@@ -57,12 +63,21 @@ pub(crate) struct File {
     /// The names that clients ask for.
     #[serde(default)]
     pub(crate) models: BTreeMap<String, Model>,
+    /// What holds for the keys of a team, by the team's name. A team that is not here has no such settings.
+    #[serde(default)]
+    pub(crate) teams: BTreeMap<String, Team>,
     /// Keys that stand in the file; others are made with `penstock keys create`.
     #[serde(default)]
     pub(crate) keys: Vec<FileKey>,
     /// Limits of keys that have none of their own.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// How long records of requests are kept.
+    #[serde(default)]
+    pub(crate) records: Records,
+    /// What is kept of responses (`/v1/responses`), for those who go on from them.
+    #[serde(default)]
+    pub(crate) responses: Responses,
     /// What is logged and how.
     #[serde(default)]
     pub(crate) log: Log,
@@ -181,6 +196,76 @@ pub struct Model {
     /// Other names for the same model.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// What its tokens cost, in USD per million: `{input: 1.25, cached_input: 0.125, output: 10}`, or a list of such by
+    /// date. Without it the vendor's list price holds where one is known; a price that is not known is shown as unknown.
+    #[serde(default)]
+    pub price: Option<ModelPrice>,
+}
+
+/// What holds for the keys of a team.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Team {
+    /// Whether requests and answers are kept word by word.
+    pub capture: Capture,
+}
+
+/// What is kept of the words of requests and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capture {
+    /// Keeps the request and the answer with the record, at most 256 KiB of each. Default false.
+    pub content: bool,
+    /// How long they are kept; the rest of the record stays. Default 7d.
+    pub retention: DurationText,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { content: false, retention: DurationText(Duration::from_secs(7 * 86_400)) }
+    }
+}
+
+/// How long records of requests are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Records {
+    /// Older records are deleted. Default 30d.
+    pub retention: DurationText,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { retention: DurationText(Duration::from_secs(30 * 86_400)) }
+    }
+}
+
+/// What is kept of responses (`/v1/responses`), for those who go on from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Responses {
+    /// Whether responses are kept when their asker does not forbid it. Without it every answer says `store: false`, and
+    /// nothing of a conversation is written down. Default true.
+    pub store: bool,
+    /// How long a response is kept, with what was asked for it. Default 30d.
+    pub retention: DurationText,
+    /// Largest response that is kept, with what was asked for it, and largest conversation that a request may go on
+    /// from. Default 20MiB.
+    pub max_bytes: ByteSize,
+    /// Most that the keys of one team, or one key without a team, keep together; what is more is answered and not kept.
+    /// Default 1GiB.
+    pub max_owner_bytes: ByteSize,
+}
+
+impl Default for Responses {
+    fn default() -> Self {
+        Self {
+            store: true,
+            retention: DurationText(Duration::from_secs(30 * 86_400)),
+            max_bytes: ByteSize(20 << 20),
+            max_owner_bytes: ByteSize(1 << 30),
+        }
+    }
 }
 
 /// A key that stands in the file; others live in the database.

@@ -11,9 +11,11 @@
 
 pub mod anthropic;
 mod asker;
+mod bedrock;
 mod json;
 pub mod json_guard;
 pub mod openai;
+pub mod responses;
 pub mod splice;
 pub mod sse;
 mod vendor;

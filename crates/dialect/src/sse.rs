@@ -9,6 +9,7 @@
 
 mod block;
 mod gather;
+pub mod lane;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr2;
 
-pub(crate) use block::{Data, parse_block};
+pub(crate) use block::{Data, Fields, parse_block};
 pub(crate) use gather::{Gather, Place};
 
 /// The end marker of OpenAI streams, as an event.

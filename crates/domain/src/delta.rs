@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Dialect, Error, Usage};
+use crate::{Dialect, Error, Relayed, Usage};
 
 /// One step of an answer: the alphabet that live, replayed and translated answers share.
 ///
@@ -97,6 +97,8 @@ pub enum Delta {
     Raw(RawEvents),
     /// The whole non-streaming body as the vendor sent it, in the asker's own dialect.
     Whole(RawBody),
+    /// A step of the answer to a [`crate::Task::Relay`]; nothing else belongs to such an answer but `Failed`.
+    Relayed(Relayed),
     /// The answer broke after it had begun. Always last.
     Failed(Error),
 }

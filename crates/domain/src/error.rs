@@ -96,6 +96,8 @@ codes! {
     JsonTooDeep = "json_too_deep", Invalid, Client;
     /// The body ended before its announced length.
     IncompleteBody = "incomplete_body", Invalid, Client;
+    /// The response that a request continues does not exist, or belongs to somebody else.
+    PreviousResponseNotFound = "previous_response_not_found", Invalid, Client;
     /// The model or its provider cannot do what is asked.
     Unsupported = "unsupported", Invalid, Client;
     /// Prompt and answer do not fit the model's context window.

@@ -12,6 +12,7 @@ mod conversation;
 mod delta;
 mod error;
 mod money;
+mod relay;
 mod request;
 mod secret;
 mod stage;
@@ -27,6 +28,7 @@ pub use delta::{
 };
 pub use error::{Blame, Code, Error, Kind, Retry};
 pub use money::{Cost, Money, Price, Rates, Tariff};
+pub use relay::{Passage, Relayed, RelayedHead};
 pub use request::{Body, Dialect, Members, Origin, Request, RequestId, Span, Task};
 pub use secret::{Credential, Secret};
 pub use stage::Stage;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{Content, Error, Tags};
+use crate::{Code, Content, Error, Passage, Tags};
 
 /// The id of one request: `req_` and 24 characters, in `x-request-id`, errors, logs and records alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ pub enum Task {
     Embedding,
     /// How many tokens a chat request has.
     CountTokens,
+    /// A request that is passed on as bytes, whatever it means.
+    Relay,
 }
 
 impl Task {
@@ -49,6 +51,7 @@ impl Task {
             Task::Completion => "text_completion",
             Task::Embedding => "embeddings",
             Task::CountTokens => "count_tokens",
+            Task::Relay => "relay",
         }
     }
 }
@@ -99,6 +102,8 @@ pub struct Members {
     pub stream_options: Option<Span>,
     /// `penstock`: ours, never forwarded.
     pub penstock: Option<Span>,
+    /// `store` of a responses body: the gateway keeps answers, vendors need not.
+    pub store: Option<Span>,
 }
 
 /// The original body beside what is known of it. Clones share the bytes and the decoded content.
@@ -110,6 +115,7 @@ pub struct Body {
     members: Members,
     decode: fn(&[u8], Task) -> Result<Content, Error>,
     content: Arc<OnceLock<Result<Content, Error>>>,
+    passage: Option<Arc<Passage>>,
 }
 
 impl Body {
@@ -121,7 +127,33 @@ impl Body {
         members: Members,
         decode: fn(&[u8], Task) -> Result<Content, Error>,
     ) -> Self {
-        Self { dialect, task, bytes, members, decode, content: Arc::new(OnceLock::new()) }
+        Self { dialect, task, bytes, members, decode, content: Arc::new(OnceLock::new()), passage: None }
+    }
+
+    /// Keeps the bytes of a request that is passed on, and where they go. Nobody can decode them.
+    pub fn relayed(dialect: Dialect, bytes: Bytes, passage: Passage) -> Self {
+        let decode =
+            |_: &[u8], _| Err(Error::new(Code::Unsupported, "the body of a relayed request is not read"));
+        let body = Self::new(dialect, Task::Relay, bytes, Members::default(), decode);
+        Self { passage: Some(Arc::new(passage)), ..body }
+    }
+
+    /// Where a relayed request goes; `None` for every other.
+    pub fn passage(&self) -> Option<&Passage> {
+        self.passage.as_deref()
+    }
+
+    /// The same without its bytes.
+    fn emptied(&self) -> Self {
+        let (bytes, content) = (Bytes::new(), Arc::new(OnceLock::new()));
+        Self {
+            dialect: self.dialect,
+            task: self.task,
+            bytes,
+            members: self.members,
+            decode: self.decode,
+            content,
+        }
     }
 
     /// The dialect of the bytes, which is the asker's.
@@ -187,4 +219,12 @@ pub struct Request {
     pub tags: Tags,
     /// The original body.
     pub body: Body,
+}
+
+impl Request {
+    /// The request with an empty body, for those who live as long as its answer: a long prompt is not to stay in memory
+    /// while the answer streams.
+    pub fn without_body(&self) -> Self {
+        Self { body: self.body.emptied(), ..self.clone() }
+    }
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 /// Labels that an asker puts on a request, sorted by key; bounded by whoever decoded them. Clones share them, and no
 /// labels cost nothing.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Tags(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct Tags(Option<Arc<[Tag]>>);
+
+/// Key and value.
+type Tag = (Box<str>, Box<str>);
 
 impl Tags {
     /// Key and value of each.
@@ -25,8 +28,7 @@ impl Tags {
 
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Tags {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut all: Vec<(Box<str>, Box<str>)> =
-            pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let mut all: Vec<Tag> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Self((!all.is_empty()).then(|| all.into()))
     }

@@ -110,6 +110,11 @@ impl Flow {
             .collect()
     }
 
+    /// Whether a path below the API's root is passed on to a provider when no route of ours answers it.
+    pub fn relays(&self, path: &str) -> bool {
+        self.parts.catalogue.relays(path)
+    }
+
     /// Every provider's health, sorted by name.
     pub fn health(&self) -> Vec<(Arc<str>, Health)> {
         let mut all: Vec<_> = self

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use penstock_admission::Rate;
 use penstock_domain::{
-    Code, Cost, Delta, Dialect, Error, FinishReason, Request, RequestId, Stage, Tags, Task, Usage,
+    Code, Cost, Delta, Dialect, Error, FinishReason, Relayed, Request, RequestId, Stage, Tags, Task, Usage,
 };
 use penstock_identity::Caller;
 use penstock_observe::{Outcome, Record, Recorder, Timings};
@@ -33,6 +33,8 @@ pub(crate) struct Journey {
     timings: Timings,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
+    /// The status of a relayed answer.
+    relayed: Option<u16>,
     first_token: Option<Duration>,
     ended: bool,
     /// Set while a provider's stream is polled: found set in a drop, the poll panicked.
@@ -70,6 +72,7 @@ impl Journey {
             timings: Timings::default(),
             usage: None,
             finish: None,
+            relayed: None,
             first_token: None,
             ended: false,
             polling: false,
@@ -95,6 +98,7 @@ impl Journey {
         let notes = match delta {
             Delta::Raw(raw) => &raw.notes,
             Delta::Whole(whole) => &whole.notes,
+            Delta::Relayed(Relayed::Head(head)) => return self.relayed = Some(head.status),
             Delta::Usage(usage) => return self.usage = Some(*usage),
             Delta::Finished { reason, .. } => return self.finish = Some(*reason),
             _ => return,
@@ -112,6 +116,17 @@ impl Journey {
             rate: self.rate,
             dropped: self.dropped.clone(),
             timings: self.timings,
+        }
+    }
+
+    /// How a request ends whose answer came to its end: a relayed refusal is delivered whole and is a refusal all the same.
+    pub(crate) fn delivered(&self) -> Outcome {
+        match self.relayed {
+            Some(status) if status >= 400 => {
+                let say = format!("the provider answered the relayed request with status {status}");
+                Outcome::Failed(Error::new(Code::UpstreamRejected, say))
+            }
+            _ => Outcome::Complete,
         }
     }
 

@@ -112,6 +112,7 @@ fn bench(
         provider: "vendor".into(),
         upstream: Some("vendor-large".into()),
         max_output_tokens: Some(100),
+        pricing: penstock_routing::Pricing::default(),
     };
     let parts = Parts {
         keys: keys.ring(),

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 /// Every family and its actions.
 pub const KNOWN_SCOPES: &[(&str, &[&str])] = &[
-    ("chat", &["invoke"]),
+    // Whoever may ask and read may go on; `read` and `delete` are for what was stored of answers.
+    ("chat", &["invoke", "read", "delete"]),
     ("embeddings", &["invoke"]),
     ("models", &["read"]),
     ("vector_stores", &["read", "write"]),
@@ -19,7 +20,8 @@ pub const KNOWN_SCOPES: &[(&str, &[&str])] = &[
     ("agents", &["run"]),
     ("tools", &["call"]),
     ("mcp", &["call"]),
-    ("admin", &["keys", "read"]),
+    ("relay", &["invoke"]),
+    ("admin", &["keys", "read", "content"]),
 ];
 
 /// The most scopes that one key holds.

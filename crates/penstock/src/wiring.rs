@@ -12,7 +12,7 @@ use penstock_identity::Keys;
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
-use penstock_routing::{Catalogue, Model};
+use penstock_routing::{Catalogue, Model, Prices, Pricing};
 use penstock_store_sql::SqlStore;
 
 use crate::data;
@@ -121,9 +121,32 @@ pub(crate) fn catalogue(config: &Config) -> Catalogue {
             provider: model.provider.as_str().into(),
             upstream: (model.model != "*").then(|| model.model.as_str().into()),
             max_output_tokens: model.max_output_tokens,
+            pricing: pricing(config, model),
         })
     });
     Catalogue::new(models)
+}
+
+/// What a model costs: what the file says; nothing on own hardware; the vendor's list price at the vendor's own address.
+/// Whoever stands at another address may ask for something else.
+fn pricing(config: &Config, model: &penstock_config::Model) -> Pricing {
+    if let Some(price) = &model.price {
+        return Pricing::Own(Arc::new(Prices::new(price.tariffs())));
+    }
+    let Some(section) = config.providers.get(&model.provider) else { return Pricing::Unknown };
+    if matches!(section.kind.as_str(), "local" | "mock") {
+        return Pricing::Own(Arc::new(Prices::free()));
+    }
+    let preset = PRESETS
+        .iter()
+        .find(|preset| preset.kind == section.kind || preset.aliases.contains(&section.kind.as_str()));
+    let own = section.value.get("base_url").and_then(serde_json::Value::as_str);
+    match preset {
+        Some(preset) if own.is_none_or(|own| preset.base_url == Some(own.trim_end_matches('/'))) => {
+            Pricing::Listed(preset.kind.into())
+        }
+        _ => Pricing::Unknown,
+    }
 }
 
 /// Opens the database of the configuration and reads its keys and those of the file.

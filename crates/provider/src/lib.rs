@@ -67,6 +67,11 @@ pub trait Provider: Send + Sync {
     fn count(&self) -> Option<&dyn Count> {
         None
     }
+
+    /// The ability to take a request as it is and answer it as the vendor does.
+    fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
 }
 
 /// Chat: conversation in, answer out.
@@ -85,6 +90,13 @@ pub trait Complete: Send + Sync {
 pub trait Count: Send + Sync {
     /// Starts counting.
     fn count(&self, call: Call) -> Calling<'_>;
+}
+
+/// Relaying: a request in as it came ([`penstock_domain::Body::passage`]), the vendor's answer out as
+/// [`Delta::Relayed`]: its head first, then its bytes.
+pub trait Relay: Send + Sync {
+    /// Passes the request on.
+    fn relay(&self, call: Call) -> Calling<'_>;
 }
 
 /// Embedding: texts in, vectors out ([`Delta::Vectors`] or [`Delta::Whole`], then usage).

@@ -77,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = SqlRecords::new(Path::new(&folder));
     store.open().await?;
     let mut number = 0;
-    for size in [512, 64, 8, 512] {
+    for size in [512, 512, 64, 8] {
         let (mut spent, mut wall, mut slowest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         let rounds = count / 4 / size;
         for _ in 0..rounds {

@@ -42,6 +42,19 @@ const RECORDS_PLAN: Plan = Plan {
     reads: false,
 };
 
+/// Responses as they are written, before their askers have them.
+pub(crate) static RESPONSES: Plan = RESPONSES_PLAN;
+
+/// Responses as they are read.
+pub(crate) static RESPONSES_READ: Plan = Plan { reads: true, ..RESPONSES_PLAN };
+
+const RESPONSES_PLAN: Plan = Plan {
+    steps: &[include_str!("../migrations/responses_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: true,
+    reads: false,
+};
+
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 

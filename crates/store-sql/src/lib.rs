@@ -1,12 +1,12 @@
-//! Keys and records in SQLite.
+//! Keys, records and stored responses in SQLite.
 //!
 //! What it is: [`SqlStore`], the key store in `penstock.db` of the data folder, [`pepper`], the server's own secret beside
-//! it, and [`SqlRecords`], the record store in a file of its own, `records.db`: what is written at every request never
-//! stands in the way of a key.
+//! it, [`SqlRecords`], the record store, and [`SqlResponses`], the response store, each in a file of its own, `records.db`
+//! and `responses.db`: what is written at every request never stands in the way of a key.
 //!
-//! What it promises: a change to a key is on disk when it is answered (WAL, `synchronous=FULL`); a record that was taken
-//! outlives the process (WAL, `synchronous=NORMAL`), though a power cut may take the newest; either is there whole or not
-//! at all; other processes may hold the same files; all are readable by their owner alone; values are bound, never
+//! What it promises: a change to a key is on disk when it is answered (WAL, `synchronous=FULL`); a record or a response that
+//! was taken outlives the process (WAL, `synchronous=NORMAL`), though a power cut may take the newest; each is there whole
+//! or not at all; other processes may hold the same files; all are readable by their owner alone; values are bound, never
 //! written into SQL; every failure says how to mend it.
 //!
 //! What it refuses to know: the text of any key, HTTP, when to ask again.
@@ -16,6 +16,7 @@ mod keys;
 mod line;
 mod pepper;
 mod records;
+mod responses;
 mod trouble;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use line::Line;
 
 pub use pepper::pepper;
 pub use records::{RECORDS_FILE, SqlRecords};
+pub use responses::{RESPONSES_FILE, SqlResponses};
 
 /// The database's file name in the data folder.
 pub const DATABASE_FILE: &str = "penstock.db";

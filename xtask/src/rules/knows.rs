@@ -15,6 +15,7 @@ const GROUND: &[&str] = &["domain", "config"];
 const KNOWS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("observe", &[]),
+    ("tokenizer", &[]),
     // Heads: port, policy, in-memory version. They do not know each other.
     ("identity", &[]),
     ("admission", &[]),
@@ -25,11 +26,13 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("routing", &[]),
     ("provider", &[]),
     ("jobs", &[]),
+    ("conversation", &[]),
     // The path and what stands above it.
     (
         "flow",
         &[
             "observe",
+            "tokenizer",
             "identity",
             "admission",
             "guardrail",
@@ -41,8 +44,9 @@ const KNOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("agent", &["flow"]),
-    // The route table names scopes (identity); readiness asks providers for their health (provider).
-    ("edge", &["flow", "agent", "jobs", "dialect", "observe", "identity", "provider"]),
+    // The route table names scopes (identity); readiness asks providers for their health (provider); stored responses are
+    // objects of the API like models (conversation).
+    ("edge", &["flow", "agent", "jobs", "conversation", "dialect", "observe", "identity", "provider"]),
     (
         "admin",
         &[
@@ -63,7 +67,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("provider-http", &["provider", "dialect"]),
     ("provider-local", &["provider"]),
     ("provider-mock", &["provider", "dialect"]),
-    ("store-sql", &["identity", "admission", "cache", "retrieval", "release", "jobs", "observe"]),
+    (
+        "store-sql",
+        &["identity", "admission", "cache", "retrieval", "release", "jobs", "conversation", "observe"],
+    ),
     ("retrieval-qdrant", &["retrieval"]),
     ("retrieval-milvus", &["retrieval"]),
     ("retrieval-weaviate", &["retrieval"]),
@@ -102,6 +109,7 @@ const QUIET: &[&str] = &[
     "config",
     "dialect",
     "observe",
+    "tokenizer",
     "identity",
     "admission",
     "guardrail",
@@ -111,6 +119,7 @@ const QUIET: &[&str] = &[
     "routing",
     "provider",
     "jobs",
+    "conversation",
     "flow",
     "agent",
 ];

@@ -10,13 +10,15 @@ use serde_json::{Map, Value};
 use super::check::Checker;
 use super::nearest;
 use crate::Problem;
-use crate::text::{parse_duration, parse_size};
+use crate::text::{parse_duration, parse_size, parse_time};
 
 /// Every problem between settings.
 pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     models(value, &mut found);
     aliases(value, &mut found);
+    prices(value, &mut found);
+    retentions(value, &mut found);
     keys(value, &mut found);
     server(value, &mut found);
     if checker.env.world_readable(path) {
@@ -93,6 +95,53 @@ fn aliases(value: &Value, found: &mut Vec<Problem>) {
                     format!("the name `{alias}` already belongs to the model `{owner}`"),
                 ));
             }
+        }
+    }
+}
+
+/// Each date once, and only one row without a date: it is the one from the beginning.
+fn prices(value: &Value, found: &mut Vec<Problem>) {
+    for (name, model) in map(value, "models") {
+        let mut dates = BTreeMap::new();
+        for (index, row) in list(model, "price").iter().enumerate() {
+            let from = match word(row, "from") {
+                None => None,
+                Some(text) => match parse_time(text) {
+                    Some(time) => Some(time),
+                    None => continue,
+                },
+            };
+            if let Some(first) = dates.insert(from, index) {
+                found.push(
+                    Problem::error(
+                        format!("models.{name}.price[{index}]"),
+                        format!("price[{first}] already holds from the same time on"),
+                    )
+                    .with_hint("give each price of a list another `from`, such as 2027-01-31"),
+                );
+            }
+        }
+    }
+}
+
+/// What is deleted at once was not kept.
+fn retentions(value: &Value, found: &mut Vec<Problem>) {
+    let none =
+        |section: &Value| word(section, "retention").and_then(parse_duration).is_some_and(|d| d.is_zero());
+    let zero = |path: String| Problem::error(path, "must be more than zero");
+    if value.get("records").is_some_and(none) {
+        found.push(zero("records.retention".to_owned()));
+    }
+    if value.get("responses").is_some_and(none) {
+        let hint = "to keep nothing, set `store: false`";
+        found.push(zero("responses.retention".to_owned()).with_hint(hint));
+    }
+    for (name, team) in map(value, "teams") {
+        if team.get("capture").is_some_and(none) {
+            found.push(
+                zero(format!("teams.{name}.capture.retention"))
+                    .with_hint("to keep nothing, leave `content` off"),
+            );
         }
     }
 }

@@ -3,66 +3,48 @@
 //! What it promises: [`MessageReader`] never takes a cut stream for a complete one; [`read_whole`] accepts a message and
 //! nothing that only looks like one. What it refuses to know: blocks that other dialects have no word for.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use penstock_domain::{Delta, Dialect, Error, FinishReason, Notes, RawBody};
 use serde_json::value::RawValue;
 
-use super::raw_lane::{self, RawLane};
+use super::raw_lane::{self, Events};
 use super::wire::{self, Blocks, Message, Tokens, View};
 use crate::openai::error::{bad_response, in_band_error};
-use crate::sse::{Frame, SseDecoder};
-use crate::vendor::Lane;
+use crate::sse::lane::{EventLane, Meaning, Read};
 
 /// Reads a vendor's stream into semantic deltas, for askers of another dialect.
-#[derive(Debug, Default)]
-pub struct MessageReader {
-    /// Knows when a stream is complete: the lane's rules hold for both readings.
-    lane: RawLane,
-    blocks: Blocks,
-    started: bool,
-    tokens: Tokens,
-    finish: Option<FinishReason>,
-    queue: VecDeque<Delta>,
-    over: bool,
-}
+pub type MessageReader = EventLane<Read<Events, Said>>;
 
 impl MessageReader {
     /// A reader at the start of a stream.
     pub fn new() -> Self {
-        Self::default()
+        Self::over(Read::by(Events::default(), Said::default()))
     }
+}
 
-    fn drain(&mut self, more: fn(&mut RawLane) -> Option<Delta>) {
-        while !self.over {
-            let Some(delta) = more(&mut self.lane) else { return };
-            match delta {
-                Delta::Raw(raw) => {
-                    if let Err(error) = self.events(raw.bytes) {
-                        self.fail(error);
-                    }
-                }
-                Delta::Failed(error) => self.fail(error),
-                other => self.queue.push_back(other),
-            }
-        }
+impl Default for MessageReader {
+    fn default() -> Self {
+        Self::new()
     }
+}
 
-    fn events(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let mut sse = SseDecoder::new(usize::MAX);
-        // Without a bound nothing can be too large; the lane has bounded these events before.
-        let _ = sse.push(bytes);
-        while let Some(frame) = sse.next() {
-            let Frame::Event(event) = frame else { continue };
-            let mut deltas = Vec::new();
-            let read = wire::view(&event.data).and_then(|view| self.event(&view, &mut deltas));
-            self.queue.extend(deltas);
-            read.ok_or_else(|| bad_response("has an event that is not what its dialect says", &event.data))?;
-        }
-        Ok(())
+/// What message events say.
+#[derive(Debug, Default)]
+pub struct Said {
+    blocks: Blocks,
+    started: bool,
+    tokens: Tokens,
+    finish: Option<FinishReason>,
+}
+
+impl Meaning for Said {
+    fn read(&mut self, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Error> {
+        let read = wire::view(data).and_then(|view| self.event(&view, out));
+        read.ok_or_else(|| bad_response("has an event that is not what its dialect says", data))
     }
+}
 
+impl Said {
     /// Reads one event; `None` when it makes no sense.
     fn event(&mut self, view: &View<'_>, out: &mut Vec<Delta>) -> Option<()> {
         match view.kind.as_ref() {
@@ -88,35 +70,6 @@ impl MessageReader {
             _ => {}
         }
         Some(())
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.over = true;
-        self.queue.push_back(Delta::Failed(error));
-    }
-}
-
-impl Lane for MessageReader {
-    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let pushed = self.lane.push(chunk);
-        self.drain(RawLane::next);
-        if pushed.is_err() {
-            self.over = true;
-        }
-        pushed
-    }
-
-    fn next(&mut self) -> Option<Delta> {
-        self.queue.pop_front()
-    }
-
-    fn finish(&mut self) -> Option<Delta> {
-        self.drain(RawLane::finish);
-        self.queue.pop_front()
-    }
-
-    fn is_over(&self) -> bool {
-        self.over || self.lane.is_over()
     }
 }
 

@@ -41,7 +41,7 @@ impl StreamEncoder {
     /// An encoder for the answer to this request.
     pub fn new(request: &Request) -> Self {
         Self {
-            request: request.clone(),
+            request: request.without_body(),
             begun: false,
             open: None,
             calls: BTreeSet::new(),

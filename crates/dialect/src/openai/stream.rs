@@ -7,19 +7,19 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use penstock_domain::{
     Code, Delta, Dialect, Error, FinishReason, Request, Started, Task, TokenLogprob, Usage,
 };
 
-use super::raw_lane::RawLane;
+use super::raw_lane::Chunks;
 use super::view::ChoiceSet;
 use super::{error, response, wire, write};
 use crate::asker::Encode;
+use crate::sse::lane::{EventLane, Meaning, Read};
 use crate::sse::{self, Frame, SseDecoder};
-use crate::vendor::Lane;
 
 /// Writes deltas as events for an OpenAI asker.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl StreamEncoder {
     /// An encoder for the answer to this request; `created` in seconds since the Unix epoch.
     pub fn new(request: &Request, created: u64) -> Self {
         Self {
-            request: request.clone(),
+            request: request.without_body(),
             created,
             head: BytesMut::new(),
             opened: ChoiceSet::default(),
@@ -245,77 +245,25 @@ fn foreign() -> Error {
 }
 
 /// Reads a vendor's stream into semantic deltas, for askers of another dialect.
-#[derive(Debug)]
-pub struct ChunkReader {
-    task: Task,
-    started: bool,
-    /// Knows when a stream is complete: the lane's rules hold for both readings.
-    lane: RawLane,
-    queue: VecDeque<Delta>,
-    over: bool,
-}
+pub type ChunkReader = EventLane<Read<Chunks, Said>>;
 
 impl ChunkReader {
     /// A reader at the start of a stream of which `choices` choices are expected.
     pub fn new(task: Task, choices: u32) -> Self {
-        Self {
-            task,
-            started: false,
-            lane: RawLane::new(task, false).expecting(choices),
-            queue: VecDeque::new(),
-            over: false,
-        }
-    }
-
-    fn drain(&mut self, more: fn(&mut RawLane) -> Option<Delta>) {
-        while !self.over {
-            let Some(delta) = more(&mut self.lane) else { return };
-            match delta {
-                Delta::Raw(raw) => {
-                    if let Err(error) = self.events(raw.bytes) {
-                        self.fail(error);
-                    }
-                }
-                Delta::Failed(error) => self.fail(error),
-                other => self.queue.push_back(other),
-            }
-        }
-    }
-
-    fn events(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let mut deltas = Vec::new();
-        let read = read_events(self.task, bytes, &mut self.started, &mut deltas);
-        self.queue.extend(deltas);
-        read
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.over = true;
-        self.queue.push_back(Delta::Failed(error));
+        Self::over(Read::by(Chunks::new(task, choices), Said { task, started: false }))
     }
 }
 
-impl Lane for ChunkReader {
-    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let pushed = self.lane.push(chunk);
-        self.drain(RawLane::next);
-        if pushed.is_err() {
-            self.over = true;
-        }
-        pushed
-    }
+/// What chunks say.
+#[derive(Debug)]
+pub struct Said {
+    task: Task,
+    started: bool,
+}
 
-    fn next(&mut self) -> Option<Delta> {
-        self.queue.pop_front()
-    }
-
-    fn finish(&mut self) -> Option<Delta> {
-        self.drain(RawLane::finish);
-        self.queue.pop_front()
-    }
-
-    fn is_over(&self) -> bool {
-        self.over || self.lane.is_over()
+impl Meaning for Said {
+    fn read(&mut self, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Error> {
+        wire::read(self.task, data, &mut self.started, out)
     }
 }
 

@@ -316,6 +316,7 @@ impl Bench {
             provider: "vendor".into(),
             upstream: None,
             max_output_tokens: Some(1_000_000),
+            pricing: Default::default(),
         });
         let gateway = Gateway::new(Parts {
             keys: keys.ring(),

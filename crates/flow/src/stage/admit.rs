@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use penstock_admission::Permit;
-use penstock_domain::{Code, Error, Request};
+use penstock_domain::{Code, Error, Passage, Request};
 use penstock_identity::{Caller, Scope};
 
 use crate::Flow;
@@ -27,20 +27,37 @@ pub(crate) fn admit(
     scope: Scope,
     request: &Request,
 ) -> Result<Admitted, Error> {
-    if !caller.scopes.allows(scope, Some(&request.model)) {
+    if let Some(passage) = request.body.passage() {
+        may_relay(caller, scope, passage)?;
+    } else if !caller.scopes.allows(scope, Some(&request.model)) {
         let elsewhere = caller.scopes.reaches(scope);
         return Err(if elsewhere {
             unknown_model(flow, caller, &request.model)
         } else {
             missing_scope(scope)
         });
-    }
-    if !caller.models.allows(&request.model) {
+    } else if !caller.models.allows(&request.model) {
         return Err(unknown_model(flow, caller, &request.model));
     }
     let (rate, permit) = flow.parts.admission.admit(caller.key_id.as_str(), &caller.limits, Instant::now());
     journey.rate = rate;
     Ok(Admitted { permit: permit? })
+}
+
+/// Rights to a path that nobody reads: the scope names the kind of objects. A key that may use some models only could
+/// reach every other one through bytes that we do not read, so it may relay nothing.
+fn may_relay(caller: &Caller, scope: Scope, passage: &Passage) -> Result<(), Error> {
+    if !caller.scopes.allows(scope, Some(passage.family())) {
+        let say = format!(
+            "this key lacks the scope {scope} for these objects; ask the operator for a key that has {scope} or {scope}:NAME with the first segment of the path"
+        );
+        return Err(Error::new(Code::InsufficientScope, say));
+    }
+    if caller.models.patterns().is_some() {
+        let say = "this key may use some models only, and requests that are passed on are not read: ask the operator for a key without a list of models";
+        return Err(Error::new(Code::InsufficientScope, say));
+    }
+    Ok(())
 }
 
 /// The one answer to a name that this caller cannot use. The hint names only what the caller may use.

@@ -93,6 +93,7 @@ async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
             Task::Chat => "chat",
             Task::Completion => "complete a prompt",
             Task::Embedding => "embed",
+            Task::Relay => "pass on requests that penstock does not know",
             Task::CountTokens => "count tokens",
         };
         let kind = provider.kind();
@@ -103,6 +104,7 @@ async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
         Task::Chat => provider.chat().ok_or_else(unable)?.chat(call).await,
         Task::Completion => provider.complete().ok_or_else(unable)?.complete(call).await,
         Task::Embedding => provider.embed().ok_or_else(unable)?.embed(call).await,
+        Task::Relay => provider.relay().ok_or_else(unable)?.relay(call).await,
         Task::CountTokens => provider.count().ok_or_else(unable)?.count(call).await,
     }
 }

@@ -10,10 +10,10 @@ use super::admit::unknown_model;
 use crate::Flow;
 use crate::journey::Journey;
 
-/// A request whose model is known.
+/// A request whose model is known; a relayed one has none.
 pub(crate) struct Prepared {
     pub(crate) request: Arc<Request>,
-    pub(crate) model: Arc<Model>,
+    pub(crate) model: Option<Arc<Model>>,
 }
 
 /// Finds the model and holds the request against its bounds.
@@ -23,6 +23,9 @@ pub(crate) fn prepare(
     caller: &Caller,
     request: Request,
 ) -> Result<Prepared, Error> {
+    if request.body.passage().is_some() {
+        return Ok(Prepared { model: None, request: Arc::new(request) });
+    }
     let Some(model) = flow.parts.catalogue.find(&request.model) else {
         return Err(unknown_model(flow, caller, &request.model));
     };
@@ -33,5 +36,5 @@ pub(crate) fn prepare(
         let say = format!("max_tokens is {asked}, and this model gives at most {most}; ask for less");
         return Err(Error::new(Code::InvalidValue, say).with_param("max_tokens"));
     }
-    Ok(Prepared { model: Arc::clone(model), request: Arc::new(request) })
+    Ok(Prepared { model: Some(Arc::clone(model)), request: Arc::new(request) })
 }

@@ -78,6 +78,10 @@ impl Stream for Settled {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delta>> {
         let this = self.get_mut();
         if let Some(delta) = this.held.next() {
+            if this.held.len() == 0 {
+                // Its memory would stay for as long as the answer streams.
+                this.held = Vec::new().into_iter();
+            }
             this.journey.see(&delta);
             return Poll::Ready(Some(delta));
         }
@@ -92,7 +96,8 @@ impl Stream for Settled {
                 Poll::Ready(Some(delta))
             }
             Poll::Ready(None) => {
-                this.end(Outcome::Complete);
+                let outcome = this.journey.delivered();
+                this.end(outcome);
                 Poll::Ready(None)
             }
             Poll::Pending => {

@@ -8,7 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use penstock_domain::{Code, Cost, Dialect, Error, FinishReason, Money, RequestId, Stage, Tags, Task, Usage};
 use penstock_observe::store::{Entry, Pauses, Status};
 use penstock_observe::{Attempt, Captured, Form, Outcome, Record, Timings};
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -20,42 +21,78 @@ pub(super) const COLUMNS: &str = "records.place, id, key, team, model, provider,
 
 type Strange = Box<dyn std::error::Error + Send + Sync>;
 
-/// Times are microseconds. A version that knows more members adds them as optional ones.
-#[derive(Serialize, Deserialize)]
+/// What is written: short, because it is most of a row. Times are microseconds. What can be told from the rest is left
+/// out: the model as asked where the catalogue has it under that name, the upstream model where the last call names it.
+#[derive(Serialize)]
+struct Written<'a> {
+    at: u64,
+    took: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Tries::is_empty")]
+    tries: Tries<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hour_write: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gaps: Option<Five>,
+    stages: Stages<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Trouble<'a>>,
+}
+
+/// The same, as it is read; a version that knows more members adds them as optional ones.
+#[derive(Deserialize)]
 struct Detail<'a> {
     at: u64,
     took: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    first_token: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<u64>,
+    #[serde(borrow)]
     task: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     stream: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     dialect: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    asked: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    upstream_model: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Missing: like the model. Null: there was none.
+    #[serde(default, deserialize_with = "said")]
+    asked: Option<Option<String>>,
+    /// Missing: like that of the last call. Null: there was none.
+    #[serde(default, deserialize_with = "said")]
+    upstream: Option<Option<String>>,
     version: Option<Cow<'a, str>>,
-    #[serde(default)]
-    attempts: u32,
+    attempts: Option<u32>,
     /// Provider, model, code, time.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tries: Vec<(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cache_write_hour: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    finish: Option<Cow<'a, str>>,
-    /// Count, sum, longest, p50, p99.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pauses: Option<(u32, u64, u64, u64, u64)>,
     #[serde(default)]
-    stages: Vec<(Cow<'a, str>, u64)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tries: Vec<(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64)>,
+    hour_write: Option<u64>,
+    finish: Option<Cow<'a, str>>,
+    gaps: Option<Five>,
+    #[serde(default)]
+    stages: BTreeMap<Cow<'a, str>, u64>,
     error: Option<Trouble<'a>>,
 }
+
+/// Tells a null from a member that is missing.
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Count, sum, longest, p50, p99.
+type Five = (u32, u64, u64, u64, u64);
 
 #[derive(Serialize, Deserialize)]
 struct Trouble<'a> {
@@ -66,38 +103,79 @@ struct Trouble<'a> {
     param: Option<Cow<'a, str>>,
 }
 
+struct Tries<'a>(&'a [Attempt]);
+
+impl Tries<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Tries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer
+            .collect_seq(self.0.iter().map(|one| (&*one.provider, &*one.model, one.code, micros(one.took))))
+    }
+}
+
+struct Stages<'a>(&'a Timings);
+
+impl Serialize for Stages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(stage, time)| (letter(stage), micros(time))))
+    }
+}
+
+/// The letter of each stage; never given to another one.
+const fn letter(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Decode => "d",
+        Stage::Authenticate => "a",
+        Stage::Admit => "m",
+        Stage::Prepare => "p",
+        Stage::Route => "r",
+        Stage::Call => "c",
+        Stage::Settle => "s",
+        Stage::Reply => "y",
+    }
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The text of the column `detail`.
 pub(super) fn write(record: &Record) -> Result<String, serde_json::Error> {
-    let name = |text: &'static str| Cow::Borrowed(text);
     let pauses = record.gaps.as_deref().map(Pauses::from);
-    serde_json::to_string(&Detail {
+    let last = record.tries.last().map(|last| &*last.model);
+    let upstream = record.upstream_model.as_deref();
+    let calls = u32::try_from(record.tries.len()).unwrap_or(u32::MAX);
+    let written = Written {
         at: micros(record.at.duration_since(UNIX_EPOCH).unwrap_or_default()),
         took: micros(record.duration),
-        first_token: record.first_token.map(micros),
-        task: record.task.map(|task| name(task.name())),
+        first: record.first_token.map(micros),
+        task: record.task.map(Task::name),
         stream: record.stream,
-        dialect: record.dialect.map(|dialect| name(dialect.name())),
-        asked: record.asked.as_deref().map(Cow::Borrowed),
-        upstream_model: record.upstream_model.as_deref().map(Cow::Borrowed),
-        version: record.version.as_deref().map(Cow::Borrowed),
-        attempts: record.attempts,
-        tries: (record.tries.iter())
-            .map(|one| ((*one.provider).into(), (*one.model).into(), name(one.code), micros(one.took)))
-            .collect(),
-        cache_write_hour: record.usage.and_then(|usage| usage.cache_write_hour),
-        finish: record.finish.map(|finish| name(finish.name())),
-        pauses: pauses.map(|p| (p.count, micros(p.sum), micros(p.max), micros(p.p50), micros(p.p99))),
-        stages: record.timings.iter().map(|(stage, time)| (name(stage.name()), micros(time))).collect(),
+        dialect: record.dialect.map(Dialect::name),
+        asked: (record.asked != record.model).then_some(record.asked.as_deref()),
+        upstream: (upstream != last).then_some(upstream),
+        version: record.version.as_deref(),
+        attempts: (record.attempts != calls).then_some(record.attempts),
+        tries: Tries(&record.tries),
+        hour_write: record.usage.and_then(|usage| usage.cache_write_hour),
+        finish: record.finish.map(FinishReason::name),
+        gaps: pauses.map(|p| (p.count, micros(p.sum), micros(p.max), micros(p.p50), micros(p.p99))),
+        stages: Stages(&record.timings),
         error: record.outcome.error().map(|error| Trouble {
             say: error.say().into(),
-            stage: error.stage().map(|stage| name(stage.name())),
+            stage: error.stage().map(|stage| stage.name().into()),
             param: error.param().map(Cow::Borrowed),
         }),
-    })
+    };
+    let mut text = Vec::with_capacity(320);
+    serde_json::to_writer(&mut text, &written)?;
+    // What serde writes is always valid.
+    String::from_utf8(text).map_err(serde_json::Error::custom)
 }
 
 /// The text of the column `tags`; nothing where there are none.
@@ -129,7 +207,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
             output,
             cached_input: count(10)?,
             cache_write: count(11)?,
-            cache_write_hour: detail.cache_write_hour,
+            cache_write_hour: detail.hour_write,
             reasoning: count(12)?,
             // What was doubtful has been counted anew before it came here.
             doubtful: false,
@@ -142,35 +220,42 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
         Some(money) => Cost::Known(Money::from_micros(uint(money))),
     };
     let labels: BTreeMap<String, String> = text(15)?.map_or(Ok(BTreeMap::new()), serde_json::from_str)?;
-    let pauses = detail.pauses.map(|(count, sum, max, p50, p99)| Pauses {
+    let pauses = detail.gaps.map(|(count, sum, max, p50, p99)| Pauses {
         count,
         sum: Duration::from_micros(sum),
         max: Duration::from_micros(max),
         p50: Duration::from_micros(p50),
         p99: Duration::from_micros(p99),
     });
+    let model = shared(4)?;
+    let tries = tries(&detail);
+    let asked = detail.asked.as_ref().map_or_else(|| model.clone(), |asked| asked.as_deref().map(Arc::from));
+    let upstream = match &detail.upstream {
+        Some(upstream) => upstream.as_deref().map(Arc::from),
+        None => tries.last().map(|last| Arc::clone(&last.model)),
+    };
     let record = Record {
         id: RequestId::new(text(1)?.unwrap_or_default()),
         at: UNIX_EPOCH + Duration::from_micros(detail.at),
         task: detail.task.as_deref().and_then(task),
         stream: detail.stream,
         dialect: detail.dialect.as_deref().and_then(dialect),
-        asked: detail.asked.as_deref().map(Arc::from),
+        asked,
         tags: labels.into_iter().collect(),
         key: shared(2)?,
         team: shared(3)?,
-        model: shared(4)?,
+        model,
         provider: shared(5)?,
-        upstream_model: detail.upstream_model.as_deref().map(Arc::from),
+        upstream_model: upstream,
         version: detail.version.as_deref().map(Arc::from),
-        attempts: detail.attempts,
-        tries: tries(&detail),
+        attempts: detail.attempts.unwrap_or(u32::try_from(tries.len()).unwrap_or(u32::MAX)),
+        tries,
         usage,
         estimated: row.try_get(13)?,
         cost,
         finish: detail.finish.as_deref().and_then(finish),
         duration: Duration::from_micros(detail.took),
-        first_token: detail.first_token.map(Duration::from_micros),
+        first_token: detail.first.map(Duration::from_micros),
         gaps: None,
         timings: timings(&detail),
         outcome: outcome(row.try_get(6)?, text(7)?.unwrap_or_default(), detail.error),
@@ -196,7 +281,7 @@ fn tries(detail: &Detail<'_>) -> Box<[Attempt]> {
 fn timings(detail: &Detail<'_>) -> Timings {
     let mut timings = Timings::default();
     for (name, took) in &detail.stages {
-        if let Some(stage) = stage(name) {
+        if let Some(stage) = Stage::ALL.into_iter().find(|stage| letter(*stage) == name) {
             timings.add(stage, Duration::from_micros(*took));
         }
     }

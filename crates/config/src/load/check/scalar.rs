@@ -28,6 +28,13 @@ impl Checker<'_> {
         let wants = |word: &str| types.contains(&word);
         let (value, fits) = match said.data {
             Data::Bool(b) => (Value::Bool(b), wants("boolean")),
+            // Wanted exactly as it was written: a float would round it.
+            Data::Number(n, raw) if wants("number") && wants("string") => {
+                self.bounds(&Value::Number(n.clone()), &said.shown, rule);
+                let exact = Value::String(raw);
+                self.bounds(&exact, &said.shown, rule);
+                return Checked { value: exact, shown: Value::Number(n) };
+            }
             Data::Number(n, _) => {
                 let fits = wants("number") || (wants("integer") && !n.is_f64());
                 (Value::Number(n), fits)

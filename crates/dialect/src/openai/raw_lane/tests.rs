@@ -1,6 +1,9 @@
+use bytes::Bytes;
+use penstock_domain::{Code, Delta, FinishReason, Usage};
+
 use super::*;
+use crate::sse;
 use crate::vendor::Lane as _;
-use penstock_domain::{FinishReason, Usage};
 
 const ROLE: &str =
     r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
