@@ -145,15 +145,8 @@ impl Body {
 
     /// The same without its bytes.
     fn emptied(&self) -> Self {
-        let (bytes, content) = (Bytes::new(), Arc::new(OnceLock::new()));
-        Self {
-            dialect: self.dialect,
-            task: self.task,
-            bytes,
-            members: self.members,
-            decode: self.decode,
-            content,
-        }
+        Self { bytes: Bytes::new(), content: Arc::new(OnceLock::new()), ..self.clone() }
+    }
     }
 
     /// The dialect of the bytes, which is the asker's.
