@@ -147,7 +147,6 @@ impl Body {
     fn emptied(&self) -> Self {
         Self { bytes: Bytes::new(), content: Arc::new(OnceLock::new()), ..self.clone() }
     }
-    }
 
     /// The dialect of the bytes, which is the asker's.
     pub fn dialect(&self) -> Dialect {

@@ -12,17 +12,16 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use penstock_provider::Bell;
 use tokio::time::Instant;
 
 use crate::connector::{Past, Wire};
@@ -31,28 +30,6 @@ use crate::pool::{Failed, Idle};
 /// How often a connection may ask to be polled anew within one poll of the asker, before other tasks get their turn.
 const TURNS: usize = 16;
 
-/// Tells the asker's task that the connection can go on, but not while that very task is polling it: hyper's halves wake
-/// each other all the time, and every such wake-up would be another round through the runtime's queue.
-#[derive(Default)]
-struct Bell {
-    inside: AtomicBool,
-    rung: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::SeqCst);
-        if !self.inside.load(Ordering::SeqCst) {
-            self.task.wake();
-        }
-    }
-}
-
 /// A connection and the bell that its sockets and channels ring.
 pub(crate) struct One {
     sender: http1::SendRequest<Full<Bytes>>,
@@ -60,7 +37,6 @@ pub(crate) struct One {
     connection: Option<http1::Connection<TokioIo<Wire>, Full<Bytes>>>,
     past: Past,
     bell: Arc<Bell>,
-    waker: Waker,
     pub(crate) since: Instant,
     pub(crate) reused: bool,
 }
@@ -73,40 +49,18 @@ impl One {
         ),
         past: Past,
     ) -> Self {
-        let bell = Arc::new(Bell::default());
-        let waker = Waker::from(Arc::clone(&bell));
-        let since = Instant::now();
-        Self { sender, connection: Some(connection), past, bell, waker, since, reused: false }
-    }
-
-    /// Polls `work` until it is ready or nothing rings any more.
-    fn poll_with<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        mut work: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        self.bell.task.register(context.waker());
-        let bell = Arc::clone(&self.bell);
-        let waker = self.waker.clone();
-        let mut inner = Context::from_waker(&waker);
-        for _ in 0..TURNS {
-            bell.inside.store(true, Ordering::SeqCst);
-            bell.rung.store(false, Ordering::SeqCst);
-            let polled = work(self, &mut inner);
-            bell.inside.store(false, Ordering::SeqCst);
-            // Whoever rings from here on wakes the task itself.
-            if polled.is_ready() || !bell.rung.load(Ordering::SeqCst) {
-                return polled;
-            }
+        Self {
+            sender,
+            connection: Some(connection),
+            past,
+            bell: Arc::default(),
+            since: Instant::now(),
+            reused: false,
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Lets the connection do what it can: write, read, notice its end.
     fn turn(&mut self, context: &mut Context<'_>) {
-        // What rang so far is answered by this very poll.
-        self.bell.rung.store(false, Ordering::SeqCst);
         let Some(connection) = &mut self.connection else { return };
         // An error reaches the request or the body that it concerns by itself.
         if Pin::new(connection).poll(context).is_ready() {
@@ -116,8 +70,8 @@ impl One {
 
     /// Whether another request can be sent. Notices what happened to the socket while nobody polled it.
     pub(crate) fn is_usable(&mut self) -> bool {
-        let waker = self.waker.clone();
-        self.turn(&mut Context::from_waker(&waker));
+        let bell = Arc::clone(&self.bell);
+        bell.detached(|context| self.turn(context));
         self.connection.is_some() && self.sender.is_ready()
     }
 
@@ -129,9 +83,10 @@ impl One {
     ) -> Result<Response<Arriving>, Failed> {
         self.past.forget();
         let mut answering = pin!(self.sender.try_send_request(request));
+        let bell = Arc::clone(&self.bell);
         let answered = poll_fn(|context| {
-            self.poll_with(context, |this, inner| {
-                this.turn(inner);
+            bell.poll(context, TURNS, |inner| {
+                self.turn(inner);
                 answering.as_mut().poll(inner)
             })
         })
@@ -174,8 +129,6 @@ impl Arriving {
         if let Some(mut line) = self.line.take()
             && line.is_usable()
         {
-            // The task that asked is not to be woken by what happens from now on.
-            drop(line.bell.task.take());
             line.reused = true;
             line.since = Instant::now();
             self.idle.put(line);
@@ -194,11 +147,13 @@ impl Body for Arriving {
         let this = self.get_mut();
         let Some(line) = &mut this.line else { return Pin::new(&mut this.body).poll_frame(context) };
         let body = &mut this.body;
-        let polled = line.poll_with(context, |line, inner| {
+        let bell = Arc::clone(&line.bell);
+        let polled = bell.poll(context, TURNS, |inner| {
             // The head and the first bytes often come together; asking also lets the connection read on.
             if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(inner) {
                 return Poll::Ready(frame);
             }
+            bell.hush();
             line.turn(inner);
             Pin::new(&mut *body).poll_frame(inner)
         });
