@@ -1,11 +1,12 @@
-//! The admin API: keys, kinds, providers and the effective config, under `/admin/v1/`.
+//! The admin API: keys, records of requests and their sums, kinds, providers and the effective config, under `/admin/v1/`.
 //!
 //! What it is: one route table ([`ROUTES`]) and the [`router`] that is made from it. Errors are RFC 9457 problems with
 //! the same stable codes as everywhere; a body with several mistakes is answered with all of them.
 //!
 //! What it promises: a request is authorised by the row of the route that matched, before its body is read; bodies over
 //! [`MAX_BODY`] are refused; a key's text is in the answer that made it and in no other; who may make keys cannot give
-//! away admin rights that they do not hold; what was changed and what was denied is logged under the target `audit`.
+//! away admin rights that they do not hold; what was captured of requests is shown only to keys with a scope of its own;
+//! what was changed, what was denied and whose words were read is logged under the target `audit`.
 //!
 //! What it refuses to know: where keys are kept, the flow, the edge, the vendors. What it shows of them is handed in
 //! as a [`View`].
@@ -13,8 +14,12 @@
 mod fields;
 mod keys;
 mod problem;
+mod query;
+mod record;
+mod requests;
 mod routes;
 mod serve;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +27,10 @@ use std::time::SystemTime;
 
 use penstock_domain::{Credential, Error};
 use penstock_identity::{Caller, Keys, Scope};
+use penstock_observe::{RecordStore, Tail};
 use serde_json::{Map, Value};
 
+pub use record::record;
 pub use routes::{Handler, ROUTES};
 pub use serve::router;
 
@@ -64,6 +71,10 @@ pub struct ProviderRow {
 pub struct Parts {
     /// The keys.
     pub keys: Arc<Keys>,
+    /// The records of requests.
+    pub records: Arc<dyn RecordStore>,
+    /// Records as they come.
+    pub tail: Tail,
     /// Who may do what.
     pub authorize: Authorize,
     /// The rest of the program.

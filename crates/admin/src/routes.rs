@@ -15,6 +15,14 @@ pub enum Handler {
     RotateKey,
     /// The end of a key.
     RevokeKey,
+    /// Records, page by page.
+    ListRequests,
+    /// Records as they come.
+    TailRequests,
+    /// One record.
+    GetRequest,
+    /// Sums over records.
+    Usage,
     /// Kinds of plug-ins and their schemas.
     Kinds,
     /// Providers and their health.
@@ -36,6 +44,29 @@ const LIMIT: Parameter = Parameter {
 };
 const AFTER: Parameter =
     Parameter { name: "after", place: Place::Query, about: "the `next` of the page before", kind: "string" };
+
+const fn asked(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, place: Place::Query, about, kind: "string" }
+}
+
+const KEY: Parameter = asked("key", "the id of the caller's key");
+const TEAM: Parameter = asked("team", "the caller's team");
+const MODEL: Parameter = asked("model", "the model's name in the catalogue");
+const PROVIDER: Parameter = asked("provider", "the provider that answered, or was tried last");
+const CODE: Parameter = asked("code", "`ok`, `cancelled` or an error code");
+const STATUS: Parameter = asked("status", "`ok`, `cancelled`, `refused` or `failed`");
+const TAG: Parameter = asked("tag", "a label and its value, `name:value`");
+const SINCE: Parameter =
+    asked("since", "ended then or later: an RFC 3339 time, or how long ago, such as `24h`");
+const UNTIL: Parameter = asked("until", "ended before: an RFC 3339 time, or how long ago");
+const RECORDS: Parameter = Parameter {
+    name: "limit",
+    place: Place::Query,
+    about: "records per page, 1 to 1000, 50 when left out",
+    kind: "integer",
+};
+const RECORD: Parameter =
+    Parameter { name: "id", place: Place::Path, about: "the request's id", kind: "string" };
 
 const fn ok(about: &'static str, schema: &'static str) -> Reply {
     Reply { status: 200, about, media: JSON, schema }
@@ -126,6 +157,72 @@ pub const ROUTES: &[Route<Handler>] = &[
             replies: &[ok("the revoked key", "Key")],
         },
         handler: Handler::RevokeKey,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/requests",
+        needs: READ,
+        operation: Operation {
+            id: "listRequests",
+            tag: "requests",
+            summary: "Searches the records of requests, the newest first; a page may be short and have a next one",
+            parameters: &[AFTER, RECORDS, KEY, TEAM, MODEL, PROVIDER, CODE, STATUS, TAG, SINCE, UNTIL],
+            request: "",
+            replies: &[ok("one page", "RequestRecordList")],
+        },
+        handler: Handler::ListRequests,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/requests/tail",
+        needs: READ,
+        operation: Operation {
+            id: "tailRequests",
+            tag: "requests",
+            summary: "Streams records as requests end: events `request`, and one `end` that says why it is the last",
+            parameters: &[KEY, TEAM, MODEL, PROVIDER, CODE, STATUS, TAG],
+            request: "",
+            replies: &[Reply {
+                status: 200,
+                about: "records as they come",
+                media: "text/event-stream",
+                schema: "RequestRecord",
+            }],
+        },
+        handler: Handler::TailRequests,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/requests/{id}",
+        needs: READ,
+        operation: Operation {
+            id: "getRequest",
+            tag: "requests",
+            summary: "Shows one record; what was captured of it only to keys with the scope admin:content",
+            parameters: &[RECORD],
+            request: "",
+            replies: &[ok("the record", "CapturedRecord")],
+        },
+        handler: Handler::GetRequest,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/usage",
+        needs: READ,
+        operation: Operation {
+            id: "getUsage",
+            tag: "requests",
+            summary: "Adds up requests, tokens and cost over whole hours; what is estimated or unknown stands apart",
+            parameters: &[
+                asked("by", "`hour`, `key`, `model`, `team` or `tag`; `hour` when left out"),
+                asked("tag", "with `by=tag`: the label's name"),
+                asked("since", "an RFC 3339 time, or how long ago; a day before `until` when left out"),
+                asked("until", "an RFC 3339 time, or how long ago; now when left out"),
+            ],
+            request: "",
+            replies: &[ok("the sums", "Usage")],
+        },
+        handler: Handler::Usage,
     },
     Route {
         method: Method::Get,

@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use penstock_domain::{Code, Error, RequestId};
+use penstock_domain::{Code, Credential, Error, RequestId};
 use penstock_identity::{Method, Needs, Route, credential};
 use serde_json::{Map, Value, json};
 
 use crate::keys::Answer;
 use crate::problem::Refusal;
-use crate::{Handler, MAX_BODY, Parts, ROUTES, keys};
+use crate::{Handler, MAX_BODY, Parts, ROUTES, keys, requests, usage};
 
 /// The admin API as a router. A [`RequestId`] among the request's extensions becomes the `instance` of problems.
 pub fn router(parts: Parts) -> Router {
@@ -59,6 +59,9 @@ async fn serve(
     request: Request,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
+    if route.handler == Handler::TailRequests {
+        return watch(route, &parts, &request).unwrap_or_else(|refusal| refusal.response(id.as_ref()));
+    }
     match answer(route, &parts, &path, request).await {
         Ok((status, body)) => {
             let mut response = (status, Body::from(body.to_string())).into_response();
@@ -77,6 +80,13 @@ async fn serve(
     }
 }
 
+/// The one answer that is no JSON.
+fn watch(route: &Route<Handler>, parts: &Parts, request: &Request) -> Result<Response, Refusal> {
+    authorize(route, parts, request.headers())?;
+    let Needs::Scope(scope) = route.needs else { return Err(open_route().into()) };
+    requests::watch(parts, request.uri(), shown(request.headers()), scope)
+}
+
 async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
     let caller = authorize(route, parts, request.headers())?;
     let (head, body) = request.into_parts();
@@ -87,6 +97,10 @@ async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, req
         Handler::CreateKey => keys::create(parts, &caller, read(&head.headers, body).await?).await,
         Handler::RotateKey => keys::rotate(parts, &caller, id, read(&head.headers, body).await?).await,
         Handler::RevokeKey => keys::revoke(parts, &caller, id).await,
+        Handler::ListRequests => requests::list(parts, &head.uri).await,
+        Handler::GetRequest => requests::get(parts, &caller, id).await,
+        Handler::Usage => usage::usage(parts, &head.uri).await,
+        Handler::TailRequests => Err(Error::new(Code::InternalError, "this route is wired wrongly").into()),
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
         Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers()}))),
         Handler::Config => Ok((StatusCode::OK, parts.view.config())),
@@ -100,15 +114,19 @@ fn authorize(
     headers: &HeaderMap,
 ) -> Result<std::sync::Arc<penstock_identity::Caller>, Error> {
     let Needs::Scope(scope) = route.needs else {
-        return Err(Error::new(
-            Code::InternalError,
-            "a route of the admin API needs no scope: this is a defect",
-        ));
+        return Err(open_route());
     };
-    let shown = credential(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
-    (parts.authorize)(&shown, scope, None).inspect_err(|error| {
+    (parts.authorize)(&shown(headers), scope, None).inspect_err(|error| {
         tracing::warn!(target: "audit", event = "denied", route = route.operation.id, code = %error.code(), "admin access denied");
     })
+}
+
+fn open_route() -> Error {
+    Error::new(Code::InternalError, "a route of the admin API needs no scope: this is a defect")
+}
+
+fn shown(headers: &HeaderMap) -> Credential {
+    credential(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
 }
 
 /// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.

@@ -7,10 +7,14 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use penstock_domain::{Code, RequestId, Secret};
 use penstock_identity::{KeyRecord, KeyRequest, KeyStore, Listing, Minted, Needs, Pending, Pepper};
+use penstock_observe::store::MemoryRecords;
+use penstock_observe::{Metrics, Sink, Tally};
 use serde_json::json;
 use tower::ServiceExt;
 
 use super::*;
+
+mod records;
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000)
@@ -81,6 +85,11 @@ impl View for Shown {
 
 struct House {
     router: axum::Router,
+    records: Arc<MemoryRecords>,
+    /// Where requests end.
+    sink: Arc<Sink>,
+    tally: Mutex<Option<Tally>>,
+    tail: Tail,
     keys: Arc<Keys>,
     shelf: Arc<Shelf>,
 }
@@ -97,8 +106,19 @@ impl House {
             let missing = || Error::new(Code::InsufficientScope, format!("this key lacks the scope {scope}"));
             if allowed { Ok(caller) } else { Err(missing()) }
         });
-        let parts = Parts { keys: Arc::clone(&keys), authorize, view: Arc::new(Shown), now };
-        Self { router: router(parts), keys, shelf }
+        let records = Arc::new(MemoryRecords::default());
+        let (sink, tally) = Sink::new(Arc::new(Metrics::new("1.2.3")));
+        let tally = tally.keeping(Arc::clone(&records) as Arc<dyn RecordStore>);
+        let tail = tally.tail();
+        let parts = Parts {
+            keys: Arc::clone(&keys),
+            records: Arc::clone(&records) as Arc<dyn RecordStore>,
+            tail: tail.clone(),
+            authorize,
+            view: Arc::new(Shown),
+            now,
+        };
+        Self { router: router(parts), keys, shelf, records, sink, tally: Mutex::new(Some(tally)), tail }
     }
 
     async fn mint(&self, name: &str, scopes: &[&str]) -> Minted {
@@ -138,12 +158,21 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
     let data = house.mint("data", &["chat:*", "embeddings:*", "models:*"]).await;
     for (index, route) in ROUTES.iter().enumerate() {
         let Needs::Scope(scope) = route.needs else { panic!("{} is open", route.path) };
-        let others = ["admin:keys", "admin:read"].into_iter().filter(|other| *other != scope.to_string());
+        let others = ["admin:keys", "admin:read", "admin:content"]
+            .into_iter()
+            .filter(|other| *other != scope.to_string());
         let other = house.mint(&format!("other{index}"), &others.collect::<Vec<_>>()).await;
         let narrow = house.mint(&format!("narrow{index}"), &[&format!("{scope}:one-object")]).await;
         let right = house.mint(&format!("right{index}"), &[&scope.to_string()]).await;
         let target = house.mint(&format!("target{index}"), &["chat:*"]).await;
         let path = route.path.replace("{id}", target.record.id.as_str());
+        // A record of that id too, for the routes that show records.
+        let kept = records::record(target.record.id.as_str());
+        house.records.append(&[kept]).await.unwrap();
+        if route.operation.id == "tailRequests" {
+            // Otherwise the answer would never end.
+            house.tail.close();
+        }
         let call = async |headers: &[(&str, &str)]| {
             let mut request = Request::builder().method(route.method.name()).uri(&path);
             request.extensions_mut().unwrap().insert(RequestId::new("req_test"));
@@ -176,6 +205,10 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
             assert_eq!(heads.contains_key("www-authenticate"), status == 401, "{what}");
         }
         let (found, heads, body) = call(&[("x-api-key", right)]).await;
+        if route.operation.id == "tailRequests" {
+            assert_eq!(body["code"], "server_shutdown");
+            continue;
+        }
         assert!(found.is_success(), "{} {}: {found} {body}", route.method.name(), route.path);
         let promised: Vec<u16> = route.operation.replies.iter().map(|reply| reply.status).collect();
         assert!(promised.contains(&found.as_u16()), "{}: {found} is not in the table", route.path);

@@ -69,6 +69,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "limits", old.limits == new.limits, false);
     one(&mut changes, "records.retention", old.records.retention == new.records.retention, false);
     one(&mut changes, "responses", old.responses == new.responses, false);
+    one(&mut changes, "relay", old.relay == new.relay, false);
     one(&mut changes, "log.format", old.log.format == new.log.format, true);
     one(&mut changes, "log.level", old.log.level == new.log.level, true);
     changes

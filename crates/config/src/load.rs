@@ -126,6 +126,7 @@ fn typed(value: &Value, places: &Places) -> Result<Config, Vec<Problem>> {
         limits: file.limits,
         records: file.records,
         responses: file.responses,
+        relay: file.relay,
         log: file.log,
     })
 }

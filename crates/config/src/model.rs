@@ -35,6 +35,8 @@ pub struct Config {
     pub records: Records,
     /// What is kept of responses, for those who go on from them.
     pub responses: Responses,
+    /// Where requests go that no route knows; nowhere by default.
+    pub relay: Option<Relay>,
     /// What is logged and how.
     pub log: Log,
 }
@@ -78,6 +80,9 @@ pub(crate) struct File {
     /// What is kept of responses (`/v1/responses`), for those who go on from them.
     #[serde(default)]
     pub(crate) responses: Responses,
+    /// Where requests go that no route of penstock knows. Without it they are refused.
+    #[serde(default)]
+    pub(crate) relay: Option<Relay>,
     /// What is logged and how.
     #[serde(default)]
     pub(crate) log: Log,
@@ -266,6 +271,19 @@ impl Default for Responses {
             max_owner_bytes: ByteSize(1 << 30),
         }
     }
+}
+
+/// Where requests go that no route of penstock knows: passed on as they are, with the provider's credential. Whatever a
+/// vendor keeps behind these paths is shared by all keys that hold the scope `relay:invoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Relay {
+    /// Which of `providers` gets them: one that speaks OpenAI's API.
+    #[schemars(length(min = 1))]
+    pub provider: String,
+    /// Which paths: `/v1/batches`, or `/v1/files/*` for `/v1/files` and everything below it.
+    #[schemars(length(min = 1), inner(pattern(r"^/v1/([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(/\*)?|\*)$")))]
+    pub paths: Vec<String>,
 }
 
 /// A key that stands in the file; others live in the database.

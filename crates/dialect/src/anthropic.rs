@@ -5,12 +5,14 @@
 
 mod block;
 pub mod chat;
+mod citation;
 pub mod error;
 pub mod raw_lane;
 pub mod reader;
 pub mod request;
 pub mod response;
 pub mod stream;
+pub(crate) mod thinking;
 mod wire;
 
 #[cfg(test)]
@@ -18,6 +20,33 @@ mod tests;
 
 use penstock_domain::{FinishReason, Request, Started, Usage};
 use serde_json::{Value, json};
+
+/// How an answer ended, as far as it was told.
+#[derive(Debug, Default)]
+struct Ending {
+    finish: Option<FinishReason>,
+    /// The stop sequence that the vendor says it met.
+    stop: Option<Box<str>>,
+    /// The model declined in its own words.
+    refused: bool,
+}
+
+impl Ending {
+    /// Anthropic's `stop_reason` and `stop_sequence`. The sequence is one that the asker sent, whatever a vendor says.
+    fn told(&self, request: &Request) -> (&'static str, Option<&str>) {
+        let asked = |stop: &str| {
+            let content = request.body.content().ok().and_then(|content| content.chat().ok());
+            content.is_some_and(|chat| chat.sampling.stop.iter().any(|known| known == stop))
+        };
+        match stop_reason(self.finish, self.refused) {
+            "end_turn" => match self.stop.as_deref().filter(|stop| asked(stop)) {
+                Some(stop) => ("stop_sequence", Some(stop)),
+                None => ("end_turn", None),
+            },
+            reason => (reason, None),
+        }
+    }
+}
 
 /// Anthropic's `stop_reason`. OpenAI ends a refusal like any other answer; here it has a reason of its own.
 fn stop_reason(finish: Option<FinishReason>, refused: bool) -> &'static str {
@@ -43,6 +72,12 @@ fn usage(usage: &Usage) -> Value {
         "cache_read_input_tokens": usage.cached_input,
         "output_tokens": usage.output,
     });
+    if let Some(hour) = usage.cache_write_hour {
+        wire["cache_creation"] = json!({
+            "ephemeral_5m_input_tokens": usage.cache_write.unwrap_or(0).saturating_sub(hour),
+            "ephemeral_1h_input_tokens": hour,
+        });
+    }
     if let Some(reasoning) = usage.reasoning {
         wire["output_tokens_details"] = json!({"thinking_tokens": reasoning});
     }

@@ -2,9 +2,11 @@
 
 pub(crate) mod base64;
 pub mod chat;
+pub(crate) mod effort;
 pub mod error;
 pub mod models;
 pub mod raw_lane;
+mod reasoning;
 pub mod request;
 pub mod response;
 pub mod stream;

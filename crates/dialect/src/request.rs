@@ -59,6 +59,7 @@ impl Decoded {
             max_output_tokens: self.max_output_tokens,
             choices: self.choices,
             deadline,
+            arrived: None,
             tags: self.penstock.map_or_else(Tags::default, |options| options.tags.into_iter().collect()),
             body: self.body,
         }

@@ -207,6 +207,8 @@ pub struct Request {
     pub choices: u32,
     /// When the asker stops waiting, if they said.
     pub deadline: Option<Instant>,
+    /// When its first byte was here, if whoever decoded it knows.
+    pub arrived: Option<Instant>,
     /// Labels that the asker put on it, for records.
     pub tags: Tags,
     /// The original body.

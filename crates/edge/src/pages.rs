@@ -136,6 +136,7 @@ mod tests {
             admission: Arc::new(penstock_admission::Admission::new(Instant::now())),
             catalogue: penstock_routing::Catalogue::new([]),
             providers: HashMap::from([("up".into(), up)]),
+            captures: penstock_flow::Captures::default(),
             recorder: Arc::new(Nobody),
             made: SystemTime::now(),
         };

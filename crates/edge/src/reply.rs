@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
+use penstock_domain::Money;
 use penstock_flow::Head;
 
 use crate::server::Busy;
@@ -22,6 +23,7 @@ pub(crate) use whole::whole;
 const MODEL: HeaderName = HeaderName::from_static("penstock-model");
 const PROVIDER: HeaderName = HeaderName::from_static("penstock-provider");
 const ATTEMPTS: HeaderName = HeaderName::from_static("penstock-attempts");
+const COST: HeaderName = HeaderName::from_static("penstock-cost");
 const CACHE: HeaderName = HeaderName::from_static("penstock-cache");
 const DROPPED: HeaderName = HeaderName::from_static("penstock-dropped-params");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -120,6 +122,13 @@ pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
         headers.insert(LIMIT, HeaderValue::from(rate.limit));
         headers.insert(REMAINING, HeaderValue::from(rate.remaining));
         headers.insert(RESET, reset(rate.reset));
+    }
+}
+
+/// Writes what an answer costs, in USD.
+pub(crate) fn price(headers: &mut HeaderMap, cost: Money) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(cost.to_string())) {
+        headers.insert(COST, value);
     }
 }
 

@@ -1,7 +1,7 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use penstock_admission::Rate;
-use penstock_domain::Error;
+use penstock_domain::{Cost, Error};
 use penstock_observe::Timings;
 use penstock_provider::Deltas;
 
@@ -30,6 +30,24 @@ pub struct Answer {
     pub head: Head,
     /// The rest, see [`penstock_domain::Delta`]; ends with `Failed` if it broke.
     pub deltas: Deltas,
+    /// What it costs, for answers that are sent as a whole: known when the stream has ended.
+    pub bill: Option<Bill>,
+}
+
+/// What an answer costs, once it has ended.
+#[derive(Debug, Clone, Default)]
+pub struct Bill(Arc<OnceLock<Cost>>);
+
+impl Bill {
+    /// What it costs; [`Cost::None`] until the answer has ended.
+    pub fn cost(&self) -> Cost {
+        self.0.get().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn settle(&self, cost: Cost) {
+        // The first word stands.
+        let _ = self.0.set(cost);
+    }
 }
 
 /// A request that ended without an answer.

@@ -12,6 +12,8 @@ use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_routing::Catalogue;
 
+use crate::Captures;
+
 /// The scopes that let a key use a model.
 const INFERENCE: [Scope; 2] = [Scope::new("chat", "invoke"), Scope::new("embeddings", "invoke")];
 
@@ -25,6 +27,8 @@ pub struct Parts {
     pub catalogue: Catalogue,
     /// Back ends by their name in the configuration.
     pub providers: HashMap<Arc<str>, Arc<dyn Provider>>,
+    /// Whose content is kept.
+    pub captures: Captures,
     /// Where records go.
     pub recorder: Arc<dyn Recorder>,
     /// When this snapshot was made; models report it as their creation time.

@@ -11,12 +11,15 @@
 //! What it refuses to know: HTTP, JSON, vendors, databases.
 
 mod answer;
+mod capture;
 mod gateway;
 mod journey;
 mod run;
 mod stage;
+mod tally;
 
-pub use answer::{Answer, Head, Refusal};
+pub use answer::{Answer, Bill, Head, Refusal};
+pub use capture::Captures;
 pub use gateway::{Flow, Gateway, ModelInfo, Parts};
 pub use penstock_identity::{Caller, Scope};
 pub use run::Seen;

@@ -18,6 +18,8 @@ pub struct Seen {
     pub id: RequestId,
     /// What the route asks for, if the route was found.
     pub task: Option<Task>,
+    /// When it arrived.
+    pub arrived: Option<Instant>,
 }
 
 impl Flow {
@@ -50,25 +52,25 @@ impl Flow {
         credential: Credential,
         scope: Scope,
     ) -> Result<settle::Settling, Error> {
-        let clock = Instant::now();
+        journey.enter(Stage::Authenticate);
         let caller =
             authenticate(self, journey, &credential).map_err(|error| error.at(Stage::Authenticate))?;
-        let clock = journey.lap(Stage::Authenticate, clock);
+        journey.capture(&self.parts.captures, &request);
+        journey.enter(Stage::Admit);
         let admitted =
             admit(self, journey, &caller, scope, &request).map_err(|error| error.at(Stage::Admit))?;
-        let clock = journey.lap(Stage::Admit, clock);
+        journey.enter(Stage::Prepare);
         let prepared = prepare(self, journey, &caller, request).map_err(|error| error.at(Stage::Prepare))?;
-        let clock = journey.lap(Stage::Prepare, clock);
+        journey.enter(Stage::Route);
         let routed = route(self, prepared).map_err(|error| error.at(Stage::Route))?;
-        let clock = journey.lap(Stage::Route, clock);
+        journey.enter(Stage::Call);
         let live = call(self, journey, routed).await.map_err(|error| error.at(Stage::Call))?;
-        journey.lap(Stage::Call, clock);
         Ok(settle(admitted, live))
     }
 
     /// Records a request that decode refused, so that it counts like any other.
     pub fn refuse(&self, seen: Seen, error: &Error) {
-        let mut journey = Journey::with(Arc::clone(&self.parts.recorder), seen.id, seen.task, false);
+        let mut journey = Journey::with(Arc::clone(&self.parts.recorder), seen.id, seen.task, seen.arrived);
         journey.end(Outcome::Refused(error.clone()));
     }
 }

@@ -18,7 +18,7 @@ use penstock_observe::{Outcome, Record, Recorder};
 use penstock_provider::{Call, Calling, Chat, Deltas, Provider};
 use penstock_routing::{Catalogue, Model};
 
-use crate::{Flow, Gateway, Parts, Refusal};
+use crate::{Captures, Flow, Gateway, Parts, Refusal};
 
 const KEY: &str = "a-key-that-is-long-enough";
 const CHAT: Scope = Scope::new("chat", "invoke");
@@ -119,6 +119,7 @@ fn bench(
         admission: Arc::clone(&admission),
         catalogue: Catalogue::new([large]),
         providers: HashMap::from([("vendor".into(), provider)]),
+        captures: Captures::default(),
         recorder: Arc::clone(&kept) as Arc<dyn Recorder>,
         made: SystemTime::now(),
     };
@@ -138,6 +139,7 @@ fn request(model: &str) -> Request {
         max_output_tokens: None,
         choices: 1,
         deadline: None,
+        arrived: None,
         tags: Tags::default(),
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }

@@ -9,14 +9,16 @@ use penstock_config::show;
 use penstock_edge::StoreHealth;
 use penstock_flow::Gateway;
 use penstock_identity::Keys;
+use penstock_observe::RecordStore;
 use penstock_provider::Health;
 use serde_json::{Value, json};
 
+use crate::records::Kept;
 use crate::reload::Current;
 use crate::wiring;
 
 /// What the admin API works with.
-pub(crate) fn parts(gateway: &Gateway, keys: &Arc<Keys>, current: Current) -> Parts {
+pub(crate) fn parts(gateway: &Gateway, keys: &Arc<Keys>, records: &Kept, current: Current) -> Parts {
     let authorize = {
         let gateway = gateway.clone();
         Arc::new(move |credential: &_, scope, object: Option<&str>| {
@@ -25,6 +27,8 @@ pub(crate) fn parts(gateway: &Gateway, keys: &Arc<Keys>, current: Current) -> Pa
     };
     Parts {
         keys: Arc::clone(keys),
+        records: Arc::clone(&records.store) as Arc<dyn RecordStore>,
+        tail: records.tail.clone(),
         authorize,
         view: Arc::new(Running { gateway: gateway.clone(), current }),
         now: SystemTime::now,

@@ -33,6 +33,8 @@ pub(crate) enum Verb {
     Mock(Mock),
     /// Say what is wrong with this installation and how to mend it.
     Doctor(Doctor),
+    /// Say what happened to one request: who asked, every stage and call, tokens, cost, and why it ended as it did.
+    Explain(Explain),
     /// Print the OpenAPI document of the API.
     Openapi,
     /// Print the completion script of a shell.
@@ -191,6 +193,18 @@ pub(crate) struct Mock {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The request's id, as in the response header x-request-id.
+    #[arg(value_name = "REQUEST_ID")]
+    pub(crate) id: String,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod data;
 mod logging;
+mod records;
 mod reload;
 mod serving;
 mod terminal;
@@ -55,6 +56,7 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Chat(args) => verb::chat::run(&args),
         Verb::Mock(args) => verb::mock::run(&args),
         Verb::Doctor(args) => verb::doctor::run(&args),
+        Verb::Explain(args) => verb::explain::run(&args),
         Verb::Openapi => verb::openapi::run(),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "penstock", &mut std::io::stdout());

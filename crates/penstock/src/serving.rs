@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
+use crate::records::{self, Kept};
 use crate::reload::Reloader;
 use crate::wiring::{self, Lasting};
 use crate::{Failure, administration, logging};
@@ -76,6 +77,7 @@ where
         .map_err(|problems| crate::verb::report(&loaded.source.path, &problems))?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (recorder, tally) = Sink::new(Arc::clone(&metrics));
+    let (records, tally) = Kept::new(wiring::records(config), tally);
     let admission = Arc::new(Admission::new(Instant::now()));
     let lasting = Lasting { keys: Arc::clone(&keys), admission, recorder };
     let gateway = Gateway::new(lasting.parts(config, providers));
@@ -83,7 +85,12 @@ where
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
     let store = StoreState::default();
     let extra = Extra {
-        admin: Some(penstock_admin::router(administration::parts(&gateway, &keys, reloader.current()))),
+        admin: Some(penstock_admin::router(administration::parts(
+            &gateway,
+            &keys,
+            &records,
+            reloader.current(),
+        ))),
         openapi: wiring::openapi().into(),
         metrics: metrics_text(gateway.clone(), metrics),
         store: store.health(),
@@ -95,20 +102,25 @@ where
     let (address, listeners) = open(config, &gateway, extra, &drain).await?;
     let looking = tokio::spawn(look_at_keys(Arc::clone(&keys), store));
     announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
+    let sweeping = tokio::spawn(records::sweep(Arc::clone(&records.store), reloader.current()));
     let reloading = tokio::spawn(reloader.run(hangup));
     signals.terminated().await;
     drain.begin();
+    // Those who watch would otherwise be waited for like an answer.
+    records.tail.close();
     tokio::spawn(second_signal(signals, drain));
     for listener in listeners {
         // A listener that panicked has nothing left to drain.
         let _ = listener.await;
     }
-    reloading.abort();
-    looking.abort();
-    let _ = (reloading.await, looking.await);
+    for task in [reloading, looking, sweeping] {
+        task.abort();
+        let _ = task.await;
+    }
     drop(gateway);
     // Every recorder is gone with the last snapshot: the tally ends once its queue is empty.
     let _ = tokio::time::timeout(LAST_RECORDS, tally).await;
+    let _ = tokio::time::timeout(LAST_RECORDS, records.store.close()).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

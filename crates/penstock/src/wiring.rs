@@ -13,7 +13,7 @@ use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
 use penstock_routing::{Catalogue, Model, Prices, Pricing};
-use penstock_store_sql::SqlStore;
+use penstock_store_sql::{SqlRecords, SqlStore};
 
 use crate::data;
 
@@ -163,6 +163,12 @@ pub(crate) async fn open_keys(config: &Config) -> Result<Arc<Keys>, Error> {
         Error::new(penstock_domain::Code::InvalidRequest, say)
     })?;
     Ok(keys)
+}
+
+/// The records of the configuration. The file is opened by whoever first needs it: trouble with it costs records, not
+/// requests.
+pub(crate) fn records(config: &Config) -> Arc<SqlRecords> {
+    Arc::new(SqlRecords::new(&config.data_dir))
 }
 
 /// Takes the keys of the file in place of those before.

@@ -108,7 +108,8 @@ impl Seen {
             | Delta::Signature { .. }
             | Delta::Sealed { .. }
             | Delta::Citation { .. }
-            | Delta::Counted { .. } => {}
+            | Delta::Counted { .. }
+            | Delta::Relayed(_) => {}
             Delta::Reasoning { choice, text } => self.reasoning.entry(choice).or_default().push_str(&text),
             Delta::Refusal { choice, text } => self.refusal.entry(choice).or_default().push_str(&text),
             Delta::ToolCall { choice, index, id, name, arguments } => {

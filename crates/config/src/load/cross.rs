@@ -53,17 +53,11 @@ fn models(value: &Value, found: &mut Vec<Problem>) {
     for (name, model) in map(value, "models") {
         let Some(provider) = word(model, "provider") else { continue };
         used.insert(provider);
-        if providers.contains(provider) {
-            continue;
-        }
-        let problem =
-            Problem::error(format!("models.{name}.provider"), format!("there is no provider `{provider}`"));
-        let all = providers.iter().copied().collect::<Vec<_>>().join(", ");
-        found.push(match nearest(provider, providers.iter().copied()) {
-            Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
-            None if all.is_empty() => problem.with_hint(format!("add `{provider}:` under `providers`")),
-            None => problem.with_hint(format!("add it under `providers`, or use one of: {all}")),
-        });
+        found.extend(no_provider(format!("models.{name}.provider"), provider, &providers));
+    }
+    if let Some(provider) = value.get("relay").and_then(|relay| word(relay, "provider")) {
+        used.insert(provider);
+        found.extend(no_provider("relay.provider".to_owned(), provider, &providers));
     }
     for unused in providers.difference(&used) {
         found.push(
@@ -82,6 +76,20 @@ fn models(value: &Value, found: &mut Vec<Problem>) {
             .with_hint("add one: NAME: {provider: …, model: …}"),
         );
     }
+}
+
+/// The problem of a name that no provider has.
+fn no_provider(path: String, provider: &str, providers: &BTreeSet<&str>) -> Option<Problem> {
+    if providers.contains(provider) {
+        return None;
+    }
+    let problem = Problem::error(path, format!("there is no provider `{provider}`"));
+    let all = providers.iter().copied().collect::<Vec<_>>().join(", ");
+    Some(match nearest(provider, providers.iter().copied()) {
+        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        None if all.is_empty() => problem.with_hint(format!("add `{provider}:` under `providers`")),
+        None => problem.with_hint(format!("add it under `providers`, or use one of: {all}")),
+    })
 }
 
 fn aliases(value: &Value, found: &mut Vec<Problem>) {

@@ -4,12 +4,16 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(super) use crate::json::arguments;
+
 #[derive(Serialize, Default)]
 pub(super) struct Block<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    citations: &'a [Value],
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,12 +43,20 @@ impl<'a> Block<'a> {
         Self { kind: "text", text: Some(text), ..Self::default() }
     }
 
+    pub(super) fn cited(text: &'a str, citations: &'a [Value]) -> Self {
+        Self { citations, ..Self::text(text) }
+    }
+
     pub(super) fn thinking(thinking: &'a str, signature: &'a str) -> Self {
         Self { kind: "thinking", thinking: Some(thinking), signature: Some(signature), ..Self::default() }
     }
 
     pub(super) fn sealed(data: &'a str) -> Self {
         Self { kind: "redacted_thinking", data: Some(data), ..Self::default() }
+    }
+
+    pub(super) fn is_thinking(&self) -> bool {
+        matches!(self.kind, "thinking" | "redacted_thinking")
     }
 
     /// An image or a document.
@@ -60,10 +72,4 @@ impl<'a> Block<'a> {
     pub(super) fn tool_result(id: &'a str, content: Vec<Block<'a>>) -> Self {
         Self { kind: "tool_result", tool_use_id: Some(id), content: Some(content), ..Self::default() }
     }
-}
-
-/// A tool's arguments, if they are the object that the dialect demands; none at all are an empty one.
-pub(super) fn arguments(text: &str) -> Option<&RawValue> {
-    let text = if text.trim().is_empty() { "{}" } else { text };
-    serde_json::from_str::<&RawValue>(text).ok().filter(|raw| raw.get().starts_with('{'))
 }

@@ -1,4 +1,4 @@
-//! A conversation as a messages body: the inverse of decoding one.
+//! A conversation as a messages body, or as one to be counted: the inverse of decoding one.
 //!
 //! What it promises: schemas keep their text; what the dialect has no member for is named, and content that it cannot
 //! carry is refused, never left out. What it refuses to know: what a certain model can do.
@@ -13,8 +13,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::block::{self, Block};
+use super::thinking;
 use crate::Encoded;
+use crate::gemini::unsealed;
+use crate::openai::base64;
 use crate::request::Lost;
+use crate::responses;
 
 /// How a PDF begins, in base64.
 const PDF: &str = "JVBERi";
@@ -22,7 +26,8 @@ const PDF: &str = "JVBERi";
 #[derive(Serialize)]
 struct Wire<'a> {
     model: &'a str,
-    max_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "is_false")]
     stream: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -32,6 +37,8 @@ struct Wire<'a> {
     tools: Vec<ToolWire<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<Output<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +73,10 @@ struct ToolWire<'a> {
 
 #[derive(Serialize)]
 struct Output<'a> {
-    format: Format<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format<'a>>,
 }
 
 #[derive(Serialize)]
@@ -98,33 +108,77 @@ pub fn encode_body(
         return Err(Error::new(Code::Unsupported, say).with_param("n"));
     }
     let mut lost = lost(conversation);
-    let (system, messages) = turns(&conversation.messages, &mut lost)?;
-    let tools: Vec<_> = conversation.tools.iter().map(tool).collect::<Result<_, _>>()?;
-    let output_config = match &conversation.response_format {
-        ResponseFormat::JsonSchema { schema, .. } => {
-            Some(Output { format: Format { kind: "json_schema", schema: raw(schema.as_str())? } })
-        }
-        ResponseFormat::Text | ResponseFormat::JsonObject => None,
-    };
+    let wire = wire(conversation, model, &mut lost)?;
+    let plan = thinking::plan(conversation, model, &mut lost);
+    let thinks = plan.thinking.as_ref().is_some_and(|thinking| thinking["type"] != "disabled");
+    // What the API refuses beside thinking.
+    lost.note(thinks && sampling.temperature.is_some_and(|temperature| temperature != 1.0), "temperature");
+    lost.note(thinks && sampling.top_k.is_some(), "top_k");
+    lost.note(thinks && sampling.top_p.is_some_and(|top_p| top_p < 0.95), "top_p");
     let wire = Wire {
-        model,
-        max_tokens: sampling.max_output_tokens.unwrap_or(max_tokens),
+        max_tokens: sampling.max_output_tokens.or(Some(max_tokens.saturating_add(plan.room))),
         stream,
-        system,
-        messages,
-        tool_choice: choice(conversation),
-        tools,
-        output_config,
-        temperature: sampling.temperature.map(|temperature| temperature.min(1.0)),
-        top_p: sampling.top_p,
-        top_k: sampling.top_k,
+        thinking: plan.thinking,
+        output_config: output(conversation, plan.effort)?,
+        temperature: sampling.temperature.filter(|_| !thinks).map(|temperature| temperature.min(1.0)),
+        top_p: sampling.top_p.filter(|top_p| !thinks || *top_p >= 0.95),
+        top_k: sampling.top_k.filter(|_| !thinks),
         stop_sequences: &sampling.stop,
         metadata: conversation.user.as_ref().map(|user| json!({"user_id": user})),
+        ..wire
     };
-    let body = serde_json::to_vec(&wire).map_err(|e| {
+    written(&wire, lost)
+}
+
+/// Writes the body of `POST /v1/messages/count_tokens`: the part of a request that has tokens.
+///
+/// # Errors
+/// As [`encode_body`].
+pub fn count_body(conversation: &Conversation, model: &str) -> Result<Encoded, Error> {
+    let mut lost = Lost::default();
+    let wire = wire(conversation, model, &mut lost)?;
+    written(&wire, lost)
+}
+
+fn written(wire: &Wire<'_>, lost: Lost) -> Result<Encoded, Error> {
+    let body = serde_json::to_vec(wire).map_err(|e| {
         Error::new(Code::InternalError, "the request could not be written for this provider").with_source(e)
     })?;
     Ok(Encoded { body: Bytes::from(body), dropped: lost.names() })
+}
+
+/// What is said and what may be called; nothing of how.
+fn wire<'a>(conversation: &'a Conversation, model: &'a str, lost: &mut Lost) -> Result<Wire<'a>, Error> {
+    let (system, messages) = turns(&conversation.messages, lost)?;
+    Ok(Wire {
+        model,
+        max_tokens: None,
+        stream: false,
+        system,
+        messages,
+        tools: conversation.tools.iter().map(tool).collect::<Result<_, _>>()?,
+        tool_choice: choice(conversation),
+        thinking: None,
+        output_config: None,
+        temperature: None,
+        top_p: None,
+        top_k: None,
+        stop_sequences: &[],
+        metadata: None,
+    })
+}
+
+fn output<'a>(
+    conversation: &'a Conversation,
+    effort: Option<&'static str>,
+) -> Result<Option<Output<'a>>, Error> {
+    let format = match &conversation.response_format {
+        ResponseFormat::JsonSchema { schema, .. } => {
+            Some(Format { kind: "json_schema", schema: raw(schema.as_str())? })
+        }
+        ResponseFormat::Text | ResponseFormat::JsonObject => None,
+    };
+    Ok((effort.is_some() || format.is_some()).then_some(Output { effort, format }))
 }
 
 /// What of the settings this dialect has no member for. A penalty of zero is none.
@@ -228,7 +282,8 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
             Part::File(media) => Block::media("document", source(media, "document")?, media.note.as_deref()),
             Part::Audio(_) => return Err(unsupported("sound")),
             Part::Reasoning(text) => match parts.get(i + 1) {
-                Some(Part::Signature(seal)) => Block::thinking(text, seal),
+                // Google's is no signature here.
+                Some(Part::Signature(seal)) if unsealed(seal).is_none() => Block::thinking(text, seal),
                 // Reasoning without its signature is another vendor's, and refused.
                 _ => {
                     lost.note(true, "messages.reasoning_content");
@@ -236,9 +291,15 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
                 }
             },
             Part::Signature(_) => continue,
+            // What an OpenAI vendor sealed would be refused.
+            Part::Sealed(data) if responses::has_sealed(data) => {
+                lost.note(true, "messages.redacted_thinking");
+                continue;
+            }
             Part::Sealed(data) => Block::sealed(data),
             Part::CacheMark(mark) => {
-                if let Some(last) = out.last_mut() {
+                // Thinking cannot be marked.
+                if let Some(last) = out.iter_mut().rfind(|block| !block.is_thinking()) {
                     last.cache_control = Some(raw(mark.as_str())?);
                 }
                 continue;
@@ -267,6 +328,13 @@ fn source(media: &Media, kind: &str) -> Result<Value, Error> {
     match &media.source {
         MediaSource::Url(url) => Ok(json!({"type": "url", "url": url})),
         MediaSource::FileId(id) => Ok(json!({"type": "file", "file_id": id})),
+        MediaSource::Base64(data) if media.mime.as_deref() == Some("text/plain") => {
+            let text = base64::text(data).ok_or_else(|| {
+                let say = format!("the {kind} of type text/plain is no base64 of UTF-8 text");
+                Error::new(Code::InvalidValue, say).with_param("messages")
+            })?;
+            Ok(json!({"type": "text", "media_type": "text/plain", "data": text}))
+        }
         MediaSource::Base64(data) => {
             let mime = match &media.mime {
                 Some(mime) => mime.as_str(),

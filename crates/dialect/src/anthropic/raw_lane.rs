@@ -84,7 +84,7 @@ fn opens_with_content(view: &View<'_>) -> bool {
 }
 
 /// Why the answer ended, if this `message_delta` says it.
-pub(super) fn end(view: &View<'_>) -> Option<FinishReason> {
+fn end(view: &View<'_>) -> Option<FinishReason> {
     let end: End<'_> = serde_json::from_str(view.delta?.get()).ok()?;
     end.stop_reason.map(|reason| wire::finish(&reason))
 }

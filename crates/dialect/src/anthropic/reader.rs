@@ -7,8 +7,8 @@ use bytes::Bytes;
 use penstock_domain::{Delta, Dialect, Error, FinishReason, Notes, RawBody};
 use serde_json::value::RawValue;
 
-use super::raw_lane::{self, Events};
-use super::wire::{self, Blocks, Message, Tokens, View};
+use super::raw_lane::Events;
+use super::wire::{self, Blocks, End, Message, Tokens, View};
 use crate::openai::error::{bad_response, in_band_error};
 use crate::sse::lane::{EventLane, Meaning, Read};
 
@@ -35,6 +35,7 @@ pub struct Said {
     started: bool,
     tokens: Tokens,
     finish: Option<FinishReason>,
+    stop: Option<Box<str>>,
 }
 
 impl Meaning for Said {
@@ -57,14 +58,18 @@ impl Said {
             "content_block_delta" => self.blocks.piece(view.index?, block(view.delta)?, out)?,
             "content_block_stop" => self.blocks.stop(view.index?, out),
             "message_delta" => {
-                self.finish = raw_lane::end(view).or(self.finish);
+                let end: Option<End<'_>> = view.delta.and_then(|raw| serde_json::from_str(raw.get()).ok());
+                if let Some(end) = end {
+                    self.finish = end.stop_reason.as_deref().map(wire::finish).or(self.finish);
+                    self.stop = end.stop_sequence.or(self.stop.take());
+                }
                 if let Some(later) = view.tokens() {
                     self.tokens.update(&later);
                 }
             }
             "message_stop" => {
                 let reason = self.finish.unwrap_or(FinishReason::Stop);
-                out.push(Delta::Finished { choice: 0, reason, stop: None });
+                out.push(Delta::Finished { choice: 0, reason, stop: self.stop.take() });
                 out.extend(self.tokens.usage().map(Delta::Usage));
             }
             _ => {}
@@ -123,7 +128,27 @@ pub fn unfold(body: &[u8]) -> Result<Vec<Delta>, Error> {
         blocks.stop(index, &mut deltas);
     }
     let reason = message.stop_reason.as_deref().map_or(FinishReason::Stop, wire::finish);
-    deltas.push(Delta::Finished { choice: 0, reason, stop: None });
+    deltas.push(Delta::Finished { choice: 0, reason, stop: message.stop_sequence.take() });
     deltas.extend(usage.map(Delta::Usage));
     Ok(deltas)
+}
+
+/// Checks a vendor's count of a request: its bytes untouched where the asker speaks the dialect, else the number.
+///
+/// # Errors
+/// The error that the body carries; `upstream_bad_response` for what is no count.
+pub fn counted(body: Bytes, alike: bool) -> Result<Delta, Error> {
+    #[derive(serde::Deserialize)]
+    struct Count {
+        input_tokens: u64,
+    }
+    match serde_json::from_slice::<Count>(&body) {
+        Ok(_) if alike => {
+            let notes = Notes { content: true, ..Notes::default() };
+            Ok(Delta::Whole(RawBody { dialect: Dialect::Anthropic, bytes: body, notes }))
+        }
+        Ok(Count { input_tokens }) => Ok(Delta::Counted { input: input_tokens, estimated: false }),
+        Err(_) if wire::view(&body).is_some_and(|view| view.kind == "error") => Err(in_band_error(&body)),
+        Err(_) => Err(bad_response("is no count of tokens", &body)),
+    }
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/messages` into domain words.
+//! `POST /v1/messages` and `POST /v1/messages/count_tokens` into domain words.
 //!
 //! What it promises: as for OpenAI bodies, a cheap look at the top level and a full reading on demand, both naming the
 //! member at fault.
@@ -16,26 +16,28 @@ use crate::{DecodeLimits, Decoded, json_guard};
 ///
 /// # Errors
 /// `invalid_json`, `json_too_deep`, `invalid_request`, `invalid_value`, each with the member at fault.
-pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
+pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
     let text = json_guard::check(&bytes, limits.max_depth)?;
     let object = top_level(text)?;
     let (model, span) = model(text, &object, limits)?;
-    let max_output_tokens = check(&object)?;
-    let stream =
-        object.get("stream").map_or(Ok(false), |raw| json::boolean(raw, &Path::ROOT.member("stream")))?;
-    let members = Members { model: span, stream_options: None, penstock: place(text, &object, "penstock")? };
+    let max_output_tokens = check(task, &object)?;
+    let stream = match (task, object.get("stream")) {
+        (Task::CountTokens, _) | (_, None) => false,
+        (_, Some(raw)) => json::boolean(raw, &Path::ROOT.member("stream"))?,
+    };
+    let members = Members { model: span, penstock: place(text, &object, "penstock")?, ..Members::default() };
     let penstock = object.get("penstock").map(penstock_options).transpose()?;
     let model = model.into();
     Ok(Decoded {
-        task: Task::Chat,
+        task,
         model,
         stream,
         // Anthropic's streams always tell their usage.
         stream_usage: stream,
-        max_output_tokens: Some(max_output_tokens),
+        max_output_tokens,
         choices: 1,
         penstock,
-        body: Body::new(Dialect::Anthropic, Task::Chat, bytes, members, decode_content),
+        body: Body::new(Dialect::Anthropic, task, bytes, members, decode_content),
     })
 }
 
@@ -43,17 +45,20 @@ pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
 ///
 /// # Errors
 /// As [`decode`], with paths such as `messages[2].content[0].type`; `unsupported` for what our words cannot say.
-pub fn decode_content(bytes: &[u8], _task: Task) -> Result<Content, Error> {
+pub fn decode_content(bytes: &[u8], task: Task) -> Result<Content, Error> {
     let text = json_guard::check(bytes, DecodeLimits::default().max_depth)?;
     let object = top_level(text)?;
-    let max_output_tokens = check(&object)?;
+    let max_output_tokens = check(task, &object)?;
     content::read(&object, max_output_tokens).map(Content::Chat)
 }
 
-fn check(object: &Object<'_>) -> Result<u32, Error> {
+/// Gives the bound of generated tokens, which a request that is only counted need not have. Zero fills a vendor's prompt
+/// cache and asks for no answer.
+fn check(task: Task, object: &Object<'_>) -> Result<Option<u32>, Error> {
     let path = Path::ROOT.member("max_tokens");
     let max_tokens = match object.get("max_tokens") {
-        Some(raw) => json::count(raw, 1, MAX_TOKENS, &path)?,
+        Some(raw) => Some(json::count(raw, 0, MAX_TOKENS, &path)?),
+        None if task == Task::CountTokens => None,
         None => {
             return Err(path.error(Code::InvalidRequest, "is missing; say how long the answer may become"));
         }

@@ -1,11 +1,11 @@
 //! Whole answers as one message.
 
 use bytes::Bytes;
-use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
+use penstock_domain::{Code, Delta, Dialect, Error, Request, Started, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::block;
+use super::{Ending, block, citation};
 use crate::asker::Fold;
 
 /// Most bytes that are folded into one message.
@@ -21,17 +21,30 @@ pub struct Folder {
     whole: Option<Bytes>,
     blocks: Vec<Block>,
     usage: Usage,
-    finish: Option<FinishReason>,
-    /// The model declined in its own words.
-    refused: bool,
+    ending: Ending,
+    /// The count of a request that was only counted.
+    counted: Option<u64>,
     size: usize,
 }
 
 #[derive(Debug)]
 enum Block {
-    Text(String),
-    Thinking { text: String, signature: String },
-    Call { index: u32, id: String, name: String, arguments: String },
+    /// What is said after a citation is said in another block: it cites the whole of its own.
+    Text {
+        text: String,
+        citations: Vec<Value>,
+    },
+    Sealed(String),
+    Thinking {
+        text: String,
+        signature: String,
+    },
+    Call {
+        index: u32,
+        id: String,
+        name: String,
+        arguments: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -42,7 +55,7 @@ struct Message<'a> {
     role: &'static str,
     model: &'a str,
     content: Vec<block::Block<'a>>,
-    stop_reason: &'static str,
+    stop_reason: &'a str,
     stop_sequence: Option<&'a str>,
     usage: Value,
 }
@@ -56,8 +69,8 @@ impl Folder {
             whole: None,
             blocks: Vec::new(),
             usage: Usage::default(),
-            finish: None,
-            refused: false,
+            ending: Ending::default(),
+            counted: None,
             size: 0,
         }
     }
@@ -94,14 +107,16 @@ impl Folder {
 
 impl Fold for Folder {
     fn push(&mut self, delta: Delta) -> Result<(), Error> {
-        self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
+        self.ending.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
         match delta {
             Delta::Started(started) => self.started = started,
             Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
                 self.grow(text.len())?;
                 match self.blocks.last_mut() {
-                    Some(Block::Text(before)) => before.push_str(&text),
-                    _ => self.blocks.push(Block::Text(text)),
+                    Some(Block::Text { text: before, citations }) if citations.is_empty() => {
+                        before.push_str(&text);
+                    }
+                    _ => self.blocks.push(Block::Text { text, citations: Vec::new() }),
                 }
             }
             Delta::Reasoning { choice: 0, text } => {
@@ -121,14 +136,28 @@ impl Fold for Folder {
                     _ => self.blocks.push(Block::Thinking { text: String::new(), signature: text }),
                 }
             }
+            Delta::Sealed { choice: 0, text } => {
+                self.grow(text.len())?;
+                self.blocks.push(Block::Sealed(text));
+            }
+            Delta::Citation { choice: 0, citation } => {
+                self.grow(256 + citation.quote.as_ref().map_or(0, String::len))?;
+                if let Some(Block::Text { citations, .. }) = self.blocks.last_mut() {
+                    citations.extend(citation::write(&citation));
+                }
+            }
+            Delta::Counted { input, .. } => self.counted = Some(input),
             Delta::ToolCall { choice: 0, index, id, name, arguments } => {
                 self.grow(arguments.len())?;
                 self.call(index, id, name, &arguments);
             }
-            Delta::Finished { choice: 0, reason, .. } => self.finish = Some(reason),
+            Delta::Finished { choice: 0, reason, stop } => {
+                self.ending.finish = Some(reason);
+                self.ending.stop = stop;
+            }
             Delta::Usage(usage) => self.usage = usage,
             Delta::Whole(whole) if whole.dialect == Dialect::Anthropic => self.whole = Some(whole.bytes),
-            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) | Delta::Relayed(_) => {
                 return Err(Error::new(
                     Code::InternalError,
                     "these bytes are no message; they have to be read first",
@@ -139,7 +168,6 @@ impl Fold for Folder {
             | Delta::Signature { .. }
             | Delta::Sealed { .. }
             | Delta::Citation { .. }
-            | Delta::Counted { .. }
             | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Reasoning { .. }
@@ -153,7 +181,10 @@ impl Fold for Folder {
         if let Some(whole) = self.whole {
             return Ok(whole);
         }
-        if self.blocks.is_empty() && self.finish.is_none() {
+        if let Some(input_tokens) = self.counted {
+            return Ok(Bytes::from(serde_json::json!({"input_tokens": input_tokens}).to_string()));
+        }
+        if self.blocks.is_empty() && self.ending.finish.is_none() {
             return Err(Error::new(Code::UpstreamBadResponse, "the provider's answer has no content"));
         }
         let content: Option<Vec<_>> = self.blocks.iter().map(Block::wire).collect();
@@ -161,14 +192,15 @@ impl Fold for Folder {
             let say = "the model wrote tool arguments that are no JSON object";
             return Err(Error::new(Code::UpstreamBadResponse, say));
         };
+        let (stop_reason, stop_sequence) = self.ending.told(&self.request);
         let message = Message {
             id: super::message_id(&self.started, &self.request),
             kind: "message",
             role: "assistant",
             model: super::model(&self.started, &self.request),
             content,
-            stop_reason: super::stop_reason(self.finish, self.refused),
-            stop_sequence: None,
+            stop_reason,
+            stop_sequence,
             usage: super::usage(&self.usage),
         };
         serde_json::to_vec(&message)
@@ -181,7 +213,8 @@ impl Block {
     /// `None` when a call's arguments are no JSON object.
     fn wire(&self) -> Option<block::Block<'_>> {
         match self {
-            Block::Text(text) => Some(block::Block::text(text)),
+            Block::Text { text, citations } => Some(block::Block::cited(text, citations)),
+            Block::Sealed(data) => Some(block::Block::sealed(data)),
             Block::Thinking { text, signature } => Some(block::Block::thinking(text, signature)),
             Block::Call { id, name, arguments, .. } => {
                 Some(block::Block::tool_use(id, name, block::arguments(arguments)?))

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use bytes::{BufMut, BytesMut};
-use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Request, Started, Usage};
+use penstock_domain::{Code, Delta, Dialect, Error, RawEvents, Request, Started, Usage};
 use serde_json::{Value, json};
 
-use super::error;
+use super::{Ending, block, citation, error};
 use crate::asker::Encode;
 use crate::sse;
 
@@ -20,20 +20,30 @@ pub struct StreamEncoder {
     /// Calls that have begun: a block that was left cannot be entered again.
     calls: BTreeSet<u32>,
     blocks: u32,
+    /// The arguments of the open call: they must become an object.
+    arguments: String,
+    /// The open text was cited: what follows is another block.
+    cited: bool,
     usage: Usage,
-    finish: Option<FinishReason>,
-    /// The model declined in its own words.
-    refused: bool,
+    ending: Ending,
     /// Raw events passed: the vendor's own end is among them.
     raw: bool,
     over: bool,
     failed: bool,
 }
 
+/// Most bytes of arguments of one call.
+const MAX_ARGUMENTS: usize = 4 << 20;
+
+fn no_object() -> Error {
+    Error::new(Code::UpstreamBadResponse, "the model wrote tool arguments that are no JSON object")
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
     Thinking,
+    Sealed,
     Call(u32),
 }
 
@@ -46,9 +56,10 @@ impl StreamEncoder {
             open: None,
             calls: BTreeSet::new(),
             blocks: 0,
+            arguments: String::new(),
+            cited: false,
             usage: Usage::default(),
-            finish: None,
-            refused: false,
+            ending: Ending::default(),
             raw: false,
             over: false,
             failed: false,
@@ -93,9 +104,16 @@ impl StreamEncoder {
             json!({"type": "tool_use", "id": id, "name": name.unwrap_or_default(), "input": {}})
         };
         self.enter(Kind::Call(index), start, out);
-        if !arguments.is_empty() {
-            self.piece(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
+        if self.over || arguments.is_empty() {
+            return;
         }
+        let first = self.arguments.trim_start().bytes().next().or(arguments.trim_start().bytes().next());
+        if first.is_some_and(|first| first != b'{') || self.arguments.len() + arguments.len() > MAX_ARGUMENTS
+        {
+            return self.fail(&no_object(), out);
+        }
+        self.arguments.push_str(arguments);
+        self.piece(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
     }
 
     /// Makes sure that a block of this kind is open.
@@ -105,6 +123,9 @@ impl StreamEncoder {
             return;
         }
         self.leave(out);
+        if self.over {
+            return;
+        }
         self.open = Some(kind);
         event(
             out,
@@ -115,7 +136,17 @@ impl StreamEncoder {
         );
     }
 
+    /// Closes the open block. A call whose arguments are no object fails the stream: a client that ran the tool would run
+    /// something else than the model meant.
     fn leave(&mut self, out: &mut BytesMut) {
+        if self.over {
+            return;
+        }
+        self.cited = false;
+        let arguments = std::mem::take(&mut self.arguments);
+        if matches!(self.open, Some(Kind::Call(_))) && block::arguments(&arguments).is_none() {
+            return self.fail(&no_object(), out);
+        }
         if self.open.take().is_some() {
             event(out, "content_block_stop", &json!({"type": "content_block_stop", "index": self.blocks}));
             self.blocks = self.blocks.saturating_add(1);
@@ -123,6 +154,9 @@ impl StreamEncoder {
     }
 
     fn piece(&self, delta: &Value, out: &mut BytesMut) {
+        if self.over {
+            return;
+        }
         event(
             out,
             "content_block_delta",
@@ -144,10 +178,13 @@ impl Encode for StreamEncoder {
         if self.over {
             return;
         }
-        self.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
+        self.ending.refused |= matches!(delta, Delta::Refusal { choice: 0, .. });
         match delta {
             Delta::Started(started) => self.begin(&started, out),
             Delta::Text { choice: 0, text, .. } | Delta::Refusal { choice: 0, text } => {
+                if self.cited {
+                    self.leave(out);
+                }
                 self.enter(Kind::Text, || json!({"type": "text", "text": ""}), out);
                 self.piece(&json!({"type": "text_delta", "text": text}), out);
             }
@@ -161,16 +198,29 @@ impl Encode for StreamEncoder {
                 // What comes next is other reasoning, which has a signature of its own.
                 self.leave(out);
             }
+            Delta::Sealed { choice: 0, text } => {
+                self.enter(Kind::Sealed, || json!({"type": "redacted_thinking", "data": text}), out);
+                self.leave(out);
+            }
+            Delta::Citation { choice: 0, citation } if self.open == Some(Kind::Text) => {
+                if let Some(citation) = citation::write(&citation) {
+                    self.piece(&json!({"type": "citations_delta", "citation": citation}), out);
+                    self.cited = true;
+                }
+            }
             Delta::ToolCall { choice: 0, index, id, name, arguments } => {
                 self.call(index, (id, name), &arguments, out);
             }
-            Delta::Finished { choice: 0, reason, .. } => self.finish = Some(reason),
+            Delta::Finished { choice: 0, reason, stop } => {
+                self.ending.finish = Some(reason);
+                self.ending.stop = stop;
+            }
             Delta::Usage(usage) => self.usage = usage,
             Delta::Raw(raw) if raw.dialect == Dialect::Anthropic => {
                 self.raw = true;
                 out.put_slice(&raw.bytes);
             }
-            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) => {
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Vectors(_) | Delta::Relayed(_) => {
                 let say = "these bytes are no message events; they have to be read first";
                 self.fail(&Error::new(Code::InternalError, say), out);
             }
@@ -188,18 +238,22 @@ impl Encode for StreamEncoder {
         }
     }
 
-    fn passed(&mut self) {
+    fn passed(&mut self, _raw: &RawEvents) {
         self.raw = true;
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
-        if std::mem::replace(&mut self.over, true) || self.raw {
+        if self.over || self.raw {
+            self.over = true;
             return;
         }
         self.begin(&Started::default(), out);
         self.leave(out);
-        let reason = super::stop_reason(self.finish, self.refused);
-        let delta = json!({"stop_reason": reason, "stop_sequence": null});
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let (reason, stop) = self.ending.told(&self.request);
+        let delta = json!({"stop_reason": reason, "stop_sequence": stop});
         event(
             out,
             "message_delta",

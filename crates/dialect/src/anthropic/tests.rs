@@ -1,6 +1,7 @@
 use bytes::{Bytes, BytesMut};
 use penstock_domain::{
-    Code, Content, Delta, Error, FinishReason, Origin, Part, Request, RequestId, Role, ToolChoice, Usage,
+    Code, Content, Delta, Error, FinishReason, Origin, Part, Request, RequestId, Role, Task, ToolChoice,
+    Usage,
 };
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::asker::{Encode as _, Fold as _};
 use crate::sse::{Frame, MAX_EVENT, SseDecoder};
 
 fn decode(body: &Value) -> Result<Request, Error> {
-    let decoded = request::decode(Bytes::from(body.to_string()), &DecodeLimits::default())?;
+    let decoded = request::decode(Task::Chat, Bytes::from(body.to_string()), &DecodeLimits::default())?;
     Ok(decoded.into_request(RequestId::new("req_9"), Origin::Http, None))
 }
 
@@ -89,7 +90,7 @@ fn a_wrong_request_names_the_member_at_fault() {
     let invalid = |param: &str| (Code::InvalidRequest, param.to_owned());
     assert_eq!(with("model", json!(null)), invalid("model"));
     assert_eq!(with("max_tokens", json!(null)), invalid("max_tokens"));
-    assert_eq!(with("max_tokens", json!(0)), (Code::InvalidValue, "max_tokens".into()));
+    assert_eq!(with("max_tokens", json!(-1)), (Code::InvalidValue, "max_tokens".into()));
     assert_eq!(with("messages", json!([])), invalid("messages"));
     assert_eq!(with("messages", json!([{"role": "user"}])), invalid("messages[0].content"));
     assert_eq!(

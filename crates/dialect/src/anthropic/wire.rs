@@ -2,12 +2,16 @@
 
 use std::borrow::Cow;
 
-use penstock_domain::{Delta, FinishReason, Started, Usage};
+use penstock_domain::{Citation, Delta, FinishReason, Started, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::citation;
+
 /// Blocks above this number are garbage.
 const MAX_BLOCKS: u32 = 4096;
+/// Most citations of one block that are told.
+const MAX_CITATIONS: usize = 1024;
 
 /// The top level of an event, of a message, or of an error.
 #[derive(Deserialize)]
@@ -50,6 +54,8 @@ pub(super) struct Message<'a> {
     pub(super) content: Option<Vec<&'a RawValue>>,
     #[serde(default, borrow)]
     pub(super) stop_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) stop_sequence: Option<Box<str>>,
     #[serde(default, borrow)]
     usage: Option<&'a RawValue>,
 }
@@ -71,6 +77,8 @@ impl Message<'_> {
 pub(super) struct End<'a> {
     #[serde(default, borrow)]
     pub(super) stop_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) stop_sequence: Option<Box<str>>,
 }
 
 /// Usage as the dialect counts it: the input without what the prompt cache read or wrote.
@@ -154,6 +162,14 @@ pub(super) struct Block<'a> {
     #[serde(default)]
     signature: Option<String>,
     #[serde(default)]
+    data: Option<String>,
+    /// Of a whole text block.
+    #[serde(default, borrow)]
+    citations: Option<Vec<&'a RawValue>>,
+    /// Of a piece.
+    #[serde(default, borrow)]
+    citation: Option<&'a RawValue>,
+    #[serde(default)]
     id: Option<String>,
     #[serde(default)]
     name: Option<String>,
@@ -169,6 +185,11 @@ pub(super) struct Blocks {
     calls: u32,
     /// The open call: its block, and whether it has arguments by now.
     open: Option<(u32, bool)>,
+    /// Characters of text so far, and where the open block's text begins.
+    said: u32,
+    since: u32,
+    /// What the open block cites: told when its range is known.
+    cited: Vec<Citation>,
 }
 
 impl Blocks {
@@ -192,7 +213,10 @@ impl Blocks {
                 self.calls += 1;
                 self.open = Some((index, input.is_some()));
             }
-            _ => said(block, out),
+            _ => {
+                self.since = self.said;
+                self.say(block, out);
+            }
         }
         Some(())
     }
@@ -200,7 +224,7 @@ impl Blocks {
     /// Appends a piece of a block; `None` when it makes no sense.
     pub(super) fn piece(&mut self, index: u32, piece: Block<'_>, out: &mut Vec<Delta>) -> Option<()> {
         if piece.kind != "input_json_delta" {
-            said(piece, out);
+            self.say(piece, out);
             return Some(());
         }
         // The arguments of a vendor's own tool are nobody's business.
@@ -213,26 +237,39 @@ impl Blocks {
         Some(())
     }
 
-    /// Ends a block: a call without arguments has an empty object of them.
+    /// Ends a block: what it cites is told, and a call without arguments has an empty object of them.
     pub(super) fn stop(&mut self, index: u32, out: &mut Vec<Delta>) {
+        let of = Some((self.since, self.said));
+        out.extend(
+            self.cited
+                .drain(..)
+                .map(|citation| Delta::Citation { choice: 0, citation: Citation { of, ..citation } }),
+        );
         if let Some((_, false)) = self.open.take_if(|(open, _)| *open == index) {
             let arguments = "{}".to_owned();
             out.push(Delta::ToolCall { choice: 0, index: self.calls - 1, id: None, name: None, arguments });
         }
     }
-}
 
-fn said(block: Block<'_>, out: &mut Vec<Delta>) {
-    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-    match block.kind.as_ref() {
-        "text" | "text_delta" => {
-            let text = some(block.text);
-            out.extend(text.map(|text| Delta::Text { choice: 0, text, logprobs: Vec::new() }));
+    fn say(&mut self, block: Block<'_>, out: &mut Vec<Delta>) {
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        match block.kind.as_ref() {
+            "text" | "text_delta" | "citations_delta" => {
+                if let Some(text) = some(block.text) {
+                    let length = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+                    self.said = self.said.saturating_add(length);
+                    out.push(Delta::Text { choice: 0, text, logprobs: Vec::new() });
+                }
+                let cited = block.citations.into_iter().flatten().chain(block.citation);
+                let room = MAX_CITATIONS.saturating_sub(self.cited.len());
+                self.cited.extend(cited.filter_map(citation::read).take(room));
+            }
+            "thinking" | "thinking_delta" | "signature_delta" => {
+                out.extend(some(block.thinking).map(|text| Delta::Reasoning { choice: 0, text }));
+                out.extend(some(block.signature).map(|text| Delta::Signature { choice: 0, text }));
+            }
+            "redacted_thinking" => out.extend(some(block.data).map(|text| Delta::Sealed { choice: 0, text })),
+            _ => {}
         }
-        "thinking" | "thinking_delta" | "signature_delta" => {
-            out.extend(some(block.thinking).map(|text| Delta::Reasoning { choice: 0, text }));
-            out.extend(some(block.signature).map(|text| Delta::Signature { choice: 0, text }));
-        }
-        _ => {}
     }
 }

@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648, section 4) of little-endian `f32`, as embedding answers carry vectors.
+//! Base64 (RFC 4648, section 4): of little-endian `f32`, as embedding answers carry vectors, and of documents.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -20,8 +20,8 @@ pub(crate) fn vector(numbers: &[f32]) -> String {
     encode(&numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>())
 }
 
-/// Reads a vector; `None` when the text is not padded base64 of whole numbers.
-pub(crate) fn floats(text: &str) -> Option<Vec<f32>> {
+/// Reads padded base64.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
@@ -37,6 +37,17 @@ pub(crate) fn floats(text: &str) -> Option<Vec<f32>> {
             bytes.push((word >> bits) as u8);
         }
     }
+    Some(bytes)
+}
+
+/// Reads text that was written as base64.
+pub(crate) fn text(text: &str) -> Option<String> {
+    String::from_utf8(decode(text)?).ok()
+}
+
+/// Reads a vector; `None` when the text is not padded base64 of whole numbers.
+pub(crate) fn floats(text: &str) -> Option<Vec<f32>> {
+    let bytes = decode(text)?;
     let (numbers, rest) = bytes.as_chunks::<4>();
     rest.is_empty().then(|| numbers.iter().map(|n| f32::from_le_bytes(*n)).collect())
 }

@@ -3,15 +3,18 @@
 //! What it promises: what was absent stays absent; schemas and arguments keep their text. What it refuses to know:
 //! which members a certain vendor lacks. What the dialect itself cannot say is named.
 
-use bytes::Bytes;
-use penstock_domain::{
-    Conversation, Logprobs, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling, Tool,
-    ToolChoice,
-};
-use serde_json::{Map, Value, json};
+mod turns;
 
+use bytes::Bytes;
+use penstock_domain::{Conversation, Logprobs, Part, ResponseFormat, Sampling, Tool, ToolChoice};
+use serde_json::{Value, json};
+
+use super::effort;
 use crate::Encoded;
 use crate::request::Lost;
+
+/// The longest name of a person that OpenAI takes, in characters.
+const MAX_USER: usize = 64;
 
 /// Writes the body of `POST /v1/chat/completions`. `stream`: ask for events; `ask_usage`: with usage at their end.
 pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_usage: bool) -> Encoded {
@@ -24,7 +27,7 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_u
     if stream && ask_usage {
         writer.value("stream_options", &json!({"include_usage": true}));
     }
-    let messages: Vec<Value> = conversation.messages.iter().flat_map(message).collect();
+    let messages = turns::messages(&conversation.messages);
     writer.value("messages", &Value::Array(messages));
     if !conversation.tools.is_empty() {
         writer.text("tools", &list(conversation.tools.iter().map(tool)));
@@ -56,11 +59,18 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_u
         }
     }
     sampling(&mut writer, &conversation.sampling);
-    if let Some(user) = &conversation.user {
-        writer.value("user", &json!(user));
+    let mut lost = lost(conversation);
+    match effort::word(conversation.thinking, model) {
+        Ok(Some(effort)) => writer.value("reasoning_effort", &json!(effort)),
+        Ok(None) => {}
+        Err(()) => lost.note(true, "thinking"),
+    }
+    match &conversation.user {
+        Some(user) if user.chars().count() <= MAX_USER => writer.value("user", &json!(user)),
+        user => lost.note(user.is_some(), "user"),
     }
     out.push(b'}');
-    Encoded { body: Bytes::from(out), dropped: lost(conversation).names() }
+    Encoded { body: Bytes::from(out), dropped: lost.names() }
 }
 
 /// What of a conversation this dialect has no member for.
@@ -75,10 +85,10 @@ fn lost(conversation: &Conversation) -> Lost {
             lost.note(matches!(part, Part::Signature(_)), "messages.thinking.signature");
             lost.note(matches!(part, Part::Sealed(_)), "messages.redacted_thinking");
             lost.note(
-                matches!(part, Part::Image(media) if address(media).is_none()),
+                matches!(part, Part::Image(media) if turns::address(media).is_none()),
                 "messages.image.file_id",
             );
-            lost.note(matches!(part, Part::File(media) if by_url(media)), "messages.document.url");
+            lost.note(matches!(part, Part::File(media) if turns::by_url(media)), "messages.document.url");
         }
     }
     lost
@@ -159,145 +169,4 @@ fn sampling(writer: &mut Writer<'_>, sampling: &Sampling) {
             writer.value("top_logprobs", &json!(top));
         }
     }
-}
-
-/// One turn as one message, or as several where it holds several tool results.
-fn message(message: &Message) -> Vec<Value> {
-    let mut head = Map::new();
-    head.insert("role".into(), json!(role(message.role)));
-    if let Some(name) = &message.name {
-        head.insert("name".into(), json!(name));
-    }
-    let results: Vec<_> = message.parts.iter().filter_map(tool_result).collect();
-    if !results.is_empty() {
-        return results
-            .into_iter()
-            .map(|(id, content)| {
-                let mut head = head.clone();
-                head.insert("role".into(), json!("tool"));
-                head.insert("tool_call_id".into(), json!(id));
-                head.insert("content".into(), content);
-                Value::Object(head)
-            })
-            .collect();
-    }
-    let calls: Vec<Value> = message.parts.iter().filter_map(tool_call).collect();
-    let joined = |pick: fn(&Part) -> Option<&str>| {
-        let found: Vec<&str> = message.parts.iter().filter_map(pick).collect();
-        (!found.is_empty()).then(|| Value::String(found.concat()))
-    };
-    let assistant = message.role == Role::Assistant;
-    let spoken: Vec<&Part> = message.parts.iter().filter(|p| is_spoken(p, assistant)).collect();
-    if !spoken.is_empty() || !assistant {
-        head.insert("content".into(), content(&spoken));
-    }
-    if assistant {
-        let reasoning = joined(|p| if let Part::Reasoning(text) = p { Some(text) } else { None });
-        let refusal = joined(|p| if let Part::Refusal(text) = p { Some(text) } else { None });
-        head.extend(reasoning.map(|text| ("reasoning_content".into(), text)));
-        head.extend(refusal.map(|text| ("refusal".into(), text)));
-        if !calls.is_empty() {
-            head.insert("tool_calls".into(), Value::Array(calls));
-        }
-    }
-    vec![Value::Object(head)]
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::Developer => "developer",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    }
-}
-
-/// Whether a part belongs into `content`; an assistant's refusal, reasoning and calls have members of their own.
-fn is_spoken(part: &Part, assistant: bool) -> bool {
-    match part {
-        Part::Text(_) | Part::Image(_) | Part::Audio(_) | Part::File(_) => true,
-        Part::Refusal(_) => !assistant,
-        Part::Reasoning(_)
-        | Part::Signature(_)
-        | Part::Sealed(_)
-        | Part::CacheMark(_)
-        | Part::ToolCall(_)
-        | Part::ToolResult { .. } => false,
-    }
-}
-
-fn tool_result(part: &Part) -> Option<(&str, Value)> {
-    let Part::ToolResult { call_id, parts } = part else { return None };
-    let parts: Vec<&Part> = parts.iter().filter(|part| is_spoken(part, false)).collect();
-    Some((call_id, content(&parts)))
-}
-
-fn tool_call(part: &Part) -> Option<Value> {
-    let Part::ToolCall(call) = part else { return None };
-    let function = json!({"name": call.name, "arguments": call.arguments});
-    Some(json!({"id": call.id, "type": "function", "function": function}))
-}
-
-fn content(parts: &[&Part]) -> Value {
-    match parts {
-        // A tool that said nothing: an empty array is no content to most vendors.
-        [] => return json!(""),
-        [Part::Text(text)] => return json!(text),
-        _ => {}
-    }
-    let said: Vec<Value> = parts.iter().filter_map(|part| self::part(part)).collect();
-    if said.is_empty() { json!("") } else { Value::Array(said) }
-}
-
-fn part(part: &Part) -> Option<Value> {
-    match part {
-        Part::Text(text) => Some(json!({"type": "text", "text": text})),
-        Part::Refusal(text) => Some(json!({"type": "refusal", "refusal": text})),
-        Part::Image(media) => {
-            let mut image = json!({"url": address(media)?});
-            if let (Some(note), Some(image)) = (&media.note, image.as_object_mut()) {
-                image.insert("detail".into(), json!(note));
-            }
-            Some(json!({"type": "image_url", "image_url": image}))
-        }
-        Part::Audio(media) => {
-            let format = match media.mime.as_deref() {
-                Some("audio/mpeg") | None => "mp3",
-                Some(mime) => mime.strip_prefix("audio/").unwrap_or(mime),
-            };
-            let MediaSource::Base64(data) = &media.source else { return None };
-            Some(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}))
-        }
-        Part::File(media) => {
-            let mut file = Map::new();
-            match &media.source {
-                MediaSource::FileId(id) => file.insert("file_id".into(), json!(id)),
-                MediaSource::Base64(_) => file.insert("file_data".into(), json!(address(media)?)),
-                MediaSource::Url(_) => return None,
-            };
-            file.extend(media.note.as_ref().map(|note| ("filename".into(), json!(note))));
-            Some(json!({"type": "file", "file": file}))
-        }
-        Part::Reasoning(_)
-        | Part::Signature(_)
-        | Part::Sealed(_)
-        | Part::CacheMark(_)
-        | Part::ToolCall(_)
-        | Part::ToolResult { .. } => None,
-    }
-}
-
-/// Where this dialect finds media: an address or a data URL. `None` for an uploaded file, whose id is no address.
-fn address(media: &Media) -> Option<String> {
-    match (&media.source, &media.mime) {
-        (MediaSource::FileId(_), _) => None,
-        (MediaSource::Base64(data), Some(mime)) => Some(format!("data:{mime};base64,{data}")),
-        (MediaSource::Base64(text) | MediaSource::Url(text), _) => Some(text.clone()),
-    }
-}
-
-/// A document by address, which this dialect cannot say.
-fn by_url(media: &Media) -> bool {
-    matches!(media.source, MediaSource::Url(_))
 }

@@ -13,7 +13,7 @@ use penstock_domain::{Error, Kind, RequestId};
 use serde::Serialize;
 
 pub use vendor::vendor_error;
-pub(crate) use vendor::{bad_response, in_band_error};
+pub(crate) use vendor::{bad_response, in_band_error, vendor_error_as};
 
 #[derive(Serialize)]
 struct Wire<'a> {

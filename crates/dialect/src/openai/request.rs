@@ -41,6 +41,7 @@ pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded
         model: model_span,
         stream_options: place(text, &object, "stream_options")?,
         penstock: place(text, &object, "penstock")?,
+        store: None,
     };
     let penstock = object.get("penstock").map(penstock_options).transpose()?;
     let model = model.into();
@@ -68,6 +69,7 @@ pub fn decode_content(bytes: &[u8], task: Task) -> Result<Content, Error> {
         Task::Chat | Task::CountTokens => content::chat(&object).map(Content::Chat),
         Task::Completion => content::completion(&object).map(Content::Completion),
         Task::Embedding => content::embedding(&object).map(Content::Embedding),
+        Task::Relay => Err(Error::new(Code::Unsupported, "the body of a relayed request is not read")),
     }
 }
 

@@ -15,8 +15,13 @@ use penstock_domain::{
 };
 
 use super::error::{bad_response, in_band_error};
-use super::{base64, stream, view, wire, write};
+use super::reasoning::{Piece, Pieces};
+use super::wire::{self, Memory};
+use super::{base64, stream, view, write};
+use serde_json::Value;
+
 use crate::asker::Fold;
+use crate::gemini;
 use crate::json;
 
 /// Most bytes that are folded into one answer.
@@ -34,6 +39,7 @@ pub struct Folder {
     choices: BTreeMap<u32, Choice>,
     vectors: Option<Vec<Vec<f32>>>,
     usage: Option<Usage>,
+    memory: Memory,
     size: usize,
 }
 
@@ -42,9 +48,22 @@ struct Choice {
     text: Option<String>,
     reasoning: String,
     refusal: String,
-    calls: BTreeMap<u32, (String, String, String)>,
+    pieces: Pieces,
+    details: Vec<(Piece, u32)>,
+    annotations: Vec<Value>,
+    calls: BTreeMap<u32, Call>,
+    /// Google's thought signature of the part that comes next.
+    signature: Option<String>,
     logprobs: Vec<TokenLogprob>,
     finish: Option<FinishReason>,
+}
+
+#[derive(Debug, Default)]
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+    signature: Option<String>,
 }
 
 impl Folder {
@@ -58,6 +77,7 @@ impl Folder {
             choices: BTreeMap::new(),
             vectors: None,
             usage: None,
+            memory: Memory::default(),
             size: 0,
         }
     }
@@ -80,6 +100,8 @@ impl Folder {
     fn completion(&self, out: &mut BytesMut) {
         let started = self.started.clone().unwrap_or_default();
         let chat = self.request.task == Task::Chat;
+        let legacy =
+            self.choices.values().any(|choice| !choice.calls.is_empty()) && write::is_legacy(&self.request);
         out.put_slice(b"{\"id\":");
         write::json(out, &write::answer_id(&started, &self.request));
         let object = if chat { "chat.completion" } else { "text_completion" };
@@ -92,11 +114,11 @@ impl Folder {
             }
             out.put_slice(format!("{{\"index\":{index},").as_bytes());
             if chat {
-                choice.message(out)
+                choice.message(legacy, out)
             } else {
                 choice.text(out)
             }
-            let reason = choice.finish.unwrap_or(FinishReason::Stop).name();
+            let reason = write::finish(choice.finish.unwrap_or(FinishReason::Stop), legacy);
             out.put_slice(format!(",\"finish_reason\":\"{reason}\"}}").as_bytes());
         }
         out.put_u8(b']');
@@ -142,19 +164,36 @@ impl Fold for Folder {
             Delta::Text { choice, text, mut logprobs } => {
                 self.grow(text.len() + logprobs.len() * 64)?;
                 let choice = self.choice(choice)?;
+                choice.signature = None;
                 choice.text.get_or_insert_default().push_str(&text);
                 choice.logprobs.append(&mut logprobs);
             }
             Delta::Reasoning { choice, text } => {
                 self.grow(text.len())?;
-                self.choice(choice)?.reasoning.push_str(&text);
+                let choice = self.choice(choice)?;
+                choice.reasoning.push_str(&text);
+                choice.pieces.text(&text);
+            }
+            Delta::Signature { choice, text } => {
+                self.grow(text.len())?;
+                let choice = self.choice(choice)?;
+                match gemini::unsealed(&text) {
+                    Some(signature) => choice.signature = Some(signature.to_owned()),
+                    None => choice.details.extend(choice.pieces.signed(text)),
+                }
+            }
+            Delta::Sealed { choice, text } => {
+                self.grow(text.len())?;
+                let choice = self.choice(choice)?;
+                choice.details.push(choice.pieces.sealed(text));
+            }
+            Delta::Citation { choice, citation } => {
+                let annotation = write::annotation(&citation);
+                self.grow(annotation.as_ref().map_or(0, |_| 256 + citation.url.map_or(0, |url| url.len())))?;
+                self.choice(choice)?.annotations.extend(annotation);
             }
             // None has a place in this dialect's answers.
-            Delta::Dropped(_)
-            | Delta::Signature { .. }
-            | Delta::Sealed { .. }
-            | Delta::Citation { .. }
-            | Delta::Counted { .. } => {}
+            Delta::Dropped(_) | Delta::Counted { .. } => {}
             Delta::Refusal { choice, text } => {
                 self.grow(text.len())?;
                 self.choice(choice)?.refusal.push_str(&text);
@@ -165,14 +204,15 @@ impl Fold for Folder {
                         + name.as_ref().map_or(0, String::len)
                         + id.as_ref().map_or(0, String::len),
                 )?;
-                let calls = &mut self.choice(choice)?.calls;
+                let Choice { calls, signature, .. } = self.choice(choice)?;
                 if calls.len() >= MAX_CALLS && !calls.contains_key(&index) {
                     return Err(bad_response("has too many tool calls", b""));
                 }
                 let call = calls.entry(index).or_default();
-                call.0.push_str(&id.unwrap_or_default());
-                call.1.push_str(&name.unwrap_or_default());
-                call.2.push_str(&arguments);
+                call.signature = signature.take().or(call.signature.take());
+                call.id.push_str(&id.unwrap_or_default());
+                call.name.push_str(&name.unwrap_or_default());
+                call.arguments.push_str(&arguments);
             }
             Delta::Finished { choice, reason, .. } => self.choice(choice)?.finish = Some(reason),
             Delta::Vectors(mut vectors) => {
@@ -182,12 +222,11 @@ impl Fold for Folder {
             Delta::Usage(usage) => self.usage = Some(usage),
             Delta::Raw(raw) if raw.dialect == Dialect::OpenAi => {
                 let mut deltas = Vec::new();
-                let mut started = self.started.is_some();
-                stream::read_events(self.request.task, raw.bytes, &mut started, &mut deltas)?;
+                stream::read_events(self.request.task, raw.bytes, &mut self.memory, &mut deltas)?;
                 deltas.into_iter().try_for_each(|delta| self.push(delta))?;
             }
             Delta::Whole(whole) if whole.dialect == Dialect::OpenAi => self.whole = Some(whole.bytes),
-            Delta::Raw(_) | Delta::Whole(_) => {
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Relayed(_) => {
                 let say = "bytes of another dialect reached the folder; they have to be read first";
                 return Err(Error::new(Code::InternalError, say));
             }
@@ -211,7 +250,7 @@ impl Fold for Folder {
 }
 
 impl Choice {
-    fn message(&self, out: &mut BytesMut) {
+    fn message(&self, legacy: bool, out: &mut BytesMut) {
         out.put_slice(b"\"message\":{\"role\":\"assistant\",\"content\":");
         // Like OpenAI: null beside calls or a refusal, a string otherwise.
         let silent = self.calls.is_empty() && self.refusal.is_empty();
@@ -222,17 +261,41 @@ impl Choice {
             out.put_slice(b",\"reasoning_content\":");
             write::json(out, &self.reasoning);
         }
-        if !self.calls.is_empty() {
-            out.put_slice(b",\"tool_calls\":");
-            let call = |(id, name, arguments): &(String, String, String)| {
-                serde_json::json!({
-                    "id": id, "type": "function", "function": {"name": name, "arguments": arguments},
-                })
-            };
-            write::json(out, &self.calls.values().map(call).collect::<Vec<_>>());
+        if !self.details.is_empty() {
+            out.put_slice(b",\"reasoning_details\":");
+            write::json(out, &self.details.iter().map(|(piece, at)| piece.detail(*at)).collect::<Vec<_>>());
+        }
+        if !self.annotations.is_empty() {
+            out.put_slice(b",\"annotations\":");
+            write::json(out, &self.annotations);
+        }
+        match self.calls.values().next() {
+            Some(call) if legacy => {
+                out.put_slice(b",\"function_call\":");
+                write::function(out, Some(&call.name), &call.arguments);
+            }
+            Some(_) => self.calls(out),
+            None => {}
         }
         out.put_slice(b"},\"logprobs\":");
         write::chat_logprobs(out, &self.logprobs);
+    }
+
+    fn calls(&self, out: &mut BytesMut) {
+        out.put_slice(b",\"tool_calls\":[");
+        for (i, call) in self.calls.values().enumerate() {
+            if i > 0 {
+                out.put_u8(b',');
+            }
+            out.put_slice(b"{\"id\":");
+            write::json(out, &call.id);
+            out.put_slice(b",\"type\":\"function\"");
+            write::thought_signature(out, call.signature.as_deref());
+            out.put_slice(b",\"function\":");
+            write::function(out, Some(&call.name), &call.arguments);
+            out.put_u8(b'}');
+        }
+        out.put_u8(b']');
     }
 
     fn text(&self, out: &mut BytesMut) {
@@ -257,7 +320,9 @@ pub fn read_whole(task: Task, body: Bytes) -> Result<Delta, Error> {
     }
     let whole = match task {
         Task::Embedding => view.data.is_some_and(|raw| raw.get().starts_with('[') && json::has_content(raw)),
-        Task::Chat | Task::Completion | Task::CountTokens => view.choices.count > 0 && !view.choices.hollow,
+        Task::Chat | Task::Completion | Task::CountTokens | Task::Relay => {
+            view.choices.count > 0 && !view.choices.hollow
+        }
     };
     if !whole {
         let what = if task == Task::Embedding { "has no vectors" } else { "has no choices with content" };
@@ -280,6 +345,6 @@ pub fn read_whole(task: Task, body: Bytes) -> Result<Delta, Error> {
 /// As [`read_whole`].
 pub fn unfold(task: Task, body: &[u8]) -> Result<Vec<Delta>, Error> {
     let mut deltas = Vec::new();
-    wire::read(task, body, &mut false, &mut deltas)?;
+    wire::read(task, body, &mut Memory::default(), &mut deltas)?;
     Ok(deltas)
 }

@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use penstock_domain::{
-    Code, Delta, Dialect, Error, FinishReason, Request, Started, Task, TokenLogprob, Usage,
+    Citation, Code, Delta, Dialect, Error, FinishReason, Request, Started, Task, TokenLogprob, Usage,
 };
 
 use super::raw_lane::Chunks;
+use super::reasoning::{Piece, Pieces};
 use super::view::ChoiceSet;
-use super::{error, response, wire, write};
+use super::wire::{self, Memory};
+use super::{error, response, write};
 use crate::asker::Encode;
+use crate::gemini;
 use crate::sse::lane::{EventLane, Meaning, Read};
 use crate::sse::{self, Frame, SseDecoder};
 
@@ -31,6 +34,12 @@ pub struct StreamEncoder {
     opened: ChoiceSet,
     /// Characters written per choice of a completion, for the offsets of log probabilities.
     offsets: BTreeMap<u32, usize>,
+    /// Google's thought signatures, by choice, for the calls that they stand on.
+    signatures: BTreeMap<u32, String>,
+    /// Reasoning that may yet be signed, by choice.
+    pieces: BTreeMap<u32, Pieces>,
+    /// Whether the asker knows calls in the old shape alone; looked up when a call comes.
+    legacy: Option<bool>,
     over: bool,
     failed: bool,
 }
@@ -44,6 +53,9 @@ impl StreamEncoder {
             head: BytesMut::new(),
             opened: ChoiceSet::default(),
             offsets: BTreeMap::new(),
+            signatures: BTreeMap::new(),
+            pieces: BTreeMap::new(),
+            legacy: None,
             over: false,
             failed: false,
         }
@@ -148,8 +160,69 @@ impl StreamEncoder {
 
     fn end(&self, finish: Option<FinishReason>, out: &mut BytesMut) {
         out.put_slice(b",\"finish_reason\":");
-        write::json(out, &finish.map(FinishReason::name));
+        write::json(out, &finish.map(|reason| write::finish(reason, self.legacy == Some(true))));
         out.put_slice(if self.request.stream_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
+    }
+
+    /// One piece of a call.
+    fn call(
+        &mut self,
+        choice: u32,
+        (index, id, name, arguments): (u32, Option<String>, Option<String>, String),
+        out: &mut BytesMut,
+    ) {
+        let signature = self.signatures.remove(&choice);
+        self.chunk(choice, None, out, |out| {
+            out.put_slice(b"\"tool_calls\":[{\"index\":");
+            write::json(out, &index);
+            if let Some(id) = &id {
+                out.put_slice(b",\"id\":");
+                write::json(out, id);
+                out.put_slice(b",\"type\":\"function\"");
+                write::thought_signature(out, signature.as_deref());
+            }
+            out.put_slice(b",\"function\":");
+            write::function(out, name.as_deref(), &arguments);
+            out.put_slice(b"}]");
+        });
+    }
+
+    /// One piece of a call in the old shape, which has one call and no ids.
+    fn function_call(
+        &self,
+        choice: u32,
+        index: u32,
+        (name, arguments): (Option<String>, String),
+        out: &mut BytesMut,
+    ) {
+        if index == 0 {
+            self.chunk(choice, None, out, |out| {
+                out.put_slice(b"\"function_call\":");
+                write::function(out, name.as_deref(), &arguments);
+            });
+        }
+    }
+
+    /// Reasoning with its signature, or sealed.
+    fn detail(&mut self, choice: u32, piece: Option<(Piece, u32)>, out: &mut BytesMut) {
+        let Some((piece, index)) = piece.filter(|_| self.request.task != Task::Completion) else { return };
+        self.open(choice, out);
+        self.chunk(choice, None, out, |out| {
+            out.put_slice(b"\"reasoning_details\":[");
+            write::json(out, &piece.detail(index));
+            out.put_u8(b']');
+        });
+    }
+
+    fn cite(&mut self, choice: u32, citation: &Citation, out: &mut BytesMut) {
+        let annotation = write::annotation(citation).filter(|_| self.request.task != Task::Completion);
+        let Some(annotation) = annotation else { return };
+        self.open(choice, out);
+        self.chunk(choice, None, out, |out| {
+            out.put_slice(b"\"annotations\":[");
+            write::json(out, &annotation);
+            out.put_u8(b']');
+        });
     }
 
     fn usage(&mut self, usage: &Usage, out: &mut BytesMut) {
@@ -180,32 +253,34 @@ impl Encode for StreamEncoder {
                     Err(error) => self.fail(&error, out),
                 }
             }
-            Delta::Raw(_) | Delta::Whole(_) => self.fail(&foreign(), out),
-            Delta::Text { choice, text, logprobs } => self.text(choice, &text, &logprobs, out),
-            Delta::Reasoning { choice, text } => self.said(choice, "reasoning_content", &text, out),
+            Delta::Raw(_) | Delta::Whole(_) | Delta::Relayed(_) => self.fail(&foreign(), out),
+            Delta::Text { choice, text, logprobs } => {
+                self.signatures.remove(&choice);
+                self.text(choice, &text, &logprobs, out);
+            }
+            Delta::Signature { choice, text } => match gemini::unsealed(&text) {
+                Some(signature) => drop(self.signatures.insert(choice, signature.to_owned())),
+                None => {
+                    let piece = self.pieces.entry(choice).or_default().signed(text);
+                    self.detail(choice, piece, out);
+                }
+            },
+            Delta::Sealed { choice, text } => {
+                let piece = self.pieces.entry(choice).or_default().sealed(text);
+                self.detail(choice, Some(piece), out);
+            }
+            Delta::Reasoning { choice, text } => {
+                self.pieces.entry(choice).or_default().text(&text);
+                self.said(choice, "reasoning_content", &text, out);
+            }
+            Delta::Citation { choice, citation } => self.cite(choice, &citation, out),
             Delta::Refusal { choice, text } => self.said(choice, "refusal", &text, out),
             Delta::ToolCall { choice, index, id, name, arguments } => {
                 self.open(choice, out);
-                let call = serde_json::json!({"index": index});
-                self.chunk(choice, None, out, |out| {
-                    out.put_slice(b"\"tool_calls\":[");
-                    write::json(out, &call);
-                    out.truncate(out.len() - 1);
-                    if let Some(id) = &id {
-                        out.put_slice(b",\"id\":");
-                        write::json(out, id);
-                        out.put_slice(b",\"type\":\"function\"");
-                    }
-                    out.put_slice(b",\"function\":{");
-                    if let Some(name) = &name {
-                        out.put_slice(b"\"name\":");
-                        write::json(out, name);
-                        out.put_u8(b',');
-                    }
-                    out.put_slice(b"\"arguments\":");
-                    write::json(out, &arguments);
-                    out.put_slice(b"}}]");
-                });
+                if *self.legacy.get_or_insert_with(|| write::is_legacy(&self.request)) {
+                    return self.function_call(choice, index, (name, arguments), out);
+                }
+                self.call(choice, (index, id, name, arguments), out);
             }
             Delta::Finished { choice, reason, .. } => {
                 self.open(choice, out);
@@ -214,6 +289,7 @@ impl Encode for StreamEncoder {
                     self.end(Some(reason), out);
                 } else {
                     self.chunk(choice, Some(reason), out, |_| {});
+                    self.pieces.remove(&choice);
                 }
             }
             Delta::Usage(usage) => self.usage(&usage, out),
@@ -221,11 +297,7 @@ impl Encode for StreamEncoder {
                 self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out)
             }
             // Neither has a place in this dialect's chunks.
-            Delta::Dropped(_)
-            | Delta::Signature { .. }
-            | Delta::Sealed { .. }
-            | Delta::Citation { .. }
-            | Delta::Counted { .. } => {}
+            Delta::Dropped(_) | Delta::Counted { .. } => {}
             Delta::Failed(error) => self.fail(&error, out),
         }
     }
@@ -250,7 +322,7 @@ pub type ChunkReader = EventLane<Read<Chunks, Said>>;
 impl ChunkReader {
     /// A reader at the start of a stream of which `choices` choices are expected.
     pub fn new(task: Task, choices: u32) -> Self {
-        Self::over(Read::by(Chunks::new(task, choices), Said { task, started: false }))
+        Self::over(Read::by(Chunks::new(task, choices), Said { task, memory: Memory::default() }))
     }
 }
 
@@ -258,12 +330,12 @@ impl ChunkReader {
 #[derive(Debug)]
 pub struct Said {
     task: Task,
-    started: bool,
+    memory: Memory,
 }
 
 impl Meaning for Said {
     fn read(&mut self, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Error> {
-        wire::read(self.task, data, &mut self.started, out)
+        wire::read(self.task, data, &mut self.memory, out)
     }
 }
 
@@ -271,7 +343,7 @@ impl Meaning for Said {
 pub(crate) fn read_events(
     task: Task,
     bytes: Bytes,
-    started: &mut bool,
+    memory: &mut Memory,
     out: &mut Vec<Delta>,
 ) -> Result<(), Error> {
     let mut sse = SseDecoder::new(usize::MAX);
@@ -279,7 +351,7 @@ pub(crate) fn read_events(
     let _ = sse.push(bytes);
     while let Some(frame) = sse.next() {
         if let Frame::Event(event) = frame {
-            wire::read(task, &event.data, started, out)?;
+            wire::read(task, &event.data, memory, out)?;
         }
     }
     Ok(())

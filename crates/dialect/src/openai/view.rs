@@ -291,7 +291,7 @@ pub(crate) fn usage(raw: &RawValue, task: Task) -> Option<Usage> {
     let wire: Wire = serde_json::from_str(raw.get()).ok()?;
     let output = match task {
         Task::Embedding => wire.completion_tokens.unwrap_or(0),
-        Task::Chat | Task::Completion | Task::CountTokens => wire.completion_tokens?,
+        Task::Chat | Task::Completion | Task::CountTokens | Task::Relay => wire.completion_tokens?,
     };
     let mut usage = Usage {
         input: wire.prompt_tokens,

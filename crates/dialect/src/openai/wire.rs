@@ -3,13 +3,16 @@
 //! What it promises: one reading for streams and whole bodies, lenient about what vendors leave out. What it refuses to
 //! know: events and chunks of bytes.
 
-use penstock_domain::{Delta, Error, Started, Task, TokenLogprob};
+use std::collections::BTreeMap;
+
+use penstock_domain::{Citation, Delta, Error, FinishReason, Started, Task, TokenLogprob};
 use serde::Deserialize;
 use serde_json::Map;
 use serde_json::value::RawValue;
 
 use super::error::{bad_response, in_band_error};
-use super::view::{self, End};
+use super::reasoning;
+use super::view::{self, ChoiceSet, End};
 
 #[derive(Deserialize)]
 struct Wire<'a> {
@@ -17,8 +20,8 @@ struct Wire<'a> {
     id: Option<String>,
     #[serde(default)]
     model: Option<String>,
-    #[serde(default)]
-    choices: Option<Vec<Choice>>,
+    #[serde(default, borrow)]
+    choices: Option<Vec<Choice<'a>>>,
     #[serde(default, borrow)]
     usage: Option<&'a RawValue>,
     #[serde(default)]
@@ -28,31 +31,70 @@ struct Wire<'a> {
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     #[serde(default)]
     index: u32,
-    #[serde(default, alias = "message")]
-    delta: Option<Said>,
+    #[serde(default, alias = "message", borrow)]
+    delta: Option<Said<'a>>,
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
     finish_reason: Option<String>,
+    /// The stop sequence that was met, as vLLM says it; a number is a token's id.
+    #[serde(default, alias = "matched_stop", borrow)]
+    stop_reason: Option<&'a RawValue>,
     #[serde(default)]
     logprobs: Option<Logprobs>,
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct Said<'a> {
     #[serde(default)]
     content: Option<String>,
     #[serde(default)]
     reasoning_content: Option<String>,
     #[serde(default)]
     reasoning: Option<String>,
+    #[serde(default, alias = "thinking_blocks", borrow)]
+    reasoning_details: Option<Vec<&'a RawValue>>,
     #[serde(default)]
     refusal: Option<String>,
+    #[serde(default, borrow)]
+    annotations: Option<Vec<&'a RawValue>>,
     #[serde(default)]
     tool_calls: Option<Vec<Call>>,
+    /// The old shape of a call.
+    #[serde(default)]
+    function_call: Option<Function>,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    url_citation: UrlCitation,
+}
+
+#[derive(Deserialize)]
+struct UrlCitation {
+    url: String,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    content: Option<String>,
+    #[serde(default)]
+    start_index: Option<u32>,
+    #[serde(default)]
+    end_index: Option<u32>,
+}
+
+/// What is remembered from chunk to chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The opening was told.
+    pub(crate) started: bool,
+    /// Bytes of reasoning since the last signature, by choice.
+    thought: BTreeMap<u32, usize>,
+    /// The old shape of a call began, by choice.
+    called: ChoiceSet,
 }
 
 #[derive(Deserialize)]
@@ -112,8 +154,8 @@ enum Vector {
 
 /// Appends the deltas that one chunk, or one whole answer, amounts to.
 ///
-/// `started` is set by the first; `Usage` comes last.
-pub(crate) fn read(task: Task, data: &[u8], started: &mut bool, out: &mut Vec<Delta>) -> Result<(), Error> {
+/// `Started` comes with the first, `Usage` last.
+pub(crate) fn read(task: Task, data: &[u8], memory: &mut Memory, out: &mut Vec<Delta>) -> Result<(), Error> {
     let first = data.iter().find(|b| !b.is_ascii_whitespace());
     let wire: Wire<'_> = match first {
         Some(b'{') => {
@@ -124,12 +166,12 @@ pub(crate) fn read(task: Task, data: &[u8], started: &mut bool, out: &mut Vec<De
     if wire.error.is_some() {
         return Err(in_band_error(data));
     }
-    if !std::mem::replace(started, true) {
+    if !std::mem::replace(&mut memory.started, true) {
         let started = Started { id: wire.id.unwrap_or_default(), model: wire.model.unwrap_or_default() };
         out.push(Delta::Started(started));
     }
     for choice in wire.choices.unwrap_or_default() {
-        read_choice(choice, data, out)?;
+        read_choice(choice, data, memory, out)?;
     }
     if let Some(rows) = wire.data.filter(|_| task == Task::Embedding) {
         out.push(Delta::Vectors(vectors(rows, data)?));
@@ -138,7 +180,12 @@ pub(crate) fn read(task: Task, data: &[u8], started: &mut bool, out: &mut Vec<De
     Ok(())
 }
 
-fn read_choice(wire: Choice, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Error> {
+fn read_choice(
+    wire: Choice<'_>,
+    data: &[u8],
+    memory: &mut Memory,
+    out: &mut Vec<Delta>,
+) -> Result<(), Error> {
     let choice = wire.index;
     if choice >= view::MAX_CHOICE {
         return Err(bad_response("has a choice number out of range", data));
@@ -146,13 +193,17 @@ fn read_choice(wire: Choice, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Er
     let logprobs = wire.logprobs.map(tokens).unwrap_or_default();
     let mut text = wire.text;
     if let Some(said) = wire.delta {
-        let reasoning = said.reasoning_content.or(said.reasoning).filter(|t| !t.is_empty());
-        out.extend(reasoning.map(|text| Delta::Reasoning { choice, text }));
+        let reasoning = said.reasoning_content.or(said.reasoning);
+        if reasoning.is_some() || said.reasoning_details.is_some() {
+            let pieces = said.reasoning_details.unwrap_or_default();
+            reasoning::tell(pieces, reasoning, memory.thought.entry(choice).or_default(), (choice, out));
+        }
         text = said.content.or(text);
         let text = text.take().filter(|t| !t.is_empty() || !logprobs.is_empty());
         out.extend(text.map(|text| Delta::Text { choice, text, logprobs }));
         let refusal = said.refusal.filter(|t| !t.is_empty());
         out.extend(refusal.map(|text| Delta::Refusal { choice, text }));
+        out.extend(said.annotations.unwrap_or_default().into_iter().filter_map(|raw| cited(choice, raw)));
         for (i, call) in said.tool_calls.unwrap_or_default().into_iter().enumerate() {
             let (name, arguments) = call.function.map_or((None, None), |f| (f.name, f.arguments));
             out.push(Delta::ToolCall {
@@ -163,17 +214,39 @@ fn read_choice(wire: Choice, data: &[u8], out: &mut Vec<Delta>) -> Result<(), Er
                 arguments: arguments.unwrap_or_default(),
             });
         }
+        if let Some(call) = said.function_call.filter(|call| call.name.is_some() || call.arguments.is_some())
+        {
+            let new = memory.called.insert(choice);
+            out.push(Delta::ToolCall {
+                choice,
+                index: 0,
+                id: new.then(|| format!("call_{choice}")),
+                name: call.name.filter(|name| !name.is_empty()),
+                arguments: call.arguments.unwrap_or_default(),
+            });
+        }
     } else if let Some(text) = text.filter(|t| !t.is_empty() || !logprobs.is_empty()) {
         out.push(Delta::Text { choice, text, logprobs });
     }
     match wire.finish_reason.as_deref().map_or(End::No, view::end) {
         End::No => Ok(()),
         End::Finished(reason) => {
-            out.push(Delta::Finished { choice, reason, stop: None });
+            let stop = wire.stop_reason.filter(|_| reason == FinishReason::Stop);
+            let stop: Option<Box<str>> = stop.and_then(|raw| serde_json::from_str(raw.get()).ok());
+            out.push(Delta::Finished { choice, reason, stop });
             Ok(())
         }
         End::Broke => Err(in_band_error(data)),
     }
+}
+
+/// An annotation that names an address; others have no word here.
+fn cited(choice: u32, raw: &RawValue) -> Option<Delta> {
+    let UrlCitation { url, title, content, start_index, end_index } =
+        serde_json::from_str::<Annotation>(raw.get()).ok()?.url_citation;
+    let of = start_index.zip(end_index);
+    let citation = Citation { quote: content, url: Some(url), title, of, ..Citation::default() };
+    Some(Delta::Citation { choice, citation })
 }
 
 fn tokens(wire: Logprobs) -> Vec<TokenLogprob> {

@@ -1,8 +1,12 @@
 //! The pieces of JSON that streams and whole answers share on their way out.
 
 use bytes::{BufMut, BytesMut};
-use penstock_domain::{Request, Started, Task, TokenLogprob, Usage};
+use memchr::memmem;
+use penstock_domain::{Citation, FinishReason, Request, Started, Task, TokenLogprob, Usage};
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::json::{self, Path};
 
 /// Appends a value as JSON.
 pub(crate) fn json<T: Serialize + ?Sized>(out: &mut BytesMut, value: &T) {
@@ -26,6 +30,51 @@ pub(crate) fn answer_id(started: &Started, request: &Request) -> String {
 /// The model of an answer as the vendor names it, or as it was asked for.
 pub(crate) fn answer_model<'a>(started: &'a Started, request: &'a Request) -> &'a str {
     if started.model.is_empty() { &request.model } else { &started.model }
+}
+
+/// Whether a chat was asked in the old words for functions alone: its asker would not find calls in the new ones.
+pub(crate) fn is_legacy(request: &Request) -> bool {
+    let bytes = request.body.bytes();
+    if request.task != Task::Chat || memmem::find(bytes, b"\"functions\"").is_none() {
+        return false;
+    }
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let object = json::object_of(text, &Path::ROOT);
+    object.is_ok_and(|object| object.get("functions").is_some() && object.get("tools").is_none())
+}
+
+/// OpenAI's `finish_reason`.
+pub(crate) fn finish(reason: FinishReason, legacy: bool) -> &'static str {
+    match reason {
+        FinishReason::ToolCalls if legacy => "function_call",
+        reason => reason.name(),
+    }
+}
+
+/// Appends a function's name, where it is told, and a piece of its arguments.
+pub(crate) fn function(out: &mut BytesMut, name: Option<&str>, arguments: &str) {
+    out.put_u8(b'{');
+    if let Some(name) = name {
+        out.put_slice(b"\"name\":");
+        json(out, name);
+        out.put_u8(b',');
+    }
+    out.put_slice(b"\"arguments\":");
+    json(out, arguments);
+    out.put_u8(b'}');
+}
+
+/// A citation as an annotation; `None` for sources without an address, which this dialect has no word for.
+pub(crate) fn annotation(citation: &Citation) -> Option<Value> {
+    let url = citation.url.as_ref()?;
+    let (start, end) = citation.of.unwrap_or_default();
+    Some(serde_json::json!({
+        "type": "url_citation",
+        "url_citation": {
+            "url": url, "title": citation.title.as_deref().unwrap_or_default(),
+            "start_index": start, "end_index": end,
+        },
+    }))
 }
 
 /// A number that JSON can hold: a probability of zero has a logarithm that JSON has not.
@@ -96,6 +145,15 @@ pub(crate) fn completion_logprobs(out: &mut BytesMut, tokens: &[TokenLogprob], m
         offset += token.token.chars().count();
     }
     json(out, &wire);
+}
+
+/// Appends the member of a call that carries Google's thought signature, in the shape of Google's own OpenAI endpoint.
+pub(crate) fn thought_signature(out: &mut BytesMut, signature: Option<&str>) {
+    if let Some(signature) = signature {
+        out.put_slice(b",\"extra_content\":{\"google\":{\"thought_signature\":");
+        json(out, signature);
+        out.put_slice(b"}}");
+    }
 }
 
 /// Appends a usage object.

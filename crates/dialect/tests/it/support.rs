@@ -40,7 +40,7 @@ pub(crate) fn request(name: &str, body: &[u8]) -> Result<Request, Error> {
     let bytes = Bytes::copy_from_slice(body);
     let limits = DecodeLimits::default();
     let decoded = if name.contains("anthropic") {
-        anthropic::request::decode(bytes, &limits)?
+        anthropic::request::decode(task(name), bytes, &limits)?
     } else {
         decode(task(name), bytes, &limits)?
     };

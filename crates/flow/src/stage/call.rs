@@ -33,19 +33,21 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
     let Routed { request, candidates } = routed;
     let mut last = Error::new(Code::NoProviderAvailable, "no provider of this model is configured");
     for (candidate, provider) in candidates {
-        journey.provider = Some(candidate.provider);
-        journey.upstream_model = Some(Arc::clone(&candidate.model));
-        journey.attempts += 1;
+        journey.attempt(&candidate, &request);
         let attempt =
             Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
         let content = pin!(first_content(provider.as_ref(), attempt));
         match within(FIRST_CONTENT, request.deadline, late, content).await {
             Ok(Ok((mut held, rest))) => {
+                journey.tried("ok");
                 journey.dropped = dropped(&mut held);
                 return Ok(Live { deadline: request.deadline, held, rest });
             }
-            Ok(Err(error)) | Err(error) => last = error,
+            Ok(Err(error)) | Err(error) => {
+                journey.tried(error.code().name());
+                last = error;
+            }
         }
     }
     Err(last)

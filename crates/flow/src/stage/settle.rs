@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use futures_core::Stream;
 use penstock_admission::Permit;
@@ -30,20 +29,14 @@ pub(crate) fn settle(admitted: Admitted, live: Live) -> Settling {
 
 impl Settling {
     /// The answer whose stream settles when it ends or is dropped.
-    pub(crate) fn answer(self, journey: Journey) -> Answer {
+    pub(crate) fn answer(self, mut journey: Journey) -> Answer {
+        let bill = journey.answering();
         let head = journey.head();
-        // The request itself goes here: a long prompt is not kept in memory while its answer streams.
         let Live { deadline, held, rest } = self.live;
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-        let settled = Settled {
-            held: held.into_iter(),
-            rest: Some(rest),
-            deadline,
-            _permit: self.permit,
-            journey,
-            since: Instant::now(),
-        };
-        Answer { head, deltas: Box::pin(settled) }
+        let settled =
+            Settled { held: held.into_iter(), rest: Some(rest), deadline, _permit: self.permit, journey };
+        Answer { head, deltas: Box::pin(settled), bill }
     }
 }
 
@@ -55,13 +48,11 @@ struct Settled {
     deadline: Option<Pin<Box<Sleep>>>,
     _permit: Permit,
     journey: Journey,
-    since: Instant,
 }
 
 impl Settled {
     fn end(&mut self, outcome: Outcome) {
         self.rest = None;
-        self.journey.lap(Stage::Reply, self.since);
         self.journey.end(outcome);
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod mock;
 pub(crate) mod openapi;

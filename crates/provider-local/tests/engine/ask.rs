@@ -87,6 +87,7 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
         max_output_tokens: most,
         choices: choices.unwrap_or(1),
         deadline: None,
+        arrived: None,
         tags: Default::default(),
         body: Body::new(Dialect::OpenAi, task, bytes, Members::default(), decode),
     };

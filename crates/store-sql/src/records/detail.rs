@@ -343,7 +343,7 @@ fn stage(name: &str) -> Option<Stage> {
 }
 
 fn task(name: &str) -> Option<Task> {
-    let all = [Task::Chat, Task::Completion, Task::Embedding, Task::CountTokens];
+    let all = [Task::Chat, Task::Completion, Task::Embedding, Task::CountTokens, Task::Relay];
     all.into_iter().find(|task| task.name() == name)
 }
 

@@ -1,18 +1,18 @@
 //! The whole of a messages body in domain words.
 
-use penstock_domain::{
-    Code, Conversation, Error, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice,
-};
+mod media;
+mod settings;
+
+use penstock_domain::{Code, Conversation, Error, Message, Part, Role, Sampling, ToolCall};
 use serde_json::value::RawValue;
 
 use crate::json::{self, Object, Path};
 use crate::request::Lost;
 
-const MAX_MESSAGES: usize = 65_536;
+const MAX_MESSAGES: usize = 100_000;
 const MAX_BLOCKS: usize = 4096;
 
-pub(super) fn read(object: &Object<'_>, max_output_tokens: u32) -> Result<Conversation, Error> {
+pub(super) fn read(object: &Object<'_>, max_output_tokens: Option<u32>) -> Result<Conversation, Error> {
     let mut lost = Lost::default();
     lost.extend(&json::unknown(object, SAID));
     let mut messages = Vec::new();
@@ -26,44 +26,51 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: u32) -> Result<Conver
             message(raw, &path.item(i), &mut messages, &mut lost)?;
         }
     }
-    let thinking = object.get("thinking").map(|raw| json::object(raw, &Path::ROOT.member("thinking")));
-    let thinks = thinking.transpose()?.and_then(|thinking| thinking.get("type"));
-    lost.note(thinks.is_some_and(|raw| raw.get() != "\"disabled\""), "thinking");
-    let tools = tools(object, &mut lost)?;
-    let user = user(object, &mut lost)?;
-    let response_format = response_format(object, &mut lost)?;
-    let (tool_choice, parallel_tool_calls) = choice(object)?;
+    // A mark for the whole body is one on its last block.
+    if let (Some(raw), Some(last)) = (object.get("cache_control"), messages.last_mut()) {
+        let mark = json::json(raw, &Path::ROOT.member("cache_control"))?;
+        if !matches!(last.parts.last(), Some(Part::CacheMark(_))) {
+            last.parts.push(Part::CacheMark(mark));
+        }
+    }
+    let tools = settings::tools(object, &mut lost)?;
+    let (tool_choice, parallel_tool_calls) = settings::choice(object, &tools, &mut lost)?;
+    let (response_format, effort) = settings::output(object, &mut lost)?;
     let number =
         |name| object.get(name).map(|raw| json::number(raw, 0.0, 1.0, &Path::ROOT.member(name))).transpose();
     let top_k = object.get("top_k").map(|raw| json::count(raw, 1, u32::MAX, &Path::ROOT.member("top_k")));
+    let tier = object.get("service_tier").is_some_and(|raw| raw.get() != "\"auto\"");
+    lost.note(tier, "service_tier");
     Ok(Conversation {
         messages,
         tools,
         tool_choice,
         parallel_tool_calls,
         response_format,
-        thinking: None,
+        thinking: settings::thinking(object, effort, &mut lost)?,
         sampling: Sampling {
-            max_output_tokens: Some(max_output_tokens),
+            max_output_tokens,
             temperature: number("temperature")?,
             top_p: number("top_p")?,
             top_k: top_k.transpose()?,
-            stop: stop(object)?,
+            stop: settings::stop(object)?,
             ..Sampling::default()
         },
-        user,
+        user: settings::user(object, &mut lost)?,
         unsaid: lost.names(),
     })
 }
 
 /// The members of a body that are read here.
 const SAID: &[&str] = &[
+    "cache_control",
     "max_tokens",
     "messages",
     "metadata",
     "model",
     "output_config",
     "penstock",
+    "service_tier",
     "stop_sequences",
     "stream",
     "system",
@@ -80,49 +87,6 @@ fn strange(object: &Object<'_>, known: &[&str], at: &str, lost: &mut Lost) {
     for name in json::unknown(object, known) {
         lost.note(true, &format!("{at}.{name}"));
     }
-}
-
-fn user(object: &Object<'_>, lost: &mut Lost) -> Result<Option<String>, Error> {
-    let path = Path::ROOT.member("metadata");
-    let Some(raw) = object.get("metadata") else { return Ok(None) };
-    let metadata = json::object(raw, &path)?;
-    strange(&metadata, &["user_id"], "metadata", lost);
-    metadata.get("user_id").map(|raw| json::string(raw, &path.member("user_id"))).transpose()
-}
-
-fn response_format(object: &Object<'_>, lost: &mut Lost) -> Result<ResponseFormat, Error> {
-    let path = Path::ROOT.member("output_config");
-    let Some(raw) = object.get("output_config") else { return Ok(ResponseFormat::Text) };
-    let config = json::object(raw, &path)?;
-    strange(&config, &["format"], "output_config", lost);
-    let path = path.member("format");
-    let Some(raw) = config.get("format") else { return Ok(ResponseFormat::Text) };
-    let format = json::object(raw, &path)?;
-    let kind = required(&format, "type", &path)?;
-    let schema = path.member("schema");
-    match (kind.as_str(), format.get("schema")) {
-        // The dialect gives its schemas no names and always enforces them.
-        ("json_schema", Some(raw)) => Ok(ResponseFormat::JsonSchema {
-            name: "answer".to_owned(),
-            schema: json::json(raw, &schema)?,
-            strict: Some(true),
-        }),
-        ("json_schema", None) => Err(schema.error(Code::InvalidRequest, "is missing; send a JSON Schema")),
-        (other, _) => {
-            let say = format!("must be `json_schema`, found `{}`", json::bounded(other, 32));
-            Err(path.member("type").error(Code::InvalidValue, say))
-        }
-    }
-}
-
-fn stop(object: &Object<'_>) -> Result<Vec<String>, Error> {
-    let path = Path::ROOT.member("stop_sequences");
-    let Some(raw) = object.get("stop_sequences") else { return Ok(Vec::new()) };
-    json::items(raw, MAX_BLOCKS, &path)?
-        .iter()
-        .enumerate()
-        .map(|(i, raw)| json::string(raw, &path.item(i)))
-        .collect()
 }
 
 /// One turn; the results of tools come first, as turns of the tool.
@@ -191,42 +155,53 @@ fn blocks(raw: &RawValue, path: &Path<'_>, lost: &mut Lost) -> Result<Vec<Part>,
 /// Appends what one block says.
 fn block(object: &Object<'_>, path: &Path<'_>, out: &mut Vec<Part>, lost: &mut Lost) -> Result<(), Error> {
     let kind = required(object, "type", path)?;
-    lost.note(object.get("citations").is_some_and(json::has_content), "messages.citations");
-    out.push(match kind.as_str() {
-        "text" => Part::Text(required(object, "text", path)?),
-        "thinking" => Part::Reasoning(required(object, "thinking", path)?),
-        "redacted_thinking" => Part::Sealed(required(object, "data", path)?),
-        "image" => Part::Image(media(object, path)?),
-        "document" => {
-            lost.note(object.get("context").is_some(), "messages.context");
-            let title = object.get("title").map(|raw| json::string(raw, &path.member("title")));
-            Part::File(Media { note: title.transpose()?, ..media(object, path)? })
+    match kind.as_str() {
+        "text" => {
+            lost.note(object.get("citations").is_some_and(json::has_content), "messages.citations");
+            out.push(Part::Text(required(object, "text", path)?));
         }
-        "tool_use" => {
-            let input = path.member("input");
-            let arguments = match object.get("input") {
-                Some(raw) => json::json(raw, &input)?.as_str().to_owned(),
-                None => return Err(input.error(Code::InvalidRequest, "is missing; send an object")),
-            };
-            let (id, name) = (required(object, "id", path)?, required(object, "name", path)?);
-            Part::ToolCall(ToolCall { id, name, arguments })
+        "thinking" => {
+            out.push(Part::Reasoning(required(object, "thinking", path)?));
+            if let Some(raw) = object.get("signature") {
+                let signature = json::string(raw, &path.member("signature"))?;
+                out.extend((!signature.is_empty()).then_some(Part::Signature(signature)));
+            }
         }
+        "redacted_thinking" => out.push(Part::Sealed(required(object, "data", path)?)),
+        "image" => out.push(Part::Image(media::image(object, path)?)),
+        "document" => media::document(object, path, out, lost)?,
+        "search_result" => media::search_result(object, path, out, lost)?,
+        "tool_use" => out.push(Part::ToolCall(call(object, path)?)),
         "tool_result" => {
             lost.note(object.get("is_error").is_some_and(|raw| raw.get() == "true"), "messages.is_error");
             let content = object.get("content");
             let parts = content.map_or(Ok(Vec::new()), |raw| result(raw, &path.member("content"), lost))?;
-            Part::ToolResult { call_id: required(object, "tool_use_id", path)?, parts }
+            out.push(Part::ToolResult { call_id: required(object, "tool_use_id", path)?, parts });
         }
+        // What a vendor's own tools did: another vendor has neither the tools nor a word for it.
+        kind if is_vendors_own(kind) => lost.note(true, &format!("messages.{kind}")),
         other => {
             let say = format!("`{}` is not translated for this provider", json::bounded(other, 32));
             return Err(path.member("type").error(Code::Unsupported, say));
         }
-    });
-    if let (true, Some(raw)) = (kind == "thinking", object.get("signature")) {
-        let signature = json::string(raw, &path.member("signature"))?;
-        out.extend((!signature.is_empty()).then_some(Part::Signature(signature)));
     }
     Ok(())
+}
+
+/// Blocks of tools that a vendor runs itself, and of its containers.
+fn is_vendors_own(kind: &str) -> bool {
+    let runs = kind.ends_with("_tool_result") || kind.ends_with("_tool_use");
+    (runs && kind.len() <= 64 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        || matches!(kind, "container_upload" | "tool_reference" | "compaction")
+}
+
+fn call(object: &Object<'_>, path: &Path<'_>) -> Result<ToolCall, Error> {
+    let input = path.member("input");
+    let arguments = match object.get("input") {
+        Some(raw) => json::json(raw, &input)?.as_str().to_owned(),
+        None => return Err(input.error(Code::InvalidRequest, "is missing; send an object")),
+    };
+    Ok(ToolCall { id: required(object, "id", path)?, name: required(object, "name", path)?, arguments })
 }
 
 /// The content of a tool's result, which holds no further calls or results.
@@ -244,76 +219,6 @@ fn result(raw: &RawValue, path: &Path<'_>, lost: &mut Lost) -> Result<Vec<Part>,
     blocks(raw, path, lost)
 }
 
-fn media(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
-    let path = path.member("source");
-    let Some(raw) = object.get("source") else {
-        return Err(path.error(Code::InvalidRequest, "is missing"));
-    };
-    let source = json::object(raw, &path)?;
-    let mime =
-        source.get("media_type").map(|raw| json::string(raw, &path.member("media_type"))).transpose()?;
-    let source = match required(&source, "type", &path)?.as_str() {
-        "base64" => MediaSource::Base64(required(&source, "data", &path)?),
-        "url" => MediaSource::Url(required(&source, "url", &path)?),
-        "file" => MediaSource::FileId(required(&source, "file_id", &path)?),
-        other => {
-            let say = format!("must be `base64`, `url` or `file`, found `{}`", json::bounded(other, 32));
-            return Err(path.member("type").error(Code::InvalidValue, say));
-        }
-    };
-    Ok(Media { source, mime, note: None })
-}
-
-const TOOL: &[&str] = &["cache_control", "description", "input_schema", "name", "strict", "type"];
-
-fn tools(object: &Object<'_>, lost: &mut Lost) -> Result<Vec<Tool>, Error> {
-    let path = Path::ROOT.member("tools");
-    let Some(raw) = object.get("tools") else { return Ok(Vec::new()) };
-    let mut tool = |(i, raw): (usize, &&RawValue)| {
-        let path = path.item(i);
-        let tool = json::object(raw, &path)?;
-        let schema = path.member("input_schema");
-        let Some(parameters) = tool.get("input_schema") else {
-            return Err(
-                schema.error(Code::Unsupported, "is missing; a vendor's own tools are not translated")
-            );
-        };
-        let description = tool.get("description");
-        let strict = tool.get("strict").map(|raw| json::boolean(raw, &path.member("strict")));
-        let mark = tool.get("cache_control").map(|raw| json::json(raw, &path.member("cache_control")));
-        strange(&tool, TOOL, "tools", lost);
-        Ok(Tool {
-            name: required(&tool, "name", &path)?,
-            description: description.map(|raw| json::string(raw, &path.member("description"))).transpose()?,
-            parameters: Some(json::json(parameters, &schema)?),
-            strict: strict.transpose()?,
-            cache_mark: mark.transpose()?,
-        })
-    };
-    json::items(raw, MAX_BLOCKS, &path)?.iter().enumerate().map(&mut tool).collect()
-}
-
-fn choice(object: &Object<'_>) -> Result<(Option<ToolChoice>, Option<bool>), Error> {
-    let path = Path::ROOT.member("tool_choice");
-    let Some(raw) = object.get("tool_choice") else { return Ok((None, None)) };
-    let object = json::object(raw, &path)?;
-    let disable = object.get("disable_parallel_tool_use");
-    let disable =
-        disable.map(|raw| json::boolean(raw, &path.member("disable_parallel_tool_use"))).transpose()?;
-    let choice = match required(&object, "type", &path)?.as_str() {
-        "auto" => ToolChoice::Auto,
-        "none" => ToolChoice::None,
-        "any" => ToolChoice::Required,
-        "tool" => ToolChoice::Named(required(&object, "name", &path)?),
-        other => {
-            let say =
-                format!("must be `auto`, `any`, `none` or `tool`, found `{}`", json::bounded(other, 32));
-            return Err(path.member("type").error(Code::InvalidValue, say));
-        }
-    };
-    Ok((Some(choice), disable.map(|disable| !disable)))
-}
-
 /// A string member that must be there.
 fn required(object: &Object<'_>, name: &str, path: &Path<'_>) -> Result<String, Error> {
     let path = path.member(name);
@@ -321,4 +226,9 @@ fn required(object: &Object<'_>, name: &str, path: &Path<'_>) -> Result<String, 
         Some(raw) => json::string(raw, &path),
         None => Err(path.error(Code::InvalidRequest, "is missing; send a string")),
     }
+}
+
+/// A string member that may be there.
+fn optional(object: &Object<'_>, name: &str, path: &Path<'_>) -> Result<Option<String>, Error> {
+    object.get(name).map(|raw| json::string(raw, &path.member(name))).transpose()
 }

@@ -28,6 +28,12 @@ pub fn vendor_error(status: u16, retry_after: Option<Duration>, body: &[u8]) -> 
     classify(status, retry_after, &read(body), body)
 }
 
+/// As [`vendor_error`], with the code that the shape of another dialect told.
+pub(crate) fn vendor_error_as(status: u16, retry_after: Option<Duration>, code: &str, body: &[u8]) -> Error {
+    let said = Said { code: code.to_owned(), ..read(body) };
+    classify(status, retry_after, &said, body)
+}
+
 /// What an error inside a 200 means: an `error` object of a body or an event.
 pub(crate) fn in_band_error(body: &[u8]) -> Error {
     let said = read(body);

@@ -4,12 +4,15 @@ mod messages;
 mod tools;
 
 use penstock_domain::{
-    Code, Completion, Conversation, Embedding, EmbeddingInput, Error, Logprobs, ResponseFormat, Sampling,
+    Code, Completion, Conversation, Embedding, EmbeddingInput, Error, Logprobs, Part, ResponseFormat,
+    Sampling, Thinking,
 };
 use serde_json::value::RawValue;
 
 use super::checks;
 use crate::json::{self, Object, Path};
+use crate::openai::effort;
+use crate::request::Lost;
 
 /// Most prompts or inputs in one request (OpenAI's own bound for inputs).
 const MAX_INPUTS: usize = 2048;
@@ -17,31 +20,70 @@ const MAX_INPUTS: usize = 2048;
 const MAX_IDS: usize = 1 << 20;
 
 pub(super) fn chat(object: &Object<'_>) -> Result<Conversation, Error> {
-    for legacy in ["functions", "function_call"] {
-        if object.get(legacy).is_some() {
-            let say = "is not translated for this provider; use `tools` and `tool_choice`";
-            return Err(Path::ROOT.member(legacy).error(Code::Unsupported, say));
-        }
+    let mut lost = Lost::default();
+    lost.extend(&json::unknown(object, SAID));
+    let mut messages = messages::read(object)?;
+    // What everybody writes who asks Anthropic's models through this dialect: a mark on the last block.
+    if let (Some(raw), Some(last)) = (object.get("cache_control"), messages.last_mut()) {
+        last.parts.push(Part::CacheMark(json::json(raw, &Path::ROOT.member("cache_control"))?));
     }
+    let thinking = thinking(object, &mut lost)?;
+    let usual = |raw: &RawValue| matches!(raw.get(), "\"auto\"" | "\"default\"");
+    lost.note(object.get("service_tier").is_some_and(|raw| !usual(raw)), "service_tier");
     let parallel = object.get("parallel_tool_calls");
     let parallel =
         parallel.map(|raw| json::boolean(raw, &Path::ROOT.member("parallel_tool_calls"))).transpose()?;
     Ok(Conversation {
-        messages: messages::read(object)?,
+        messages,
         tools: tools::read(object)?,
         tool_choice: tools::choice(object)?,
         parallel_tool_calls: parallel,
         response_format: response_format(object)?,
-        thinking: None,
+        thinking,
         sampling: Sampling { logprobs: chat_logprobs(object)?, ..sampling(object)? },
-        user: object.get("user").map(|raw| json::string(raw, &Path::ROOT.member("user"))).transpose()?,
-        unsaid: json::unknown(object, SAID),
+        user: user(object, &mut lost)?,
+        unsaid: lost.names(),
     })
+}
+
+/// The person behind the request, by the new member or the old.
+fn user(object: &Object<'_>, lost: &mut Lost) -> Result<Option<String>, Error> {
+    let text = |name| object.get(name).map(|raw| json::string(raw, &Path::ROOT.member(name))).transpose();
+    let (new, old) = (text("safety_identifier")?, text("user")?);
+    lost.note(new.is_some() && old.is_some() && new != old, "user");
+    Ok(new.or(old))
+}
+
+/// How much the model may think: OpenAI's effort, or the member `thinking` that LiteLLM took from Anthropic.
+fn thinking(object: &Object<'_>, lost: &mut Lost) -> Result<Option<Thinking>, Error> {
+    let path = Path::ROOT.member("reasoning_effort");
+    let effort = object.get("reasoning_effort").map(|raw| effort::read(raw, &path)).transpose()?;
+    let path = Path::ROOT.member("thinking");
+    let Some(raw) = object.get("thinking") else { return Ok(effort) };
+    let thinking = json::object(raw, &path)?;
+    let kind = thinking.get("type").map(|raw| json::cow(raw, &path.member("type"))).transpose()?;
+    let budget = thinking.get("budget_tokens");
+    let budget = budget.map(|raw| json::count(raw, 1, super::MAX_TOKENS, &path.member("budget_tokens")));
+    let asked = match (kind.as_deref(), budget.transpose()?) {
+        (Some("disabled"), _) => Thinking::Off,
+        (Some("enabled"), Some(budget)) => Thinking::Budget(budget),
+        (Some("enabled" | "adaptive"), _) => Thinking::Adaptive,
+        _ => {
+            lost.note(true, "thinking");
+            return Ok(effort);
+        }
+    };
+    // An effort says more than a budget or nothing: it is kept.
+    lost.note(effort.is_some() && asked != Thinking::Adaptive, "thinking");
+    Ok(effort.or(Some(asked)))
 }
 
 /// The members of a chat that our words can say.
 const SAID: &[&str] = &[
+    "cache_control",
     "frequency_penalty",
+    "function_call",
+    "functions",
     "logit_bias",
     "logprobs",
     "max_completion_tokens",
@@ -53,12 +95,16 @@ const SAID: &[&str] = &[
     "parallel_tool_calls",
     "penstock",
     "presence_penalty",
+    "reasoning_effort",
     "response_format",
+    "safety_identifier",
     "seed",
+    "service_tier",
     "stop",
     "stream",
     "stream_options",
     "temperature",
+    "thinking",
     "tool_choice",
     "tools",
     "top_k",

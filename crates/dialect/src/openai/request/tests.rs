@@ -212,7 +212,16 @@ fn content_errors_carry_the_path_of_the_member() {
             InvalidRequest,
             "messages[0].tool_calls[0].function.arguments",
         ),
-        (r#"{"role":"function","name":"f","content":"a"}"#, Unsupported, "messages[0].role"),
+        (
+            r#"{"role":"assistant","function_call":{"name":"f"}}"#,
+            InvalidRequest,
+            "messages[0].function_call.arguments",
+        ),
+        (
+            r#"{"role":"assistant","reasoning_details":[{}]}"#,
+            InvalidRequest,
+            "messages[0].reasoning_details[0].type",
+        ),
     ] {
         let body = format!(r#"{{"model":"m","messages":[{messages}]}}"#);
         let error = decode_content(body.as_bytes(), Task::Chat).unwrap_err();

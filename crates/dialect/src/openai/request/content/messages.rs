@@ -3,7 +3,9 @@
 use penstock_domain::{Code, Error, Media, MediaSource, Message, Part, Role, ToolCall};
 use serde_json::value::RawValue;
 
+use crate::gemini;
 use crate::json::{self, Object, Path};
+use crate::openai::reasoning;
 
 /// Most turns in one request that is decoded.
 const MAX_MESSAGES: usize = 65_536;
@@ -13,48 +15,82 @@ const MAX_PARTS: usize = 4096;
 pub(super) fn read(object: &Object<'_>) -> Result<Vec<Message>, Error> {
     let path = Path::ROOT.member("messages");
     let Some(raw) = object.get("messages") else { return Ok(Vec::new()) };
-    json::items(raw, MAX_MESSAGES, &path)?
-        .iter()
-        .enumerate()
-        .map(|(i, raw)| message(raw, &path.item(i)))
-        .collect()
+    let mut all: Vec<Message> = Vec::new();
+    for (i, raw) in json::items(raw, MAX_MESSAGES, &path)?.iter().enumerate() {
+        let message = message(raw, &path.item(i), &all)?;
+        all.push(message);
+    }
+    Ok(all)
 }
 
-fn message(raw: &RawValue, path: &Path<'_>) -> Result<Message, Error> {
+fn message(raw: &RawValue, path: &Path<'_>, before: &[Message]) -> Result<Message, Error> {
     let object = json::object(raw, path)?;
-    let role = role(&object, &path.member("role"))?;
+    let (role, legacy) = role(&object, &path.member("role"))?;
     let name = object.get("name").map(|raw| json::string(raw, &path.member("name"))).transpose()?;
     let content = path.member("content");
-    let parts = match (role, object.get("content")) {
-        (Role::Assistant, found) => assistant(&object, found, path)?,
-        (Role::Tool, Some(raw)) => {
-            let id = path.member("tool_call_id");
-            let Some(raw_id) = object.get("tool_call_id") else {
-                return Err(
-                    id.error(Code::InvalidRequest, "is missing; name the call that this is the result of")
-                );
+    let mut parts = match (role, object.get("content")) {
+        (Role::Assistant, found) => assistant(&object, found, path, before.len())?,
+        (Role::Tool, found) => {
+            let call_id = if legacy { legacy_call(name.as_deref(), before) } else { call_id(&object, path)? };
+            let parts = match found {
+                Some(raw) => parts(raw, &content)?,
+                // The old shape had null for a function that returned nothing.
+                None if legacy => Vec::new(),
+                None => return Err(absent(&content)),
             };
-            vec![Part::ToolResult { call_id: json::string(raw_id, &id)?, parts: parts(raw, &content)? }]
+            vec![Part::ToolResult { call_id, parts }]
         }
         (_, Some(raw)) => parts(raw, &content)?,
-        (_, None) => {
-            return Err(content.error(Code::InvalidRequest, "is missing; send a string or an array of parts"));
-        }
+        (_, None) => return Err(absent(&content)),
     };
+    // As LiteLLM has it, beside the marks of parts.
+    if let Some(raw) = object.get("cache_control") {
+        parts.push(Part::CacheMark(json::json(raw, &path.member("cache_control"))?));
+    }
+    // The name of a function that answered is not the name of a speaker.
+    let name = name.filter(|_| !legacy);
     Ok(Message { role, name, parts })
 }
 
-fn role(object: &Object<'_>, path: &Path<'_>) -> Result<Role, Error> {
+fn absent(content: &Path<'_>) -> Error {
+    content.error(Code::InvalidRequest, "is missing; send a string or an array of parts")
+}
+
+fn call_id(object: &Object<'_>, path: &Path<'_>) -> Result<String, Error> {
+    let path = path.member("tool_call_id");
+    match object.get("tool_call_id") {
+        Some(raw) => json::string(raw, &path),
+        None => Err(path.error(Code::InvalidRequest, "is missing; name the call that this is the result of")),
+    }
+}
+
+/// The id that the latest call of a function got: the old shape had no ids.
+fn legacy_call(name: Option<&str>, before: &[Message]) -> String {
+    let calls = before.iter().rev().flat_map(|message| message.parts.iter().rev());
+    let mut named = calls.filter_map(|part| match part {
+        Part::ToolCall(call) if name.is_none_or(|name| name == call.name) => Some(call.id.clone()),
+        _ => None,
+    });
+    named.next().unwrap_or_else(|| legacy_id(before.len()))
+}
+
+/// An id for a call that came without; `at` is the place of its message.
+fn legacy_id(at: usize) -> String {
+    format!("call_{at}")
+}
+
+/// Who speaks, and whether in the old words for functions.
+fn role(object: &Object<'_>, path: &Path<'_>) -> Result<(Role, bool), Error> {
     let Some(raw) = object.get("role") else {
         return Err(path.error(Code::InvalidRequest, "is missing; say who speaks"));
     };
     match json::cow(raw, path)?.as_ref() {
-        "system" => Ok(Role::System),
-        "developer" => Ok(Role::Developer),
-        "user" => Ok(Role::User),
-        "assistant" => Ok(Role::Assistant),
-        "tool" => Ok(Role::Tool),
-        "function" => Err(path.error(Code::Unsupported, "`function` is not translated; use `tool`")),
+        "system" => Ok((Role::System, false)),
+        "developer" => Ok((Role::Developer, false)),
+        "user" => Ok((Role::User, false)),
+        "assistant" => Ok((Role::Assistant, false)),
+        "tool" => Ok((Role::Tool, false)),
+        "function" => Ok((Role::Tool, true)),
         other => {
             let say = format!(
                 "must be `system`, `developer`, `user`, `assistant` or `tool`, found `{}`",
@@ -65,11 +101,14 @@ fn role(object: &Object<'_>, path: &Path<'_>) -> Result<Role, Error> {
     }
 }
 
-fn assistant(object: &Object<'_>, content: Option<&RawValue>, path: &Path<'_>) -> Result<Vec<Part>, Error> {
+fn assistant(
+    object: &Object<'_>,
+    content: Option<&RawValue>,
+    path: &Path<'_>,
+    at: usize,
+) -> Result<Vec<Part>, Error> {
     let mut all = Vec::new();
-    if let Some(raw) = object.get("reasoning_content") {
-        all.push(Part::Reasoning(json::string(raw, &path.member("reasoning_content"))?));
-    }
+    reasoning::read(object, path, &mut all)?;
     if let Some(raw) = content {
         all.extend(parts(raw, &path.member("content"))?);
     }
@@ -79,19 +118,33 @@ fn assistant(object: &Object<'_>, content: Option<&RawValue>, path: &Path<'_>) -
     if let Some(raw) = object.get("tool_calls") {
         let path = path.member("tool_calls");
         for (i, raw) in json::items(raw, MAX_PARTS, &path)?.iter().enumerate() {
-            all.push(Part::ToolCall(tool_call(raw, &path.item(i))?));
+            let path = path.item(i);
+            all.extend(thought_signature(raw, &path)?);
+            all.push(Part::ToolCall(tool_call(raw, &path)?));
         }
     }
-    if object.get("function_call").is_some() {
-        return Err(path
-            .member("function_call")
-            .error(Code::Unsupported, "is not translated; use `tool_calls`"));
+    if let Some(raw) = object.get("function_call") {
+        let path = path.member("function_call");
+        let call = json::object(raw, &path)?;
+        let (name, arguments) = (member(&call, "name", &path)?, member(&call, "arguments", &path)?);
+        all.push(Part::ToolCall(ToolCall { id: legacy_id(at), name, arguments }));
     }
     if all.is_empty() {
         let say = "is missing; an assistant's turn needs content, a refusal or tool calls";
         return Err(path.member("content").error(Code::InvalidRequest, say));
     }
     Ok(all)
+}
+
+/// Where Google's own OpenAI endpoint has the thought signature of a call.
+fn thought_signature(raw: &RawValue, path: &Path<'_>) -> Result<Option<Part>, Error> {
+    let (extra, google) = (path.member("extra_content"), "google");
+    let Some(raw) = json::object(raw, path)?.get("extra_content") else { return Ok(None) };
+    let Some(raw) = json::object(raw, &extra)?.get(google) else { return Ok(None) };
+    let path = extra.member(google);
+    let Some(raw) = json::object(raw, &path)?.get("thought_signature") else { return Ok(None) };
+    let signature = json::string(raw, &path.member("thought_signature"))?;
+    Ok(Some(Part::Signature(gemini::sealed(&signature))))
 }
 
 fn tool_call(raw: &RawValue, path: &Path<'_>) -> Result<ToolCall, Error> {
