@@ -122,6 +122,9 @@ impl std::ops::Deref for Ended {
 impl Drop for Rig {
     fn drop(&mut self) {
         for child in self.children.iter_mut().rev() {
+            if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                continue;
+            }
             // nginx's master takes its workers along on SIGTERM only.
             let _ = Command::new("kill").arg(child.id().to_string()).status();
             std::thread::sleep(Duration::from_millis(300));

@@ -282,6 +282,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "short": {"text": "one two three four five six"},
     "weather": {"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris", "days": [1, 2]}}]},
     "both": {"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "get_time", "arguments": {}}]},
+    "forecast": {"text": '{"city": "Paris", "days": [1, 2]}'},
     "think": {"reasoning": "let me see", "text": "forty-two"},
     "counted": {"text": "a b c", "usage": {"prompt_tokens": 30, "completion_tokens": 5, "cached_tokens": 12}},
     "many": {"text": "a b c d e f g h"},
@@ -331,12 +332,13 @@ def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[di
     """The configuration that the SDK suites run against, and the environment that it refers to.
 
     `mock` is the scripted provider inside the gateway, `upstream` the same script behind HTTP, `messages` the same in
-    Anthropic's dialect, `small` and `embed` the embedded models, `llama` a llama.cpp server.
+    Anthropic's dialect, `chats` the same by somebody who speaks chat completions alone, `small` and `embed` the embedded models, `llama` a llama.cpp server.
     """
     env = {"SUITE_KEY": new_secret(), "NARROW_KEY": new_secret(), "SLOW_KEY": new_secret(), "VENDOR_KEY": UPSTREAM_SECRET}
     providers: dict[str, Any] = {
         "inner": {"kind": "mock"},
         "outer": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
+        "chatty": {"kind": "openai_compatible", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
         "hasty": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}",
                   "timeouts": {"first_token": "700ms", "idle": "700ms", "total": "4s"}},
         "claude": {"kind": "anthropic", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
@@ -347,6 +349,7 @@ def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[di
         "upstream": {"provider": "outer", "model": "vendor-model-1"},
         "hasty": {"provider": "hasty", "model": "vendor-model-1"},
         "messages": {"provider": "claude", "model": "vendor-model-2"},
+        "chats": {"provider": "chatty", "model": "vendor-model-1"},
         "unreachable": {"provider": "nobody", "model": "vendor-model-1"},
     }
     if local:

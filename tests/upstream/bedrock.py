@@ -120,7 +120,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if given == "Bearer bedrock-api-key":
             return True
         names = re.search(r"SignedHeaders=([^,]+)", given)
-        if not names or hashlib.sha256(body).hexdigest() != self.headers.get("x-amz-content-sha256"):
+        digest = hashlib.sha256(body).hexdigest()
+        if not names or self.headers.get("x-amz-content-sha256", digest) != digest:
             return False
         request = botocore.awsrequest.AWSRequest("POST", f"http://{self.headers['host']}{self.path}", data=body)
         for name in names[1].split(";"):

@@ -20,6 +20,7 @@ import harness
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 ARN = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.amazon.nova-pro-v1:0"
+KEY = "sk-suite-for-bedrock-alone"
 TOOL = {"toolUse": {"toolUseId": "tool-1", "name": "weather", "input": {"city": "Paris", "days": [1, 2]}}}
 THOUGHT = {"reasoningContent": {"reasoningText": {"text": "It asks for weather.", "signature": "c2ln"}}}
 SCRIPTS: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ def gateway(service: Bedrock, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "keys": [{"name": "suite", "key": "${SUITE_KEY}", "scopes": ["chat:*", "models:*"]}],
     }
     env = {"AWS_ID": ACCESS_KEY, "AWS_SECRET": SECRET_KEY, "AWS_SESSION": SESSION, "AWS_BEARER": "bedrock-api-key",
-           "AWS_WRONG": "not the secret", "SUITE_KEY": "sk-suite"}
+           "AWS_WRONG": "not the secret", "SUITE_KEY": KEY}
     running = harness.Gateway(folder, config, env)
     yield running
     running.kill()
@@ -70,12 +71,12 @@ def gateway(service: Bedrock, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def client(gateway: harness.Gateway) -> OpenAI:
-    return OpenAI(base_url=f"{gateway.url}/v1", api_key="sk-suite", max_retries=0)
+    return OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0)
 
 
 @pytest.fixture(scope="module")
 def claude(gateway: harness.Gateway) -> Anthropic:
-    return Anthropic(base_url=gateway.url, api_key="sk-suite", max_retries=0)
+    return Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0)
 
 
 def vendors_client(service: Bedrock, secret: str = SECRET_KEY) -> Any:
@@ -122,11 +123,13 @@ def test_a_tool_loop_with_thinking_goes_round(claude: Anthropic, service: Bedroc
     tools: Any = [{"name": "weather", "description": "tells it", "input_schema": {"type": "object"}}]
     messages: list[Any] = [{"role": "user", "content": "Weather in Paris?"}]
     ask: Any = {"model": "tools", "max_tokens": 2000, "tools": tools}
-    with claude.messages.stream(messages=messages, **ask) as stream:
-        answer = stream.get_final_message()
+    answer = claude.messages.create(messages=messages, **ask)
     assert [block.type for block in answer.content] == ["thinking", "text", "tool_use"]
     assert answer.stop_reason == "tool_use" and answer.content[2].input == TOOL["toolUse"]["input"]
-    assert claude.messages.create(messages=messages, **ask).content == answer.content
+    with claude.messages.stream(messages=messages, **ask) as stream:
+        streamed = stream.get_final_message().content
+    assert [block.type for block in streamed] == ["thinking", "text", "tool_use"]
+    assert (streamed[0], streamed[1].text, streamed[2].input) == (answer.content[0], "I look.", answer.content[2].input)
     messages += [{"role": "assistant", "content": [block.to_dict() for block in answer.content]},
                  {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "tool-1", "content": "sunny"}]}]
     claude.messages.create(messages=messages, **ask)

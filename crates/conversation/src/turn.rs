@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::Owner;
 
-/// One response, with what was asked for it. The texts are JSON that this crate never reads.
+/// One response, with what was asked for it. Both texts are whatever the one who keeps them wrote: nobody here reads them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Turn {
     /// The response's id.
@@ -19,9 +19,9 @@ pub struct Turn {
     pub created: SystemTime,
     /// When it is thrown away.
     pub expires: SystemTime,
-    /// The response as it was answered: one JSON object.
+    /// The response as it was answered.
     pub response: Bytes,
-    /// What was asked for it, without the turns before: a JSON array of items.
+    /// What was asked for it, without the turns before.
     pub input: Bytes,
     /// The ids of the items in both, by which later requests may name them.
     pub items: Arc<[Arc<str>]>,

@@ -4,9 +4,9 @@
 //! failure becomes that dialect's terminal error. What it refuses to know: HTTP, routes, statuses.
 
 use bytes::{Bytes, BytesMut};
-use penstock_domain::{Delta, Dialect, Error, Request, RequestId, Task};
+use penstock_domain::{Delta, Dialect, Error, RawEvents, Request, RequestId, Task};
 
-use crate::{DecodeLimits, Decoded, anthropic, openai};
+use crate::{DecodeLimits, Decoded, anthropic, openai, responses};
 
 /// Writes deltas as events.
 pub trait Encode: Send {
@@ -14,8 +14,8 @@ pub trait Encode: Send {
     /// is written.
     fn encode(&mut self, delta: Delta, out: &mut BytesMut);
 
-    /// Notes that raw events were sent past the encoder.
-    fn passed(&mut self) {}
+    /// Notes that these raw events were sent past the encoder.
+    fn passed(&mut self, _raw: &RawEvents) {}
 
     /// Ends the stream as the dialect ends a complete answer. Later calls write nothing.
     fn finish(&mut self, out: &mut BytesMut);
@@ -59,7 +59,8 @@ pub fn asker(dialect: Dialect) -> Option<&'static dyn Asker> {
     match dialect {
         Dialect::OpenAi => Some(&OpenAi),
         Dialect::Anthropic => Some(&Anthropic),
-        Dialect::Responses | Dialect::Gemini | Dialect::Bedrock => None,
+        Dialect::Responses => Some(&Responses),
+        Dialect::Gemini | Dialect::Bedrock => None,
     }
 }
 
@@ -86,8 +87,8 @@ impl Asker for OpenAi {
 struct Anthropic;
 
 impl Asker for Anthropic {
-    fn decode(&self, _task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
-        anthropic::request::decode(bytes, limits)
+    fn decode(&self, task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
+        anthropic::request::decode(task, bytes, limits)
     }
 
     fn encoder(&self, request: &Request, _created: u64) -> Box<dyn Encode> {
@@ -100,5 +101,25 @@ impl Asker for Anthropic {
 
     fn error_body(&self, error: &Error, request_id: &RequestId) -> Bytes {
         anthropic::error::error_body(error, request_id)
+    }
+}
+
+struct Responses;
+
+impl Asker for Responses {
+    fn decode(&self, _task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
+        responses::request::decode(bytes, limits)
+    }
+
+    fn encoder(&self, request: &Request, created: u64) -> Box<dyn Encode> {
+        Box::new(responses::stream::StreamEncoder::new(request, created))
+    }
+
+    fn folder(&self, request: &Request, created: u64) -> Box<dyn Fold> {
+        Box::new(responses::response::Folder::new(request, created))
+    }
+
+    fn error_body(&self, error: &Error, request_id: &RequestId) -> Bytes {
+        openai::error::error_body(error, request_id)
     }
 }

@@ -12,6 +12,7 @@
 pub mod anthropic;
 mod asker;
 mod bedrock;
+pub mod gemini;
 mod json;
 pub mod json_guard;
 pub mod openai;
@@ -21,6 +22,7 @@ pub mod sse;
 mod vendor;
 
 mod request;
+mod said;
 
 pub use asker::{Asker, Encode, Fold, asker};
 pub use request::{DecodeLimits, Decoded, Encoded, PenstockOptions};

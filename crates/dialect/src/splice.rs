@@ -1,7 +1,7 @@
 //! The vendor's request as the asker's bytes with a few members exchanged.
 //!
 //! What it promises: unknown members, their order, spelling and white space survive byte for byte; one allocation, and
-//! none when nothing changes. What it refuses to know: everything but `model`, `stream_options` and `penstock`.
+//! none when nothing changes. What it refuses to know: everything but `model`, `stream_options`, `store` and `penstock`.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use crate::json::{self, Path};
 const ASK_USAGE: &str = r#"{"include_usage":true}"#;
 
 /// The original body with the vendor's model name, with `stream_options.include_usage` when the answer streams and
-/// `ask_usage` says that the vendor knows it, and without the `penstock` member.
+/// `ask_usage` says that the vendor knows it, with `store` off where the dialect has it, and without the `penstock` member.
 pub fn upstream_body(request: &Request, model: &str, ask_usage: bool) -> Bytes {
     let bytes = request.body.bytes();
     let members = request.body.members();
@@ -29,6 +29,14 @@ pub fn upstream_body(request: &Request, model: &str, ask_usage: bool) -> Bytes {
         match members.stream_options.map(range) {
             Some(at) => options(text, at, &mut edits),
             None => edits.insert(range(members.model).end, format!(r#","stream_options":{ASK_USAGE}"#)),
+        }
+    }
+    if request.body.dialect() == Dialect::Responses {
+        // What a vendor keeps, everybody behind this gateway's credential could read; who stores answers is the edge.
+        match members.store.map(range) {
+            Some(at) if &text[at.clone()] == "false" => {}
+            Some(at) => edits.replace(at, "false".to_owned()),
+            None => edits.insert(range(members.model).end, r#","store":false"#.to_owned()),
         }
     }
     if let Some(at) = members.penstock.map(range) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use penstock_domain::{Content, Delta, Dialect, Error, Request, Task};
 
-use crate::{Encoded, anthropic, openai};
+use crate::{Encoded, anthropic, bedrock, gemini, openai, responses};
 
 /// What turns the chunks of a vendor's streamed body into deltas.
 ///
@@ -76,7 +76,9 @@ pub fn vendor(dialect: Dialect) -> Option<&'static dyn Vendor> {
     match dialect {
         Dialect::OpenAi => Some(&OpenAi),
         Dialect::Anthropic => Some(&Anthropic),
-        Dialect::Responses | Dialect::Gemini | Dialect::Bedrock => None,
+        Dialect::Bedrock => Some(&Bedrock),
+        Dialect::Gemini => Some(&Gemini),
+        Dialect::Responses => Some(&Responses),
     }
 }
 
@@ -124,14 +126,18 @@ impl Vendor for Anthropic {
     }
 
     fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
-        anthropic::chat::encode_body(content.chat()?, ask.model, ask.stream, ask.max_tokens)
+        match ask.task {
+            Task::CountTokens => anthropic::chat::count_body(content.chat()?, ask.model),
+            _ => anthropic::chat::encode_body(content.chat()?, ask.model, ask.stream, ask.max_tokens),
+        }
     }
 
     fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
-        if alike(Dialect::Anthropic, request) && !request.stream {
-            return anthropic::reader::read_whole(body).map(|whole| vec![whole]);
+        match (request.task, alike(Dialect::Anthropic, request)) {
+            (Task::CountTokens, alike) => anthropic::reader::counted(body, alike).map(|count| vec![count]),
+            (_, true) if !request.stream => anthropic::reader::read_whole(body).map(|whole| vec![whole]),
+            _ => anthropic::reader::unfold(&body),
         }
-        anthropic::reader::unfold(&body)
     }
 
     fn lane(&self, request: &Request) -> Box<dyn Lane> {
@@ -143,5 +149,91 @@ impl Vendor for Anthropic {
 
     fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
         anthropic::error::vendor_error(status, retry_after, body)
+    }
+}
+
+struct Bedrock;
+
+impl Vendor for Bedrock {
+    fn dialect(&self) -> Dialect {
+        Dialect::Bedrock
+    }
+
+    fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
+        bedrock::encode(content.chat()?, ask)
+    }
+
+    fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
+        bedrock::unfold(request.task, &body)
+    }
+
+    fn lane(&self, _request: &Request) -> Box<dyn Lane> {
+        Box::new(bedrock::FrameLane::default())
+    }
+
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        bedrock::refusal(status, retry_after, body)
+    }
+}
+
+struct Gemini;
+
+impl Vendor for Gemini {
+    fn dialect(&self) -> Dialect {
+        Dialect::Gemini
+    }
+
+    fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
+        match (content, ask.task) {
+            (Content::Embedding(embedding), _) => gemini::embed::encode_body(embedding, ask.model),
+            (content, Task::CountTokens) => gemini::request::count_body(content.chat()?, ask.model),
+            (content, _) => gemini::request::encode_body(content.chat()?, ask.model),
+        }
+    }
+
+    fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
+        match request.task {
+            Task::Embedding => gemini::embed::unfold(&body),
+            Task::CountTokens => gemini::embed::count(&body),
+            _ => gemini::reader::unfold(request, &body),
+        }
+    }
+
+    fn lane(&self, request: &Request) -> Box<dyn Lane> {
+        Box::new(gemini::reader::ResponseReader::new(request))
+    }
+
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        gemini::error::vendor_error(status, retry_after, body)
+    }
+}
+
+struct Responses;
+
+impl Vendor for Responses {
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
+    }
+
+    fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
+        responses::chat::encode_body(content.chat()?, ask.model, ask.stream)
+    }
+
+    fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
+        if alike(Dialect::Responses, request) && !request.stream {
+            return responses::reader::read_whole(body).map(|whole| vec![whole]);
+        }
+        responses::reader::unfold(&body)
+    }
+
+    fn lane(&self, request: &Request) -> Box<dyn Lane> {
+        if alike(Dialect::Responses, request) {
+            return Box::new(responses::raw_lane::RawLane::new());
+        }
+        Box::new(responses::reader::ResponseReader::new())
+    }
+
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        openai::error::vendor_error(status, retry_after, body)
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use penstock_conversation::{Conversations, MemoryResponses, Policy};
 use penstock_dialect::DecodeLimits;
 
 /// Which routes a listener answers.
@@ -92,16 +93,23 @@ pub struct Extra {
     pub metrics: MetricsText,
     /// Tells whether the store answers.
     pub store: StoreHealth,
+    /// What was said before.
+    pub conversations: Arc<Conversations>,
 }
 
 impl Default for Extra {
-    /// No administration, the edge's own routes as OpenAPI document, no metrics, a healthy store.
+    /// No administration, the edge's own routes as OpenAPI document, no metrics, a healthy store, conversations in memory.
     fn default() -> Self {
         Self {
             admin: None,
             openapi: crate::openapi::document(&crate::rows(), serde_json::Map::new()),
             metrics: Arc::new(String::new),
             store: Arc::new(|| Ok(())),
+            conversations: Arc::new(Conversations::new(
+                Arc::new(MemoryResponses::default()),
+                Policy::default(),
+                Box::new(|_| {}),
+            )),
         }
     }
 }

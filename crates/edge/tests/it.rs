@@ -13,6 +13,8 @@ mod hostile;
 mod messages;
 #[path = "it/pages.rs"]
 mod pages;
+#[path = "it/responses.rs"]
+mod responses;
 #[path = "it/rights.rs"]
 mod rights;
 #[path = "it/stream.rs"]

@@ -20,6 +20,8 @@ pub struct Head {
     pub rate: Option<Rate>,
     /// Members of the request that the vendor's dialect cannot express, by path.
     pub dropped: Vec<String>,
+    /// The answer is a number of tokens that was estimated.
+    pub estimated: bool,
     /// Time spent per stage so far.
     pub timings: Timings,
 }

@@ -44,6 +44,8 @@ pub(crate) struct Journey {
     prompt: Option<u64>,
     pub(crate) rate: Option<Rate>,
     pub(crate) dropped: Vec<String>,
+    /// The answer is a count of tokens that was estimated.
+    pub(crate) counted: bool,
     timings: Timings,
     /// The stage that the request is in, and since when.
     stage: Option<(Stage, Instant)>,
@@ -106,6 +108,7 @@ impl Journey {
             prompt: None,
             rate: None,
             dropped: Vec::new(),
+            counted: false,
             timings,
             stage: None,
             tally: Tally::default(),
@@ -228,6 +231,7 @@ impl Journey {
             attempts: self.attempts(),
             rate: self.rate,
             dropped: self.dropped.clone(),
+            estimated: self.counted,
             timings: self.timings,
         }
     }

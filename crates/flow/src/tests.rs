@@ -1,5 +1,7 @@
 //! The path with scripted providers: what is recorded, returned and cancelled on every way out.
 
+mod money;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,7 @@ use penstock_domain::{
 use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper, Scope};
 use penstock_observe::{Outcome, Record, Recorder};
 use penstock_provider::{Call, Calling, Chat, Deltas, Provider};
-use penstock_routing::{Catalogue, Model};
+use penstock_routing::{Catalogue, Model, Pricing};
 
 use crate::{Captures, Flow, Gateway, Parts, Refusal};
 
@@ -93,6 +95,14 @@ fn bench(
     models: &[&str],
     script: impl Fn() -> Result<Deltas, Error> + Send + Sync + 'static,
 ) -> Bench {
+    bench_with((scopes, models), (Pricing::default(), Captures::default()), script)
+}
+
+fn bench_with(
+    (scopes, models): (&[&str], &[&str]),
+    (pricing, captures): (Pricing, Captures),
+    script: impl Fn() -> Result<Deltas, Error> + Send + Sync + 'static,
+) -> Bench {
     let file = FileKey {
         name: "test".into(),
         key: serde_json::from_value(serde_json::json!(KEY)).expect("a key"),
@@ -112,14 +122,14 @@ fn bench(
         provider: "vendor".into(),
         upstream: Some("vendor-large".into()),
         max_output_tokens: Some(100),
-        pricing: penstock_routing::Pricing::default(),
+        pricing,
     };
     let parts = Parts {
         keys: keys.ring(),
         admission: Arc::clone(&admission),
         catalogue: Catalogue::new([large]),
         providers: HashMap::from([("vendor".into(), provider)]),
-        captures: Captures::default(),
+        captures,
         recorder: Arc::clone(&kept) as Arc<dyn Recorder>,
         made: SystemTime::now(),
     };
@@ -140,6 +150,7 @@ fn request(model: &str) -> Request {
         choices: 1,
         deadline: None,
         arrived: None,
+        hints: Default::default(),
         tags: Tags::default(),
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
-use penstock_domain::{Stage, Task};
+use penstock_domain::{Cost, Stage, Task};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -59,6 +60,15 @@ struct OneProvider {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Paid {
+    model: String,
+    provider: String,
+}
+
+/// Dollars.
+type Dollars = Counter<f64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OneStage {
     stage: &'static str,
 }
@@ -93,6 +103,9 @@ struct Series {
     per_token: Histogram,
     input: Histogram,
     output: Histogram,
+    cost: Dollars,
+    unpriced: Counter,
+    estimated: Counter,
 }
 
 /// All metrics of the process.
@@ -104,8 +117,12 @@ pub struct Metrics {
     per_token: Family<Served, Histogram, fn() -> Histogram>,
     token_usage: Family<Typed, Histogram, fn() -> Histogram>,
     upstream_calls: Family<OneProvider, Counter>,
+    cost: Family<Paid, Dollars>,
+    unpriced: Family<Paid, Counter>,
+    estimated: Family<Paid, Counter>,
     provider_up: Family<OneProvider, Gauge>,
     reloads: Family<OneOutcome, Counter>,
+    responses: Family<OneOutcome, Counter>,
     stages: Vec<Histogram>,
     pub(crate) in_flight: Gauge,
     pub(crate) dropped: Counter,
@@ -132,8 +149,12 @@ impl Metrics {
             per_token: Family::new_with_constructor(fine_seconds),
             token_usage: Family::new_with_constructor(tokens),
             upstream_calls: Family::default(),
+            cost: Family::default(),
+            unpriced: Family::default(),
+            estimated: Family::default(),
             provider_up: Family::default(),
             reloads: Family::default(),
+            responses: Family::default(),
             stages,
             in_flight: Gauge::default(),
             dropped: Counter::default(),
@@ -183,8 +204,12 @@ impl Metrics {
             self.in_flight.clone(),
         );
         registry.register(names::UPSTREAM_CALLS, "Calls made to providers", self.upstream_calls.clone());
+        registry.register(names::COST, "What answers cost in USD", self.cost.clone());
+        registry.register(names::UNPRICED, "Requests without a known price", self.unpriced.clone());
+        registry.register(names::ESTIMATED, "Requests whose tokens were estimated", self.estimated.clone());
         registry.register(names::PROVIDER_UP, "1 when a provider can be called", self.provider_up.clone());
         registry.register(names::RELOADS, "Configuration reloads", self.reloads.clone());
+        registry.register(names::RESPONSES, "Responses that were to be stored", self.responses.clone());
         registry.register(names::RECORDS_DROPPED, "Records dropped on a full queue", self.dropped.clone());
         registry.register(names::RECORDS_WAITING, "Records the store does not take", self.waiting.clone());
         registry.register(names::RECORDS_LOST, "Records never stored", self.lost.clone());
@@ -208,15 +233,29 @@ impl Metrics {
         for (stage, time) in record.timings.iter() {
             self.stages[stage as usize].observe(time.as_secs_f64());
         }
-        if let (Some(provider), 1..) = (&record.provider, record.attempts) {
-            let label = OneProvider { provider: provider.to_string() };
-            self.upstream_calls.get_or_create(&label).inc_by(u64::from(record.attempts));
+        for attempt in &record.tries {
+            let label = OneProvider { provider: attempt.provider.to_string() };
+            self.upstream_calls.get_or_create(&label).inc();
         }
-        let Some(first) = record.first_token else { return };
-        series.first_token.observe(first.as_secs_f64());
+        match record.cost {
+            Cost::Known(money) => {
+                series.cost.inc_by(money.micros() as f64 / 1e6);
+            }
+            Cost::Unknown => {
+                series.unpriced.inc();
+            }
+            Cost::None => {}
+        }
+        if let Some(first) = record.first_token {
+            series.first_token.observe(first.as_secs_f64());
+        }
         let Some(usage) = record.usage else { return };
         series.input.observe(usage.input as f64);
         series.output.observe(usage.output as f64);
+        if record.estimated {
+            series.estimated.inc();
+        }
+        let Some(first) = record.first_token else { return };
         if record.stream && usage.output > 1 {
             let rest = record.duration.saturating_sub(first).as_secs_f64();
             series.per_token.observe(rest / (usage.output - 1) as f64);
@@ -230,6 +269,11 @@ impl Metrics {
             Reload::Refused => "refused",
         };
         self.reloads.get_or_create(&OneOutcome { outcome }).inc();
+    }
+
+    /// Counts a response that was to be stored: `stored`, or why it was not.
+    pub fn response_kept(&self, outcome: &'static str) {
+        self.responses.get_or_create(&OneOutcome { outcome }).inc();
     }
 
     /// Says whether a provider can be called.
@@ -263,6 +307,8 @@ impl Metrics {
             gen_ai_provider_name: served.gen_ai_provider_name.clone(),
             gen_ai_token_type: kind,
         };
+        let paid =
+            Paid { model: label(record.model.as_deref()), provider: label(record.provider.as_deref()) };
         let series = Arc::new(Series {
             ok: self.requests.get_or_create_owned(&ended(record, "ok")),
             cancelled: self.requests.get_or_create_owned(&ended(record, "cancelled")),
@@ -271,6 +317,9 @@ impl Metrics {
             per_token: self.per_token.get_or_create_owned(&served),
             input: self.token_usage.get_or_create_owned(&typed("input")),
             output: self.token_usage.get_or_create_owned(&typed("output")),
+            cost: self.cost.get_or_create_owned(&paid),
+            unpriced: self.unpriced.get_or_create_owned(&paid),
+            estimated: self.estimated.get_or_create_owned(&paid),
         });
         self.series.write().insert(key, Arc::clone(&series));
         series
@@ -293,3 +342,6 @@ fn ended(record: &Record, code: &'static str) -> Ended {
         code,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,10 +20,19 @@ pub const IN_FLIGHT: &str = "penstock_requests_in_flight";
 pub const STAGE_DURATION: &str = "penstock_stage_duration_seconds";
 /// Calls made to providers, by provider.
 pub const UPSTREAM_CALLS: &str = "penstock_upstream_calls";
+/// What answers cost in USD, by model and provider; requests without a known price are not in it.
+pub const COST: &str = "penstock_cost_usd";
+/// Requests that reached a provider and have no known price, by model and provider.
+pub const UNPRICED: &str = "penstock_unpriced_requests";
+/// Requests whose tokens were estimated, because the provider did not count them or contradicts itself, by model and
+/// provider.
+pub const ESTIMATED: &str = "penstock_estimated_usage";
 /// 1 when a provider can be called, else 0, by provider.
 pub const PROVIDER_UP: &str = "penstock_provider_up";
 /// Configuration reloads, by outcome.
 pub const RELOADS: &str = "penstock_config_reloads";
+/// Responses that were to be stored, by outcome.
+pub const RESPONSES: &str = "penstock_responses";
 /// Records that were dropped because the queue was full.
 pub const RECORDS_DROPPED: &str = "penstock_records_dropped";
 /// Records that wait in memory because the store does not take them.

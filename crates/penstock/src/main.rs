@@ -9,6 +9,7 @@ mod data;
 mod logging;
 mod records;
 mod reload;
+mod responses;
 mod serving;
 mod terminal;
 mod verb;

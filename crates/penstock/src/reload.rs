@@ -105,6 +105,7 @@ impl Reloader {
             tracing::warn!(path = change.path, "changed in the file, but takes effect only after a restart");
         }
         self.gateway.swap(self.lasting.parts(&loaded.config, providers));
+        self.lasting.conversations.set_policy((&loaded.config.responses).into());
         let loaded = Arc::new(loaded);
         match self.current.write() {
             Ok(mut current) => *current = loaded,

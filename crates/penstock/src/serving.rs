@@ -79,7 +79,9 @@ where
     let (recorder, tally) = Sink::new(Arc::clone(&metrics));
     let (records, tally) = Kept::new(wiring::records(config), tally);
     let admission = Arc::new(Admission::new(Instant::now()));
-    let lasting = Lasting { keys: Arc::clone(&keys), admission, recorder };
+    let (responses, conversations) = crate::responses::open(config, Arc::clone(&metrics));
+    let lasting =
+        Lasting { keys: Arc::clone(&keys), admission, recorder, conversations: Arc::clone(&conversations) };
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
@@ -94,6 +96,7 @@ where
         openapi: wiring::openapi().into(),
         metrics: metrics_text(gateway.clone(), metrics),
         store: store.health(),
+        conversations: Arc::clone(&conversations),
     };
     // Before the port opens: whoever can reach the gateway can also signal it.
     let mut signals = Signals::catch()?;
@@ -103,6 +106,7 @@ where
     let looking = tokio::spawn(look_at_keys(Arc::clone(&keys), store));
     announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
     let sweeping = tokio::spawn(records::sweep(Arc::clone(&records.store), reloader.current()));
+    let forgetting = tokio::spawn(async move { conversations.sweep().await });
     let reloading = tokio::spawn(reloader.run(hangup));
     signals.terminated().await;
     drain.begin();
@@ -113,7 +117,7 @@ where
         // A listener that panicked has nothing left to drain.
         let _ = listener.await;
     }
-    for task in [reloading, looking, sweeping] {
+    for task in [reloading, looking, sweeping, forgetting] {
         task.abort();
         let _ = task.await;
     }
@@ -121,6 +125,7 @@ where
     // Every recorder is gone with the last snapshot: the tally ends once its queue is empty.
     let _ = tokio::time::timeout(LAST_RECORDS, tally).await;
     let _ = tokio::time::timeout(LAST_RECORDS, records.store.close()).await;
+    let _ = tokio::time::timeout(LAST_RECORDS, responses.close()).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

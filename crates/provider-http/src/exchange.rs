@@ -30,11 +30,14 @@ use crate::pool::{Failed, Idle};
 /// How often a connection may ask to be polled anew within one poll of the asker, before other tasks get their turn.
 const TURNS: usize = 16;
 
+type Sender = http1::SendRequest<Full<Bytes>>;
+type Connection = http1::Connection<TokioIo<Wire>, Full<Bytes>>;
+
 /// A connection and the bell that its sockets and channels ring.
 pub(crate) struct One {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: Sender,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<TokioIo<Wire>, Full<Bytes>>>,
+    connection: Option<Connection>,
     past: Past,
     bell: Arc<Bell>,
     pub(crate) since: Instant,
@@ -42,21 +45,10 @@ pub(crate) struct One {
 }
 
 impl One {
-    pub(crate) fn new(
-        (sender, connection): (
-            http1::SendRequest<Full<Bytes>>,
-            http1::Connection<TokioIo<Wire>, Full<Bytes>>,
-        ),
-        past: Past,
-    ) -> Self {
-        Self {
-            sender,
-            connection: Some(connection),
-            past,
-            bell: Arc::default(),
-            since: Instant::now(),
-            reused: false,
-        }
+    /// Takes a connection on which hyper has shaken hands.
+    pub(crate) fn new(sender: Sender, connection: Connection, past: Past) -> Self {
+        let since = Instant::now();
+        Self { sender, connection: Some(connection), past, bell: Arc::default(), since, reused: false }
     }
 
     /// Lets the connection do what it can: write, read, notice its end.

@@ -9,8 +9,10 @@
 
 mod template;
 
+use std::collections::BTreeSet;
+
 use llama_cpp_2::token::LlamaToken;
-use penstock_domain::{Code, Conversation, Error, Message, Part, Role, Tool, ToolChoice};
+use penstock_domain::{Code, Conversation, Error, Message, Part, Role, Thinking, Tool, ToolChoice};
 use serde_json::{Map, Value, json};
 
 pub(crate) use template::Template;
@@ -99,7 +101,7 @@ impl Turn {
                         turn.content.push_str(&format!("<tool_call>\n{function}\n</tool_call>"));
                     }
                 }
-                Part::ToolResult { call_id, parts } => results.push((call_id.clone(), text_of(parts)?)),
+                Part::ToolResult { call_id, parts } => results.push((call_id.clone(), text_of(parts))),
                 // Other vendors' own notes, which mean nothing to a model of ours.
                 Part::Signature(_) | Part::Sealed(_) | Part::CacheMark(_) => {}
                 Part::Image(_) | Part::Audio(_) | Part::File(_) => return Err(unsupported(part)),
@@ -139,16 +141,42 @@ impl Turn {
     }
 }
 
-fn text_of(parts: &[Part]) -> Result<String, Error> {
+/// The text of a tool's result. A picture in it would make every later turn of an agent impossible: the model is told that
+/// there was one, and [`lost`] names it.
+fn text_of(parts: &[Part]) -> String {
     let mut whole = String::new();
     for part in parts {
         match part {
             Part::Text(text) => whole.push_str(text),
-            Part::CacheMark(_) => {}
-            other => return Err(unsupported(other)),
+            Part::Image(_) => whole.push_str("[an image, which this model cannot see]"),
+            Part::Audio(_) | Part::File(_) => whole.push_str("[a file, which this model cannot read]"),
+            _ => {}
         }
     }
-    Ok(whole)
+    whole
+}
+
+/// What of a request the model never gets to know, by path, each once.
+pub(crate) fn lost(chat: &Conversation) -> Vec<String> {
+    let mut lost: BTreeSet<String> = chat.unsaid.iter().cloned().collect();
+    let mut note = |lost_here: bool, path: &str| {
+        if lost_here {
+            lost.insert(path.to_owned());
+        }
+    };
+    note(!matches!(chat.thinking, None | Some(Thinking::Off | Thinking::Adaptive)), "thinking");
+    note(chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty(), "parallel_tool_calls");
+    note(chat.tools.iter().any(|tool| tool.cache_mark.is_some()), "tools.cache_control");
+    for part in chat.messages.iter().flat_map(|message| &message.parts) {
+        let inner = if let Part::ToolResult { parts, .. } = part { &parts[..] } else { &[] };
+        note(matches!(part, Part::Signature(_)), "messages.thinking.signature");
+        note(matches!(part, Part::Sealed(_)), "messages.redacted_thinking");
+        let mut all = std::iter::once(part).chain(inner);
+        note(all.any(|part| matches!(part, Part::CacheMark(_))), "messages.cache_control");
+        let media = |part: &Part| matches!(part, Part::Image(_) | Part::Audio(_) | Part::File(_));
+        note(inner.iter().any(media), "messages.tool_result.media");
+    }
+    lost.into_iter().collect()
 }
 
 fn unsupported(part: &Part) -> Error {

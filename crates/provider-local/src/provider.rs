@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use futures_util::{StreamExt, stream};
 use llama_cpp_2::token::LlamaToken;
 use penstock_domain::{
     Code, Completion, Content, Conversation, Delta, Embedding, EmbeddingInput, Error, Logprobs, Sampling,
     Started, ToolChoice, Usage,
 };
-use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Health, Provider};
+use penstock_provider::{Call, Calling, Chat, Complete, Count, Deltas, Embed, Health, Provider};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::answer::{self, Rules};
@@ -91,14 +92,31 @@ impl LocalProvider {
             let (loaded, request) = (loaded.clone(), call.request.clone());
             move || match request.body.content()? {
                 Content::Chat(chat) => {
-                    Ok((prompt::of_chat(&loaded, chat)?, plan_of_chat(&loaded, chat)?, chat.sampling.clone()))
+                    let prompt = (prompt::of_chat(&loaded, chat)?, prompt::lost(chat));
+                    Ok((prompt, plan_of_chat(&loaded, chat)?, chat.sampling.clone()))
                 }
                 _ => Err(mismatch("a chat")),
             }
         };
-        let (prompt, (shape, tools), sampling) = blocking(work).await?;
+        let ((prompt, lost), (shape, tools), sampling) = blocking(work).await?;
         let plan = plan(&loaded, &sampling, ("messages", prompt.len()), (shape, tools))?;
-        dispatch(&engine, vec![(prompt, None)], &call, &sampling, plan)
+        let answer = dispatch(&engine, vec![(prompt, None)], &call, &sampling, plan)?;
+        if lost.is_empty() {
+            return Ok(answer);
+        }
+        Ok(Box::pin(stream::iter([Delta::Dropped(lost)]).chain(answer)))
+    }
+
+    /// Counts as the model itself will: with its template and its vocabulary.
+    async fn start_count(&self, call: Call) -> Result<Deltas, Error> {
+        let (_, loaded) = self.ready(&call.model, false).await?;
+        let request = call.request;
+        let work = move || match request.body.content()? {
+            Content::Chat(chat) => prompt::of_chat(&loaded, chat).map(|prompt| prompt.len() as u64),
+            _ => Err(mismatch("a chat")),
+        };
+        let input = blocking(work).await?;
+        Ok(Box::pin(stream::iter([Delta::Counted { input, estimated: false }])))
     }
 
     async fn start_completion(&self, call: Call) -> Result<Deltas, Error> {
@@ -172,6 +190,16 @@ impl Provider for LocalProvider {
 
     fn embed(&self) -> Option<&dyn Embed> {
         Some(self)
+    }
+
+    fn count(&self) -> Option<&dyn Count> {
+        Some(self)
+    }
+}
+
+impl Count for LocalProvider {
+    fn count(&self, call: Call) -> Calling<'_> {
+        Box::pin(self.start_count(call))
     }
 }
 

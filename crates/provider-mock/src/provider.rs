@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use memchr::memmem;
 use penstock_domain::{Code, Delta, Dialect, Error, Request, Retry, Task};
-use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Provider};
+use penstock_provider::{Call, Calling, Chat, Complete, Count, Deltas, Embed, Provider};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::answer::{Answer, Step, embedding_usage, millis, vectors};
-use crate::asked::{self, Asked, View};
+use crate::asked::{self, Asked};
 use crate::script::{Directives, Hang, RetryAfter, RetryForm, Script};
 use crate::select::{Facts, Selector};
 use crate::stats::{Counters, InFlight, Stats};
@@ -26,6 +28,13 @@ pub struct MockProvider {
     selector: Selector,
     counters: Arc<Counters>,
     ids: AtomicU64,
+}
+
+/// The member by which a request of any dialect brings a script.
+#[derive(Deserialize)]
+struct Inline<'a> {
+    #[serde(borrow, default)]
+    mock: Option<&'a RawValue>,
 }
 
 impl MockProvider {
@@ -42,7 +51,7 @@ impl MockProvider {
     fn select(&self, request: &Request, asked: &Asked, path: &'static str) -> Result<Arc<Directives>, Error> {
         let bytes = request.body.bytes();
         if memmem::find(bytes, b"\"mock\"").is_some()
-            && let Ok(View { mock: Some(script), .. }) = serde_json::from_slice::<View<'_>>(bytes)
+            && let Ok(Inline { mock: Some(script) }) = serde_json::from_slice::<Inline<'_>>(bytes)
         {
             let refused =
                 |error: crate::ScriptError| Error::new(Code::InvalidRequest, error.say).with_param("mock");
@@ -60,6 +69,7 @@ impl MockProvider {
             (Task::CountTokens, _) => "/v1/messages/count_tokens",
             (Task::Completion, _) => "/v1/completions",
             (Task::Embedding, _) => "/v1/embeddings",
+            (Task::Relay, _) => return Err(Error::new(Code::Unsupported, "the mock passes nothing on")),
         };
         let mut asked = asked::from_request(request)?;
         asked.model = call.model.as_ref().to_owned();
@@ -81,10 +91,16 @@ impl MockProvider {
             return Err(error);
         }
         self.counters.answered(path, 200);
-        self.counters.bill_prompt(asked.prompt_tokens);
+        if request.task != Task::CountTokens {
+            self.counters.bill_prompt(asked.prompt_tokens);
+        }
         flight.open();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let source: Source = match request.task {
+            Task::CountTokens => {
+                let counted = Delta::Counted { input: asked.prompt_tokens, estimated: false };
+                Source::Fixed(vec![counted].into_iter())
+            }
             Task::Embedding => {
                 let usage = embedding_usage(&directives, &asked).map(Delta::Usage);
                 let vectors = Delta::Vectors(vectors(&directives, &asked));
@@ -159,6 +175,15 @@ impl Provider for MockProvider {
     }
     fn embed(&self) -> Option<&dyn Embed> {
         Some(self)
+    }
+    fn count(&self) -> Option<&dyn Count> {
+        Some(self)
+    }
+}
+
+impl Count for MockProvider {
+    fn count(&self, call: Call) -> Calling<'_> {
+        Box::pin(self.start(call))
     }
 }
 

@@ -25,7 +25,7 @@ pub fn openai(task: Task, body: &Value) -> Request {
 /// When the body is not one that the gateway would accept.
 pub fn anthropic(body: &Value) -> Request {
     let bytes = Bytes::from(body.to_string());
-    let decoded = penstock_dialect::anthropic::request::decode(bytes, &DecodeLimits::default());
+    let decoded = penstock_dialect::anthropic::request::decode(Task::Chat, bytes, &DecodeLimits::default());
     decoded.expect("the body of a test request is accepted").into_request(id(), Origin::Http, None)
 }
 

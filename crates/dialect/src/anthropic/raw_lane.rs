@@ -8,6 +8,7 @@ use penstock_domain::{Dialect, FinishReason, Notes};
 
 use super::wire::{self, End, Message, Tokens, View};
 use crate::openai::error::{bad_response, in_band_error};
+use crate::said;
 use crate::sse::lane::{EventLane, Forward, Rules, Seen};
 
 /// Turns the chunks of a body into [`penstock_domain::Delta::Raw`].
@@ -46,9 +47,17 @@ impl Rules for Events {
                 self.started = true;
                 let opening: Option<Message<'_>> =
                     view.message.and_then(|raw| serde_json::from_str(raw.get()).ok());
-                self.tokens = opening.map(|message| message.tokens()).unwrap_or_default();
+                if let Some(opening) = opening {
+                    self.tokens = opening.tokens();
+                    notes.version = opening.model.as_deref().map(Into::into);
+                }
+                // So that a stream that is cut has its prompt counted.
+                notes.usage = self.tokens.usage().or(notes.usage);
             }
-            "content_block_delta" => notes.content = true,
+            "content_block_delta" => {
+                notes.content = true;
+                notes.text = notes.text.saturating_add(view.delta.map_or(0, said::inside));
+            }
             "content_block_start" => notes.content |= opens_with_content(&view),
             "message_delta" => {
                 notes.content = true;

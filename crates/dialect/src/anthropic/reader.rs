@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::raw_lane::Events;
 use super::wire::{self, Blocks, End, Message, Tokens, View};
 use crate::openai::error::{bad_response, in_band_error};
+use crate::said;
 use crate::sse::lane::{EventLane, Meaning, Read};
 
 /// Reads a vendor's stream into semantic deltas, for askers of another dialect.
@@ -107,7 +108,8 @@ pub fn read_whole(body: Bytes) -> Result<Delta, Error> {
         events: 0,
         usage: message.tokens().usage(),
         finish: message.stop_reason.as_deref().map(wire::finish),
-        ..Notes::default()
+        text: message.content.iter().flatten().fold(0, |sum: u32, raw| sum.saturating_add(said::inside(raw))),
+        version: message.model.as_deref().map(Into::into),
     };
     Ok(Delta::Whole(RawBody { dialect: Dialect::Anthropic, bytes: body, notes }))
 }

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 
 use super::error::{bad_response, in_band_error};
 use super::view::{self, ChoiceSet};
-use crate::json;
 use crate::sse::lane::{EventLane, Forward, Rules, Seen};
+use crate::{json, said};
 
 /// Turns the chunks of a body into [`penstock_domain::Delta::Raw`].
 pub type RawLane = EventLane<Forward<Chunks>>;
@@ -49,13 +49,15 @@ pub struct Chunks {
     ended: ChoiceSet,
     seen: ChoiceSet,
     events: u64,
+    /// The model that answers was told.
+    versioned: bool,
 }
 
 impl Chunks {
     /// The rules of a stream of which `expected` choices are expected.
     pub(super) fn new(task: Task, expected: u32) -> Self {
         let (ended, seen) = (ChoiceSet::default(), ChoiceSet::default());
-        Self { task, strip_usage: false, expected, ended, seen, events: 0 }
+        Self { task, strip_usage: false, expected, ended, seen, events: 0, versioned: false }
     }
 }
 
@@ -92,6 +94,11 @@ impl Rules for Chunks {
         }
         notes.events += 1;
         notes.content |= view.choices.content;
+        notes.text = notes.text.saturating_add(view.choices.text);
+        if !self.versioned {
+            self.versioned = view.model.is_some();
+            notes.version = view.model.and_then(said::name);
+        }
         notes.finish = view.choices.finish.or(notes.finish);
         notes.usage = usage.or(notes.usage);
         cut.map_or(Seen::Pass(None), Seen::Without)

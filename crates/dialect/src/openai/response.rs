@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::asker::Fold;
 use crate::gemini;
-use crate::json;
+use crate::{json, said};
 
 /// Most bytes that are folded into one answer.
 const MAX_ANSWER: usize = 64 << 20;
@@ -333,7 +333,8 @@ pub fn read_whole(task: Task, body: Bytes) -> Result<Delta, Error> {
         events: 0,
         usage: view.usage.and_then(|raw| view::usage(raw, task)),
         finish: view.choices.finish,
-        ..Notes::default()
+        text: view.choices.text,
+        version: view.model.and_then(said::name),
     };
     Ok(Delta::Whole(RawBody { dialect: Dialect::OpenAi, bytes: body, notes }))
 }

@@ -7,7 +7,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::json;
+use crate::{json, said};
 
 /// Choices above this index are garbage: 128 choices of 2,048 prompts is what the protocol allows, nobody sends it.
 pub(crate) const MAX_CHOICE: u32 = 4096;
@@ -17,6 +17,8 @@ pub(crate) const MAX_CHOICE: u32 = 4096;
 pub(crate) struct View<'a> {
     pub(crate) choices: Choices,
     pub(crate) usage: Option<&'a RawValue>,
+    /// The model that the vendor says has answered.
+    pub(crate) model: Option<&'a RawValue>,
     /// Present and not null.
     pub(crate) error: Option<&'a RawValue>,
     /// The vectors of an embedding answer.
@@ -28,6 +30,8 @@ pub(crate) struct View<'a> {
 pub(crate) struct Choices {
     pub(crate) count: u32,
     pub(crate) content: bool,
+    /// Bytes of generated text.
+    pub(crate) text: u32,
     pub(crate) finish: Option<FinishReason>,
     /// A choice ended because the vendor broke.
     pub(crate) broke: bool,
@@ -80,6 +84,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for View<'a> {
         enum Field {
             Choices,
             Usage,
+            Model,
             Error,
             Data,
             #[serde(other)]
@@ -97,6 +102,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for View<'a> {
                     match field {
                         Field::Choices => once(&mut choices, map.next_value()?)?,
                         Field::Usage => once(&mut view.usage, map.next_value()?)?,
+                        Field::Model => view.model = Some(map.next_value()?),
                         Field::Error => once(&mut view.error, map.next_value()?)?,
                         Field::Data => once(&mut view.data, map.next_value()?)?,
                         Field::Other => drop(map.next_value::<de::IgnoredAny>()?),
@@ -135,6 +141,7 @@ impl<'de> Deserialize<'de> for Choices {
                 while let Some(one) = seq.next_element::<Choice>()? {
                     all.count += 1;
                     all.content |= one.content;
+                    all.text = all.text.saturating_add(one.text);
                     all.hollow |= !one.body;
                     all.seen.insert(one.index);
                     match one.end {
@@ -159,6 +166,7 @@ struct Choice {
     /// It has a delta, a message or a text.
     body: bool,
     content: bool,
+    text: u32,
     end: End,
 }
 
@@ -203,7 +211,7 @@ impl<'de> Deserialize<'de> for Choice {
                 f.write_str("a choice")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Choice, A::Error> {
-                let mut choice = Choice { index: 0, body: false, content: false, end: End::No };
+                let mut choice = Choice { index: 0, body: false, content: false, text: 0, end: End::No };
                 while let Some(field) = map.next_key()? {
                     match field {
                         Field::Index => choice.index = map.next_value()?,
@@ -211,11 +219,13 @@ impl<'de> Deserialize<'de> for Choice {
                             let said: Said = map.next_value()?;
                             choice.body |= said.present;
                             choice.content |= said.content;
+                            choice.text = choice.text.saturating_add(said.text);
                         }
                         Field::Text => {
                             let text: &RawValue = map.next_value()?;
                             choice.body |= text.get().starts_with('"');
                             choice.content |= json::has_content(text);
+                            choice.text = choice.text.saturating_add(said::text(text));
                         }
                         Field::FinishReason => {
                             let reason: &RawValue = map.next_value()?;
@@ -239,6 +249,7 @@ impl<'de> Deserialize<'de> for Choice {
 struct Said {
     present: bool,
     content: bool,
+    text: u32,
 }
 
 impl<'de> Deserialize<'de> for Said {
@@ -257,15 +268,18 @@ impl<'de> Deserialize<'de> for Said {
                 f.write_str("a delta or a message")
             }
             fn visit_unit<E: de::Error>(self) -> Result<Said, E> {
-                Ok(Said { present: false, content: false })
+                Ok(Said { present: false, content: false, text: 0 })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
-                let mut content = false;
+                let (mut content, mut text) = (false, 0u32);
                 while let Some(field) = map.next_key()? {
                     let value: &RawValue = map.next_value()?;
-                    content |= matches!(field, Field::Other) && json::has_content(value);
+                    if matches!(field, Field::Other) && json::has_content(value) {
+                        content = true;
+                        text = text.saturating_add(said::text(value));
+                    }
                 }
-                Ok(Said { present: true, content })
+                Ok(Said { present: true, content, text })
             }
         }
         d.deserialize_any(V)

@@ -183,6 +183,20 @@ pub fn response_id(response: &[u8]) -> Option<String> {
     json::string(object.get("id")?, &Path::ROOT).ok()
 }
 
+/// The id of the response that these events are about, where one of them has it.
+pub(super) fn response_id_of_events(events: &[u8]) -> Option<String> {
+    let mut decoder = SseDecoder::new(usize::MAX);
+    // Without a bound nothing can be too large; the lane has bounded these events before.
+    let _ = decoder.push(Bytes::copy_from_slice(events));
+    while let Some(Frame::Event(event)) = decoder.next() {
+        let view = super::wire::view(&event.data)?;
+        if let Some(id) = view.response.and_then(super::wire::head).and_then(|head| head.id) {
+            return Some(id.into_owned());
+        }
+    }
+    None
+}
+
 /// The final response in events that go out, where the terminal one is among them: what to keep of a stream, whether it
 /// was passed on or written here. A whole body is its own final response.
 ///

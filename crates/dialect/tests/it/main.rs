@@ -3,6 +3,9 @@
 
 mod chunking;
 mod fuzz;
+mod gemini;
 mod golden;
 mod messages;
+mod responses;
+mod schema;
 mod support;

@@ -9,7 +9,7 @@ use penstock_dialect::anthropic::{self, chat};
 use penstock_dialect::openai;
 use penstock_dialect::openai::stream::ChunkReader;
 use penstock_dialect::{Encode as _, Fold as _, Lane as _};
-use penstock_domain::{Content, Conversation, Delta, Dialect, Error, Request, Task};
+use penstock_domain::{Content, Conversation, Delta, Dialect, Error, Notes, Request, Task};
 use proptest::prelude::*;
 
 use crate::support::{choices, fixtures, request, semantic as chunks_semantic, task};
@@ -44,22 +44,27 @@ fn forwarded<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (String, Vec<Str
     }
     deltas.extend(std::iter::from_fn(|| lane.finish()));
     let (mut bytes, mut notes) = (String::new(), Vec::new());
-    let (mut content, mut events) = (false, 0);
+    // Notes are told per delta, and deltas depend on the chunks: their sum does not.
+    let mut sum = Notes::default();
     for delta in deltas {
         match delta {
             Delta::Raw(raw) => {
                 assert_eq!(raw.dialect, Dialect::Anthropic);
                 assert!(raw.bytes.ends_with(b"\n\n") && raw.notes.events > 0, "whole events only");
                 bytes.push_str(std::str::from_utf8(&raw.bytes).unwrap());
-                content |= raw.notes.content;
-                events += raw.notes.events;
-                notes.extend(raw.notes.usage.map(|usage| format!("{usage:?}")));
-                notes.extend(raw.notes.finish.map(|finish| format!("{finish:?}")));
+                sum = Notes {
+                    content: sum.content | raw.notes.content,
+                    events: sum.events + raw.notes.events,
+                    usage: raw.notes.usage.or(sum.usage),
+                    finish: raw.notes.finish.or(sum.finish),
+                    text: sum.text + raw.notes.text,
+                    version: sum.version.or(raw.notes.version),
+                };
             }
             other => notes.push(told(&other)),
         }
     }
-    notes.push(format!("content {content}, {events} events"));
+    notes.push(format!("{sum:?}"));
     (bytes, notes)
 }
 
@@ -84,7 +89,7 @@ fn asked_chat() -> Request {
 }
 
 fn asked_message() -> Request {
-    let body = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],"stream":true}"#;
+    let body = r#"{"model":"m","max_tokens":9,"stop_sequences":["END"],"messages":[{"role":"user","content":"x"}],"stream":true}"#;
     request("anthropic", body.as_bytes()).unwrap()
 }
 

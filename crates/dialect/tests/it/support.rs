@@ -84,6 +84,8 @@ fn tell(told: &mut Told, lane: &mut RawLane, next: fn(&mut RawLane) -> Option<De
                 told.notes.events += raw.notes.events;
                 told.notes.usage = raw.notes.usage.or(told.notes.usage);
                 told.notes.finish = raw.notes.finish.or(told.notes.finish);
+                told.notes.text += raw.notes.text;
+                told.notes.version = told.notes.version.take().or(raw.notes.version);
             }
             Delta::Usage(usage) => told.usage = Some(usage),
             Delta::Failed(error) => told.failed = Some(error.to_string()),

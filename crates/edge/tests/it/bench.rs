@@ -39,6 +39,24 @@ pub(crate) const RAW_MESSAGE: &str = "event: message_start\ndata: {\"type\":\"me
 /// What the model `whole-message` answers, to the byte.
 pub(crate) const WHOLE_MESSAGE: &str = "{ \"type\":\"message\",  \"oddity\":1e2 }";
 
+/// May ask, and belongs to the team `t`.
+pub(crate) const ASKS: &str = "an-asking-key-0123456789a";
+/// May read what the team `t` was answered.
+pub(crate) const READS: &str = "a-reading-key-0123456789a";
+/// May delete it.
+pub(crate) const DELETES: &str = "a-deleting-key-0123456789";
+/// As [`ASKS`], of another team.
+pub(crate) const FOREIGN: &str = "a-foreign-key-0123456789a";
+/// What the model `raw-responses` streams, to the byte.
+pub(crate) const RAW_RESPONSE: &[&str] = &[
+    "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_v1\",\"store\":false,\"output\":[]}}\n\n",
+    "event: response.output_text.delta\ndata: {\"type\": \"response.output_text.delta\", \"delta\":\"Paris\"}\n\n",
+    "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_v1\",\"status\":\"completed\",\"store\":false,\"output\":[{\"type\":\"message\",\"id\":\"msg_v1\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"Paris\"}]}]}}\n\n",
+];
+/// What the model `whole-response` answers, to the byte.
+pub(crate) const WHOLE_RESPONSE: &str =
+    "{ \"id\":\"resp_v2\", \"status\":\"completed\", \"store\" : false, \"oddity\":1e2, \"output\":[] }";
+
 /// Models that the scripted provider plays.
 pub(crate) const MODELS: &[&str] = &[
     "plain",
@@ -60,6 +78,8 @@ pub(crate) const MODELS: &[&str] = &[
     "whole-message",
     "translated",
     "full",
+    "raw-responses",
+    "whole-response",
 ];
 
 /// What the provider tells the test.
@@ -75,6 +95,15 @@ pub(crate) struct Watch {
     pub(crate) flooded: AtomicUsize,
     /// Calls so far.
     pub(crate) calls: AtomicUsize,
+    /// The body of the last call.
+    pub(crate) body: Mutex<Bytes>,
+}
+
+impl Watch {
+    /// The body of the last call, as JSON.
+    pub(crate) fn seen(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body.lock().unwrap()).unwrap()
+    }
 }
 
 struct Guard(Arc<Watch>);
@@ -108,6 +137,12 @@ fn raw_messages() -> Delta {
     })
 }
 
+fn raw_response(at: usize) -> Delta {
+    let notes = Notes { content: at > 0, events: 1, ..Notes::default() };
+    let bytes = Bytes::from_static(RAW_RESPONSE[at].as_bytes());
+    Delta::Raw(RawEvents { dialect: Dialect::Responses, bytes, notes })
+}
+
 fn end() -> Vec<Delta> {
     vec![
         Delta::Finished { choice: 0, reason: FinishReason::Stop, stop: None },
@@ -119,6 +154,7 @@ impl Scripted {
     fn play(&self, call: Call) -> Calling<'_> {
         let watch = Arc::clone(&self.watch);
         watch.calls.fetch_add(1, Ordering::SeqCst);
+        *watch.body.lock().unwrap() = call.request.body.bytes().clone();
         watch.begun.notify_one();
         let guard = Guard(Arc::clone(&watch));
         let opening = stream::iter([Delta::Started(Default::default()), text("Paris")]);
@@ -139,6 +175,13 @@ impl Scripted {
                 let notes = Notes { content: true, ..Notes::default() };
                 let bytes = Bytes::from_static(WHOLE_MESSAGE.as_bytes());
                 let body = RawBody { dialect: Dialect::Anthropic, bytes, notes };
+                Ok(stream::iter([Delta::Whole(body)]).boxed())
+            }
+            "raw-responses" => Ok(stream::iter([0, 1, 2].map(raw_response)).boxed()),
+            "whole-response" => {
+                let notes = Notes { content: true, ..Notes::default() };
+                let bytes = Bytes::from_static(WHOLE_RESPONSE.as_bytes());
+                let body = RawBody { dialect: Dialect::Responses, bytes, notes };
                 Ok(stream::iter([Delta::Whole(body)]).boxed())
             }
             "translated" => {
@@ -304,6 +347,10 @@ impl Bench {
             key("right", KEY, &["*"], None),
             key("poor", POOR, &["tools:call"], None),
             key("old", OLD, &["*"], Some("2020-01-01T00:00:00Z")),
+            FileKey { team: Some("t".into()), ..key("asks", ASKS, &["chat:invoke"], None) },
+            FileKey { team: Some("t".into()), ..key("reads", READS, &["chat:read"], None) },
+            FileKey { team: Some("t".into()), ..key("deletes", DELETES, &["chat:delete"], None) },
+            FileKey { team: Some("f".into()), ..key("foreign", FOREIGN, &["chat:*"], None) },
         ];
         keys.use_file(&file, Limits::default()).unwrap();
         let watch = Arc::new(Watch::default());
@@ -323,6 +370,7 @@ impl Bench {
             admission: Arc::new(Admission::new(Instant::now())),
             catalogue: Catalogue::new(models),
             providers: HashMap::from([("vendor".into(), scripted), ("local".into(), local)]),
+            captures: penstock_flow::Captures::default(),
             recorder: Arc::clone(&kept) as Arc<dyn Recorder>,
             made: SystemTime::now(),
         });

@@ -2,18 +2,23 @@
 //! past the table.
 
 use penstock_domain::{Dialect, Task};
-use penstock_edge::{Handler, ROUTES};
+use penstock_edge::{Handler, ROUTES, Stored};
 use penstock_identity::{Needs, Route};
 
-use crate::bench::{Bench, KEY, OLD, POOR};
-use crate::wire::{Wire, chat, exchange, message};
+use crate::bench::{ASKS, Bench, DELETES, FOREIGN, KEY, OLD, POOR, READS};
+use crate::wire::{Wire, bearer, chat, exchange, message, plain, post, response};
 
 /// A request that the route would answer with 200.
 fn request(route: &Route<Handler>, key: Option<&str>) -> String {
-    let path = route.path.replace("{id}", "org/slashed").replace("{code}", "invalid_json");
+    request_for(route, key, "org/slashed")
+}
+
+fn request_for(route: &Route<Handler>, key: Option<&str>, id: &str) -> String {
+    let path = route.path.replace("{id}", id).replace("{code}", "invalid_json");
     let body = match route.handler {
         Handler::Infer(Task::Chat, Dialect::OpenAi) => chat("whole", false),
         Handler::Infer(Task::Chat, Dialect::Anthropic) => message("plain", false),
+        Handler::Infer(Task::Chat, Dialect::Responses) => response("plain", serde_json::json!({})),
         Handler::Infer(Task::Completion, _) => {
             serde_json::json!({"model": "whole", "prompt": "Paris is"}).to_string()
         }
@@ -38,10 +43,13 @@ async fn every_route_asks_for_what_its_row_says() {
         for (key, closed_status) in
             [(None, 401), (Some("wrong"), 401), (Some(OLD), 401), (Some(POOR), 403), (Some(KEY), 200)]
         {
-            let answer = exchange(bench.address, request(route, key)).await;
+            let stored = matches!(route.handler, Handler::Stored(_));
+            let id = if stored { stored_response(&bench, KEY).await } else { "org/slashed".to_owned() };
+            let answer = exchange(bench.address, request_for(route, key, &id)).await;
             let expected = match closed_status {
-                // It knows its caller and cannot serve anybody yet.
                 _ if !closed => 200,
+                // It knows its caller and the response, and there is nothing to cancel.
+                200 if route.handler == Handler::Stored(Stored::Cancel) => 400,
                 status => status,
             };
             assert_eq!(
@@ -58,11 +66,68 @@ async fn every_route_asks_for_what_its_row_says() {
     }
 }
 
+/// Has a response stored, and gives its id.
+async fn stored_response(bench: &Bench, key: &str) -> String {
+    let body = response("plain", serde_json::json!({}));
+    let headers = format!("authorization: Bearer {key}\r\n");
+    let answer = exchange(bench.address, post("/v1/responses", &headers, &body)).await;
+    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    body["id"].as_str().unwrap_or_else(|| panic!("no id: {body}")).to_owned()
+}
+
+#[tokio::test]
+async fn asking_reading_and_deleting_are_rights_of_their_own() {
+    let bench = Bench::start().await;
+    let all = [ASKS, READS, DELETES, FOREIGN];
+    // Create, read, list, cancel, delete, for each of the keys; ids of the team `t`.
+    for (method, path, statuses) in [
+        ("GET", "", [403, 200, 403, 404]),
+        ("GET", "/input_items", [403, 200, 403, 404]),
+        ("POST", "/cancel", [400, 403, 403, 404]),
+        ("DELETE", "", [403, 403, 200, 404]),
+    ] {
+        for (key, status) in all.into_iter().zip(statuses) {
+            let id = stored_response(&bench, ASKS).await;
+            let answer =
+                exchange(bench.address, plain(method, &format!("/v1/responses/{id}{path}"), key)).await;
+            assert_eq!(answer.status, status, "{method} {path} with {key}: {}", answer.body);
+        }
+    }
+    for (key, status) in all.into_iter().zip([200, 403, 403, 200]) {
+        let headers = format!("authorization: Bearer {key}\r\n");
+        let body = response("plain", serde_json::json!({}));
+        let answer = exchange(bench.address, post("/v1/responses", &headers, &body)).await;
+        assert_eq!(answer.status, status, "POST with {key}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn the_path_of_a_response_holds_one_id_and_nothing_else() {
+    let bench = Bench::start().await;
+    for path in
+        ["/v1/responses/", "/v1/responses/a/b", "/v1/responses/a/input_items/", "/v1/responses//input_items"]
+    {
+        let answer = exchange(bench.address, plain("GET", path, KEY)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "route_not_found"), "{path}");
+    }
+    for path in ["/v1/responses/nothing", "/v1/responses/%2e%2e", "/v1/responses/a%2Fb", "/v1/responses/%ff"]
+    {
+        let answer = exchange(bench.address, plain("GET", path, KEY)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
+    }
+    let anonymous =
+        exchange(bench.address, post("/v1/responses", "", &response("plain", serde_json::json!({}))));
+    assert_eq!(anonymous.await.status, 401);
+    let good =
+        exchange(bench.address, post("/v1/responses", &bearer(), &response("plain", serde_json::json!({}))));
+    assert_eq!(good.await.status, 200);
+}
+
 #[tokio::test]
 async fn wrong_methods_are_405_with_allow_and_head_is_get_without_body() {
     let bench = Bench::start().await;
     for route in ROUTES {
-        let wrong = request(route, Some(KEY)).replacen(route.method.name(), "DELETE", 1);
+        let wrong = request_for(route, Some(KEY), "some-id").replacen(route.method.name(), "PATCH", 1);
         let answer = exchange(bench.address, wrong).await;
         assert_eq!((answer.status, answer.code().as_str()), (405, "method_not_allowed"), "{}", route.path);
         assert!(answer.header("allow").unwrap().contains(route.method.name()));

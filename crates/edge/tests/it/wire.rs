@@ -168,6 +168,20 @@ pub(crate) fn ask_message(model: &str, stream: bool) -> String {
     post("/v1/messages", &headers, &message(model, stream))
 }
 
+/// A responses body with further members.
+pub(crate) fn response(model: &str, members: Value) -> String {
+    let mut body = serde_json::json!({"model": model, "input": "Capital of France?"});
+    body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    body.to_string()
+}
+
+/// A request without a body.
+pub(crate) fn plain(method: &str, path: &str, key: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n"
+    )
+}
+
 /// A chat request with the right key.
 pub(crate) fn ask(model: &str, stream: bool) -> String {
     post("/v1/chat/completions", &bearer(), &chat(model, stream))

@@ -3,6 +3,8 @@
 //! Until then an attempt can fail without the asker seeing anything, so lifecycle deltas are held back (bounded). This
 //! is the commit point of the docs: after it nothing is spliced, and an error becomes the last delta of the stream.
 
+mod count;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
             Ok(Ok((mut held, rest))) => {
                 journey.tried("ok");
                 journey.dropped = dropped(&mut held);
+                journey.counted =
+                    held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));
                 return Ok(Live { deadline: request.deadline, held, rest });
             }
             Ok(Err(error)) | Err(error) => {
@@ -96,7 +100,7 @@ async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
             Task::Completion => "complete a prompt",
             Task::Embedding => "embed",
             Task::Relay => "pass on requests that penstock does not know",
-            Task::CountTokens => "count tokens",
+            Task::CountTokens => "chat",
         };
         let kind = provider.kind();
         let say = format!("the provider behind this model (kind {kind}) cannot {what}; choose another model");
@@ -107,6 +111,11 @@ async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
         Task::Completion => provider.complete().ok_or_else(unable)?.complete(call).await,
         Task::Embedding => provider.embed().ok_or_else(unable)?.embed(call).await,
         Task::Relay => provider.relay().ok_or_else(unable)?.relay(call).await,
-        Task::CountTokens => provider.count().ok_or_else(unable)?.count(call).await,
+        Task::CountTokens => match provider.count() {
+            Some(ability) => ability.count(call).await,
+            // Who chats can be counted for, if need be by us.
+            None if provider.chat().is_some() => count::count(call).await,
+            None => Err(unable()),
+        },
     }
 }

@@ -27,8 +27,7 @@ fn written(format: Format, level: Level, records: &[Record]) -> Vec<String> {
     let mut lines = Lines::new(format, Box::new(paper.clone()));
     let subscriber = tracing_subscriber::fmt().with_max_level(level).finish();
     tracing::subscriber::with_default(subscriber, || lines.write(records).expect("written"));
-    let all = paper.0.lock().clone();
-    all
+    std::mem::take(&mut *paper.0.lock())
 }
 
 fn dated() -> Record {

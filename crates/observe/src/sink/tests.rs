@@ -22,7 +22,12 @@ pub(crate) fn record() -> Record {
         upstream_model: None,
         version: None,
         attempts: 1,
-        tries: Box::default(),
+        tries: Box::new([crate::Attempt {
+            provider: "vendor".into(),
+            model: "vendor-large".into(),
+            code: "ok",
+            took: Duration::from_millis(10),
+        }]),
         estimated: false,
         cost: penstock_domain::Cost::Unknown,
         usage: Some(penstock_domain::Usage { input: 5, output: 3, ..Default::default() }),

@@ -23,8 +23,8 @@ pub(crate) struct Text {
 pub(crate) struct Release {
     pub(crate) text: String,
     pub(crate) logprobs: Vec<TokenLogprob>,
-    /// A stop sequence was met: the answer is over.
-    pub(crate) stopped: bool,
+    /// The stop sequence that was met: the answer is over.
+    pub(crate) stopped: Option<Box<str>>,
 }
 
 impl Text {
@@ -45,10 +45,10 @@ impl Text {
             joined.extend_from_slice(bytes);
             decode(&joined, &mut self.held, &mut self.partial);
         }
-        if let Some(at) = self.first_stop(searched) {
+        if let Some((at, stop)) = self.first_stop(searched) {
             self.held.truncate(at);
             self.partial.clear();
-            return Release { stopped: true, ..self.release(at) };
+            return Release { stopped: Some(stop), ..self.release(at) };
         }
         self.release(self.held.len() - self.at_risk())
     }
@@ -72,19 +72,19 @@ impl Text {
         while self.reports.front().is_some_and(|(start, _)| *start < self.gone) {
             logprobs.extend(self.reports.pop_front().map(|(_, report)| report));
         }
-        Release { text, logprobs, stopped: false }
+        Release { text, logprobs, stopped: None }
     }
 
-    /// Where the earliest stop sequence begins. What was searched before cannot hold a whole one.
-    fn first_stop(&self, searched: usize) -> Option<usize> {
+    /// Where the earliest stop sequence begins, and which it is. What was searched before cannot hold a whole one.
+    fn first_stop(&self, searched: usize) -> Option<(usize, Box<str>)> {
         let places = self.stops.iter().filter_map(|stop| {
             let mut from = searched.saturating_sub(stop.len());
             while !self.held.is_char_boundary(from) {
                 from -= 1;
             }
-            self.held[from..].find(stop.as_str()).map(|at| from + at)
+            self.held[from..].find(stop.as_str()).map(|at| (from + at, stop))
         });
-        places.min()
+        places.min_by_key(|(at, _)| *at).map(|(at, stop)| (at, stop.as_str().into()))
     }
 
     /// How many bytes at the end could be the beginning of a stop sequence.
@@ -130,7 +130,7 @@ mod tests {
         for piece in bytes.chunks(size) {
             let release = text.push(piece, None);
             out.push(release.text);
-            if release.stopped {
+            if release.stopped.is_some() {
                 return (out, true);
             }
         }
@@ -178,6 +178,7 @@ mod tests {
         assert_eq!((freed.text.as_str(), freed.logprobs.len()), ("STay", 2));
         assert_eq!(text.push(b"ST", report("ST")).logprobs.len(), 0);
         let stopped = text.push(b"OP", report("OP"));
-        assert_eq!((stopped.text.as_str(), stopped.logprobs.len(), stopped.stopped), ("", 0, true));
+        assert_eq!((stopped.text.as_str(), stopped.logprobs.len()), ("", 0));
+        assert_eq!(stopped.stopped.as_deref(), Some("STOP"));
     }
 }

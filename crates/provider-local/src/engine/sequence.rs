@@ -33,6 +33,8 @@ pub(super) struct Sequence {
     shape: Option<Matcher>,
     text: Text,
     calls: Option<Calls>,
+    /// The stop sequence that ended it.
+    stop: Option<Box<str>>,
     replies: mpsc::Sender<Delta>,
 }
 
@@ -76,6 +78,7 @@ impl Sequence {
                 Tools::Free(known) => Some(Calls::free(known.clone())),
                 Tools::Forced => Some(Calls::forced()),
             },
+            stop: None,
             replies,
         }
     }
@@ -102,7 +105,8 @@ impl Sequence {
         if !self.emit(&release.text, release.logprobs) {
             return Progress::Abandoned;
         }
-        if release.stopped || self.shape.as_ref().is_some_and(Matcher::is_stopped) {
+        if release.stopped.is_some() || self.shape.as_ref().is_some_and(Matcher::is_stopped) {
+            self.stop = release.stopped;
             return self.end(FinishReason::Stop);
         }
         if self.generated >= self.most || self.tokens.len() >= loaded.context as usize {
@@ -188,7 +192,8 @@ impl Sequence {
             }
             listening &= self.send_found(found, Vec::new());
         }
-        listening &= self.send(Delta::Finished { choice: self.choice, reason, stop: None });
+        let stop = self.stop.take();
+        listening &= self.send(Delta::Finished { choice: self.choice, reason, stop });
         if listening { Progress::Finished } else { Progress::Abandoned }
     }
 }

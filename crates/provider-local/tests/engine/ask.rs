@@ -46,6 +46,7 @@ pub(crate) struct Reply {
     pub(crate) texts: Vec<String>,
     pub(crate) calls: Vec<Vec<(String, String)>>,
     pub(crate) reasons: Vec<Option<FinishReason>>,
+    pub(crate) stop: Option<String>,
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) usage: Usage,
@@ -100,6 +101,7 @@ pub(crate) async fn open(provider: &LocalProvider, model: &str, content: Content
         Task::Chat => provider.chat().unwrap().chat(call).await,
         Task::Completion => provider.complete().unwrap().complete(call).await,
         Task::Embedding => provider.embed().unwrap().embed(call).await,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -129,9 +131,10 @@ pub(crate) async fn fold(mut deltas: Deltas) -> Result<Reply, Error> {
                 }
                 reply.calls[choice][index as usize].1.push_str(&arguments);
             }
-            Delta::Finished { choice, reason, .. } => {
+            Delta::Finished { choice, reason, stop } => {
                 let choice = reply.choice(choice);
                 reply.reasons[choice] = Some(reason);
+                reply.stop = stop.map(String::from);
             }
             Delta::Vectors(vectors) => reply.vectors = vectors,
             Delta::Usage(usage) => {

@@ -1,10 +1,16 @@
 //! Answers: right, the same alone and in company, cut where asked, counted exactly.
 
-use penstock_domain::{Completion, Content, FinishReason, Logprobs, Role, Sampling};
+use std::sync::Arc;
 
+use futures_util::StreamExt;
+use penstock_domain::{
+    Completion, Content, Delta, FinishReason, Logprobs, Media, MediaSource, Message, Part, Role, Sampling,
+    Task,
+};
+use penstock_provider::Provider;
 use penstock_provider_local::Settings;
 
-use crate::ask::{ask, chat, completion, greedy, local, message, with};
+use crate::ask::{ask, call, chat, completion, greedy, local, message, open, with};
 
 const FRANCE: &str = "What is the capital of France?";
 
@@ -17,6 +23,29 @@ async fn the_capital_of_france_is_paris() {
     assert_eq!(reply.usage.input, 16);
     assert!(reply.usage.output > 2 && reply.usage.output <= 64);
     assert!(reply.pieces.len() > 3, "the answer came in one piece");
+}
+
+#[tokio::test]
+async fn counting_says_what_the_same_chat_is_billed() {
+    let mut count = call("smollm2-135m", Content::Chat(chat(FRANCE, greedy(1))));
+    Arc::make_mut(&mut count.request).task = Task::CountTokens;
+    let mut deltas = local().count().unwrap().count(count).await.unwrap();
+    let counted = deltas.next().await;
+    assert!(matches!(counted, Some(Delta::Counted { input: 16, estimated: false })), "{counted:?}");
+    assert!(deltas.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_picture_that_a_tool_returned_is_told_instead_of_shown() {
+    let source = MediaSource::Base64("aGk=".into());
+    let picture = Part::Image(Media { source, mime: Some("image/png".into()), note: None });
+    let parts = vec![Part::Text("a chart: ".into()), picture];
+    let result = Part::ToolResult { call_id: "c".into(), parts };
+    let mut conversation = chat("What does it show?", greedy(2));
+    conversation.messages.push(Message { role: Role::Tool, name: None, parts: vec![result] });
+    let mut deltas = open(&local(), "smollm2-135m", Content::Chat(conversation)).await.unwrap();
+    let Some(Delta::Dropped(names)) = deltas.next().await else { panic!("nothing was named") };
+    assert_eq!(names, ["messages.tool_result.media"]);
 }
 
 /// Prompts whose continuation is clear: rounding differs with the size of a batch, and decides where two tokens are equally
@@ -74,6 +103,7 @@ async fn stop_sequences_end_the_answer_and_never_show() {
     let stopped = ask(&provider, completion("1, 2, 3, 4, 5,", sampling)).await.unwrap();
     assert_eq!(stopped.text(), &whole[..at]);
     assert_eq!(stopped.reasons, [Some(FinishReason::Stop)]);
+    assert_eq!(stopped.stop.as_deref(), Some("8, 9"), "the one that was met is told");
     let mut seen = String::new();
     for piece in &stopped.pieces {
         seen.push_str(piece);

@@ -51,7 +51,8 @@ fn events_of_one_chunk_leave_as_one_slice_of_it_without_the_end_marker() {
     let Some(Delta::Raw(raw)) = lane.next() else { panic!("no raw delta") };
     assert_eq!(raw.bytes.as_ptr(), chunk.as_ptr());
     assert_eq!(raw.bytes.len(), chunk.len() - sse::DONE.len());
-    let expected = Notes { content: true, events: 3, finish: Some(FinishReason::Stop), ..Notes::default() };
+    let expected =
+        Notes { content: true, events: 3, finish: Some(FinishReason::Stop), text: 2, ..Notes::default() };
     assert_eq!(raw.notes, expected);
     assert!(lane.next().is_none() && lane.finish().is_none());
 }
