@@ -16,6 +16,8 @@ use crate::{Chain, Owner, Policy, Reach, ResponseStore, Tail, Turn};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the removal of a turn that came too late may take.
 const CLEANING: Duration = Duration::from_secs(60);
+/// How long after the start turns whose time is over are first looked for: the start has better things to do.
+const FIRST: Duration = Duration::from_secs(60);
 /// How often turns whose time is over are looked for.
 const SWEEP: Duration = Duration::from_secs(3_600);
 /// Between two steps of one sweep, so that it never stands in anybody's way for long.
@@ -180,9 +182,10 @@ impl Conversations {
         if there { Ok(()) } else { Err(not_found(id)) }
     }
 
-    /// Throws away what has expired, now and every hour, for ever.
+    /// Throws away what has expired, a minute from now and then every hour, for ever.
     pub async fn sweep(&self) {
         let mut failing = false;
+        tokio::time::sleep(FIRST).await;
         loop {
             let mut swept = self.store.expire(SystemTime::now()).await;
             while let Ok(true) = swept {

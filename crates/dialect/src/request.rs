@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_domain::{Body, Origin, Request, RequestId, Tags, Task};
+use penstock_domain::{Body, Hints, Origin, Request, RequestId, Tags, Task};
 
 /// Bounds that a request body must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,7 @@ impl Decoded {
             choices: self.choices,
             deadline,
             arrived: None,
+            hints: Hints::default(),
             tags: self.penstock.map_or_else(Tags::default, |options| options.tags.into_iter().collect()),
             body: self.body,
         }

@@ -154,7 +154,7 @@ codes! {
     UpstreamIdleTimeout = "upstream_idle_timeout", Timeout, Vendor;
     /// The caller's deadline passed.
     DeadlineExceeded = "deadline_exceeded", Timeout, Client;
-    /// The queue in front of the model is full.
+    /// The model has more work than it can take, here or at its vendor.
     Overloaded = "overloaded", Unavailable, Gateway;
     /// The embedded model is not installed or could not be loaded.
     LocalModelUnavailable = "local_model_unavailable", Unavailable, Gateway;

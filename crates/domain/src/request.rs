@@ -186,6 +186,33 @@ pub enum Origin {
     Http,
 }
 
+/// Headers with which an asker chooses among a vendor's own abilities (`anthropic-beta`): they mean something to a vendor of
+/// the asker's dialect and to nobody else. Never a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hints(Option<Arc<[Hint]>>);
+
+/// One header of [`Hints`]: its name, and its value, which is visible ASCII.
+pub type Hint = (&'static str, Box<str>);
+
+/// Most bytes of one hint's value.
+const MAX_HINT: usize = 2048;
+
+impl Hints {
+    /// Keeps the headers whose values are visible ASCII of at most 2 KiB; the others are left out.
+    pub fn new(found: impl IntoIterator<Item = Hint>) -> Self {
+        let plain = |value: &str| {
+            !value.is_empty() && value.len() <= MAX_HINT && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+        };
+        let kept: Vec<Hint> = found.into_iter().filter(|(_, value)| plain(value)).collect();
+        Self((!kept.is_empty()).then(|| kept.into()))
+    }
+
+    /// Names in lower case, with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().flat_map(|all| all.iter()).map(|(name, value)| (*name, &**value))
+    }
+}
+
 /// One request, as every stage sees it.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -209,6 +236,8 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// When its first byte was here, if whoever decoded it knows.
     pub arrived: Option<Instant>,
+    /// What the asker wants of a vendor of its own dialect.
+    pub hints: Hints,
     /// Labels that the asker put on it, for records.
     pub tags: Tags,
     /// The original body.

@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Most bytes of captured content that wait to be stored; beyond it records are kept without theirs.
 const CONTENT: usize = 32 << 20;
 
+/// Longest name of a model that is kept, in bytes: askers name models as they like.
+const NAME: usize = 256;
+
 /// The sending side: cheap to share, never blocks.
 pub struct Sink {
     metrics: Arc<Metrics>,
@@ -70,6 +73,13 @@ impl Sink {
     }
 }
 
+/// Cuts a name that an asker or a vendor chose to what may wait in a queue and be kept.
+fn cut(name: &mut Option<Arc<str>>) {
+    if let Some(long) = name.as_deref().filter(|name| name.len() > NAME) {
+        *name = Some(Arc::from(&long[..long.floor_char_boundary(NAME)]));
+    }
+}
+
 /// Bytes of captured content.
 fn weight(record: &Record) -> usize {
     record.content.as_ref().map_or(0, |content| content.request.len() + content.answer.len())
@@ -82,6 +92,8 @@ impl Recorder for Sink {
 
     fn end(&self, mut record: Record) {
         self.metrics.in_flight.dec();
+        cut(&mut record.asked);
+        cut(&mut record.version);
         let bytes = self.weigh(&mut record);
         if self.queue.try_send(record).is_err() {
             self.content.fetch_sub(bytes, Ordering::Relaxed);

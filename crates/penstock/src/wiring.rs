@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use penstock_admission::Admission;
 use penstock_config::{Config, KindSchemas, Problem, Registry, Section};
+use penstock_conversation::Conversations;
 use penstock_domain::Error;
-use penstock_flow::Parts;
+use penstock_flow::{Captures, Parts};
 use penstock_identity::Keys;
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
-use penstock_routing::{Catalogue, Model, Prices, Pricing};
+use penstock_routing::{Catalogue, Model, Prices, Pricing, RelayRule};
 use penstock_store_sql::{SqlRecords, SqlStore};
 
 use crate::data;
@@ -86,6 +87,7 @@ pub(crate) fn providers(
             Err(more) => problems.extend(more),
         }
     }
+    problems.extend(relay_problem(config, &built));
     if problems.is_empty() { Ok(built) } else { Err(problems) }
 }
 
@@ -124,7 +126,24 @@ pub(crate) fn catalogue(config: &Config) -> Catalogue {
             pricing: pricing(config, model),
         })
     });
-    Catalogue::new(models)
+    Catalogue::new(models).with_relay(config.relay.as_ref().map(relay))
+}
+
+/// Where requests go that no route knows; the file's paths begin with the root that the routing does not know.
+fn relay(relay: &penstock_config::Relay) -> RelayRule {
+    let below = |path: &String| path.strip_prefix("/v1").unwrap_or(path).into();
+    RelayRule { provider: relay.provider.as_str().into(), paths: relay.paths.iter().map(below).collect() }
+}
+
+/// The problem of a relay to a provider that cannot pass requests on.
+fn relay_problem(config: &Config, providers: &Providers) -> Option<Problem> {
+    let relay = config.relay.as_ref()?;
+    let provider = providers.get(relay.provider.as_str())?;
+    provider.relay().is_none().then(|| {
+        let say = format!("a provider of kind {} cannot pass requests on", provider.kind());
+        Problem::error("relay.provider", say)
+            .with_hint("name one of kind openai, or openai_compatible with a base_url")
+    })
 }
 
 /// What a model costs: what the file says; nothing on own hardware; the vendor's list price at the vendor's own address.
@@ -147,6 +166,27 @@ fn pricing(config: &Config, model: &penstock_config::Model) -> Pricing {
         }
         _ => Pricing::Unknown,
     }
+}
+
+/// The models whose requests will be recorded without a cost.
+pub(crate) fn unpriced(config: &Config) -> Vec<Problem> {
+    let catalogue = catalogue(config);
+    let models = catalogue.unpriced(SystemTime::now()).into_iter();
+    models
+        .filter(|model| config.models.contains_key(&*model.name))
+        .map(|model| {
+            let say = "no price is known for this model, so what it costs is recorded as unknown";
+            Problem::warning(format!("models.{}.price", model.name), say).with_hint(
+                "add `price: {input: …, output: …}` in USD per million tokens; 0 for hardware of your own",
+            )
+        })
+        .collect()
+}
+
+/// The teams whose content is kept.
+fn captures(config: &Config) -> Captures {
+    let on = config.teams.iter().filter(|(_, team)| team.capture.content);
+    Captures::new(on.map(|(name, team)| (name.as_str().into(), team.capture.retention.0)))
 }
 
 /// Opens the database of the configuration and reads its keys and those of the file.
@@ -182,6 +222,7 @@ pub(crate) struct Lasting {
     pub(crate) keys: Arc<Keys>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) recorder: Arc<dyn Recorder>,
+    pub(crate) conversations: Arc<Conversations>,
 }
 
 impl Lasting {
@@ -192,6 +233,7 @@ impl Lasting {
             admission: Arc::clone(&self.admission),
             catalogue: catalogue(config),
             providers,
+            captures: captures(config),
             recorder: Arc::clone(&self.recorder),
             made: SystemTime::now(),
         }

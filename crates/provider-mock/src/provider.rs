@@ -134,6 +134,7 @@ fn refusal(directives: &Directives) -> Option<Error> {
         404 => Code::ModelNotFound,
         408 | 504 => Code::UpstreamTimeout,
         429 => Code::UpstreamRateLimited,
+        529 => Code::Overloaded,
         500.. => Code::UpstreamError,
         _ => Code::UpstreamRejected,
     };

@@ -108,8 +108,11 @@ fn full(id: &str, millis: u64) -> Record {
     }
 }
 
+/// A store and what to call it.
+type Named = (&'static str, Arc<dyn RecordStore>);
+
 /// Both stores, empty, with what keeps the second one's folder.
-fn stores() -> (tempfile::TempDir, [(&'static str, Arc<dyn RecordStore>); 2]) {
+fn stores() -> (tempfile::TempDir, [Named; 2]) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let sql = Arc::new(SqlRecords::new(dir.path()));
     (dir, [("memory", Arc::new(MemoryRecords::default())), ("sql", sql)])
@@ -159,6 +162,34 @@ async fn a_record_comes_back_as_it_was_with_its_content_and_the_figures_of_its_p
             assert_eq!(entry.record.content, wanted.content, "{name}");
             // Errors know no equality; what they show is all there is of them.
             assert_eq!(format!("{:?}", entry.record), format!("{wanted:?}"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_word_of_a_record_is_known_again() {
+    let (_dir, stores) = stores();
+    let tasks = [Task::Chat, Task::Completion, Task::Embedding, Task::CountTokens, Task::Relay];
+    let dialects =
+        [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock];
+    let finishes =
+        [FinishReason::Stop, FinishReason::Length, FinishReason::ToolCalls, FinishReason::ContentFilter];
+    let errors = Code::ALL.iter().map(|code| Outcome::Refused(Error::new(*code, "no")));
+    for (number, outcome) in errors.chain([Outcome::Complete, Outcome::Cancelled]).enumerate() {
+        let mut timings = Timings::default();
+        timings.add(Stage::ALL[number % Stage::ALL.len()], Duration::from_micros(7));
+        let record = Record {
+            task: Some(tasks[number % tasks.len()]),
+            dialect: Some(dialects[number % dialects.len()]),
+            finish: Some(finishes[number % finishes.len()]),
+            timings,
+            outcome,
+            ..plain(&format!("req_{number}"), 0)
+        };
+        for (name, store) in &stores {
+            store.append(std::slice::from_ref(&record)).await.expect("kept");
+            let entry = store.one(record.id.as_str()).await.expect("asked").expect("there");
+            assert_eq!(format!("{:?}", entry.record), format!("{record:?}"), "{name}");
         }
     }
 }

@@ -145,6 +145,31 @@ async fn an_odd_id_is_neither_kept_nor_looked_for() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_is_thrown_away_every_hour() {
+    let Bench { service, store, .. } = bench(Policy::default());
+    let policy = service.policy();
+    let over = Turn { expires: UNIX_EPOCH, ..turn("over", None) };
+    let lasting =
+        Turn { expires: SystemTime::now() + Duration::from_secs(9_000_000), ..turn("lasting", None) };
+    for turn in [over.clone(), lasting] {
+        service.keep(turn, &policy).await;
+    }
+    let service = Arc::new(service);
+    let sweeper = Arc::clone(&service);
+    let sweeping = tokio::spawn(async move { sweeper.sweep().await });
+    tokio::time::sleep(FIRST + STEP).await;
+    assert_eq!(store.len(), 1);
+    service.keep(over, &policy).await;
+    store.fail(Some(Error::new(Code::StoreUnavailable, "the disk is full")));
+    tokio::time::sleep(SWEEP).await;
+    assert_eq!(store.len(), 2);
+    store.fail(None);
+    tokio::time::sleep(SWEEP).await;
+    assert_eq!(store.len(), 1, "a failure does not end it");
+    sweeping.abort();
+}
+
 /// Never answers, and counts what it was asked to remove.
 #[derive(Default)]
 struct Stuck(AtomicUsize);

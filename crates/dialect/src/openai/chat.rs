@@ -60,11 +60,11 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_u
     }
     sampling(&mut writer, &conversation.sampling);
     let mut lost = lost(conversation);
-    match effort::word(conversation.thinking, model) {
-        Ok(Some(effort)) => writer.value("reasoning_effort", &json!(effort)),
-        Ok(None) => {}
-        Err(()) => lost.note(true, "thinking"),
+    let word = effort::word(conversation.thinking, model);
+    if let Some(effort) = word.effort {
+        writer.value("reasoning_effort", &json!(effort));
     }
+    lost.note(word.lost, "thinking");
     match &conversation.user {
         Some(user) if user.chars().count() <= MAX_USER => writer.value("user", &json!(user)),
         user => lost.note(user.is_some(), "user"),

@@ -177,13 +177,8 @@ fn text(format: &ResponseFormat) -> Result<Option<Text<'_>>, Error> {
 fn reasoning(thinking: Option<Thinking>, model: &str, lost: &mut Lost) -> Option<Value> {
     let shown = matches!(thinking, Some(Thinking::Adaptive | Thinking::Budget(_)));
     lost.note(matches!(thinking, Some(Thinking::Budget(_))), "thinking.budget_tokens");
-    match effort::word(thinking, model) {
-        Ok(Some(word)) if shown => Some(json!({"effort": word, "summary": "auto"})),
-        Ok(Some(word)) => Some(json!({"effort": word})),
-        Ok(None) => None,
-        Err(()) => {
-            lost.note(true, "reasoning_effort");
-            None
-        }
-    }
+    let word = effort::word(thinking, model);
+    lost.note(word.lost, "reasoning_effort");
+    let effort = word.effort?;
+    Some(if shown { json!({"effort": effort, "summary": "auto"}) } else { json!({"effort": effort}) })
 }

@@ -217,3 +217,13 @@ async fn nobody_who_watches_sees_content_and_nobody_watching_costs_nothing() {
     assert!(watcher.recv().await.is_err());
     assert_eq!(tail.watch().err(), Some(crate::Unwatched::Closed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_an_asker_chose_is_kept_to_a_bounded_length() {
+    let (sink, store, ..) = kept();
+    let name = |length: usize| Some(Arc::from("ü".repeat(length)));
+    sink.end(Record { asked: name(10_000_000), version: name(128), ..numbered(0) });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let record = store.one("req_0").await.unwrap().unwrap().record;
+    assert_eq!((record.asked, record.version), (name(128), name(128)));
+}

@@ -18,6 +18,7 @@ pub(crate) fn run(args: &Check) -> Result<ExitCode, Failure> {
     };
     let mut problems = problems;
     if let Some(loaded) = &loaded {
+        problems.extend(wiring::unpriced(&loaded.config));
         match wiring::check_providers(&loaded.config) {
             Ok(providers) if args.online => {
                 for (name, health) in

@@ -83,6 +83,7 @@ async fn examine(path: &Path) -> Vec<Finding> {
     }];
     findings.push(data_folder(&loaded.config.data_dir));
     findings.push(database(&loaded).await);
+    findings.push(records(&loaded).await);
     providers(&loaded, &mut findings).await;
     findings.push(server(&loaded).await);
     findings
@@ -113,6 +114,23 @@ async fn database(loaded: &Loaded) -> Finding {
             finding("database", Verdict::Look, says)
         }
         count => finding("database", Verdict::Good, format!("can be opened, {count} keys")),
+    }
+}
+
+/// Asking makes no file: the gateway does, with its first record.
+async fn records(loaded: &Loaded) -> Finding {
+    let records = wiring::records(&loaded.config);
+    if !records.path().exists() {
+        return finding("records", Verdict::Good, "there is none yet; every request leaves one");
+    }
+    let found = records.open().await;
+    records.close().await;
+    match found {
+        Ok(()) => {
+            let bytes = std::fs::metadata(records.path()).map_or(0, |file| file.len());
+            finding("records", Verdict::Good, format!("can be opened, {} KiB", bytes / 1024))
+        }
+        Err(error) => finding("records", Verdict::Bad, error.say()),
     }
 }
 

@@ -75,9 +75,8 @@ struct Detail<'a> {
     upstream: Option<Option<String>>,
     version: Option<Cow<'a, str>>,
     attempts: Option<u32>,
-    /// Provider, model, code, time.
     #[serde(default)]
-    tries: Vec<(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64)>,
+    tries: Vec<Try<'a>>,
     hour_write: Option<u64>,
     finish: Option<Cow<'a, str>>,
     gaps: Option<Five>,
@@ -90,6 +89,9 @@ struct Detail<'a> {
 fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
+
+/// Provider, model, code, time.
+type Try<'a> = (Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64);
 
 /// Count, sum, longest, p50, p99.
 type Five = (u32, u64, u64, u64, u64);
@@ -265,7 +267,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
 }
 
 fn tries(detail: &Detail<'_>) -> Box<[Attempt]> {
-    let attempt = |(provider, model, code, took): &(Cow<'_, str>, Cow<'_, str>, Cow<'_, str>, u64)| Attempt {
+    let attempt = |(provider, model, code, took): &Try<'_>| Attempt {
         provider: Arc::from(&**provider),
         model: Arc::from(&**model),
         code: match &**code {

@@ -8,11 +8,16 @@ use serde_json::{Map, Value, json};
 
 use crate::openai::base64;
 
-/// Every turn in order. After the results of parallel calls, which belong together, comes what they showed.
+/// Every turn in order. After the results of parallel calls, which belong together, comes what they showed: at the head of
+/// the user's next words, for many models want the roles to alternate.
 pub(super) fn messages(turns: &[Message]) -> Vec<Value> {
     let mut all = Vec::with_capacity(turns.len());
     let mut shown = Vec::new();
     for turn in turns {
+        if turn.role == Role::User && !shown.is_empty() {
+            shown.extend(turn.parts.iter().filter_map(part));
+            continue;
+        }
         if turn.role != Role::Tool {
             show(&mut shown, &mut all);
         }

@@ -49,11 +49,24 @@ fn a_status_has_a_meaning() {
         (500, Code::UpstreamError),
         (503, Code::UpstreamError),
         (504, Code::UpstreamTimeout),
-        (529, Code::UpstreamError),
+        (529, Code::Overloaded),
         (302, Code::UpstreamBadResponse),
     ] {
         assert_eq!(of(status, body).code(), code, "{status}");
     }
+}
+
+#[test]
+fn an_overloaded_vendor_is_told_from_a_broken_one() {
+    let anthropic = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    let openai = r#"{"error":{"message":"The engine is currently overloaded, please try again later"}}"#;
+    for (status, body) in [(529, anthropic), (529, "{}"), (503, openai)] {
+        let error = of(status, body);
+        assert_eq!((error.code(), error.retry()), (Code::Overloaded, Retry::Maybe), "{status} {body}");
+    }
+    assert_eq!(of(503, r#"{"error":{"message":"maintenance"}}"#).code(), Code::UpstreamError);
+    let wait = Duration::from_secs(7);
+    assert_eq!(vendor_error(529, Some(wait), b"").retry(), Retry::After(wait));
 }
 
 #[test]
@@ -122,6 +135,7 @@ fn an_error_inside_a_200_is_read_by_its_own_words() {
         (r#"{"error":{"message":"m","type":"invalid_request_error"}}"#, Code::UpstreamRejected),
         (r#"{"error":{"message":"m","type":"server_error"}}"#, Code::UpstreamError),
         (r#"{"error":"boom"}"#, Code::UpstreamError),
+        (r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Code::Overloaded),
         (r#"{"error":{"code":"insufficient_quota"}}"#, Code::UpstreamAuth),
         ("garbage", Code::UpstreamError),
     ] {

@@ -81,9 +81,21 @@ fn classify(status: u16, retry_after: Option<Duration>, said: &Said, body: &[u8]
             plain(Code::UpstreamAuth, say)
         }
         429 => with_wait(plain(Code::UpstreamRateLimited, "the provider limits the rate of this gateway")),
+        529 => with_wait(overloaded(status, body)),
+        503 if is_overloaded(said) => with_wait(overloaded(status, body)),
         409 | 425 | 500..=599 => with_wait(plain(Code::UpstreamError, "the provider answered with an error")),
         _ => plain(Code::UpstreamBadResponse, "the provider answered with something that is not an answer"),
     }
+}
+
+/// The vendor has more work than it can take. Not its fault alone: waiting helps.
+fn overloaded(status: u16, body: &[u8]) -> Error {
+    let say = format!("the provider is overloaded (status {status}); send the request again a little later");
+    Error::new(Code::Overloaded, say).with_source(source(body))
+}
+
+fn is_overloaded(said: &Said) -> bool {
+    said.code == "overloaded_error" || said.message.to_ascii_lowercase().contains("overloaded")
 }
 
 fn credential(status: u16, body: &[u8]) -> Error {

@@ -17,10 +17,10 @@ pub(super) fn stream_options(object: &Object<'_>, stream: bool) -> Result<bool, 
     let path = Path::ROOT.member("stream_options");
     let Some(raw) = object.get("stream_options") else { return Ok(false) };
     let options = json::object(raw, &path)?;
-    if !stream {
-        return Err(path.error(Code::InvalidRequest, "is allowed only together with `stream: true`"));
-    }
-    options.get("include_usage").map_or(Ok(false), |raw| json::boolean(raw, &path.member("include_usage")))
+    let usage = options.get("include_usage");
+    let usage = usage.map_or(Ok(false), |raw| json::boolean(raw, &path.member("include_usage")))?;
+    // Without `stream` it means nothing: whether that is an error is the vendor's to say.
+    Ok(usage && stream)
 }
 
 pub(super) fn check(task: Task, object: &Object<'_>) -> Result<Checked, Error> {
@@ -33,7 +33,7 @@ pub(super) fn check(task: Task, object: &Object<'_>) -> Result<Checked, Error> {
         Some(raw) => json::count(raw, 1, 128, &Path::ROOT.member("n"))?,
         None => 1,
     };
-    if task == Task::Chat {
+    if matches!(task, Task::Chat | Task::CountTokens) {
         chat(object)?;
     } else {
         completion(object, choices)?;
@@ -43,8 +43,9 @@ pub(super) fn check(task: Task, object: &Object<'_>) -> Result<Checked, Error> {
 
 /// The bound of generated tokens, under its old and its new name.
 pub(super) fn max_output_tokens(object: &Object<'_>) -> Result<Option<u32>, Error> {
+    // None at all is asked for the log probabilities of a prompt; who cannot do that says so.
     let read = |name: &str| {
-        object.get(name).map(|raw| json::count(raw, 1, MAX_TOKENS, &Path::ROOT.member(name))).transpose()
+        object.get(name).map(|raw| json::count(raw, 0, MAX_TOKENS, &Path::ROOT.member(name))).transpose()
     };
     match (read("max_tokens")?, read("max_completion_tokens")?) {
         (Some(old), Some(new)) if old != new => Err(Path::ROOT.member("max_completion_tokens").error(
@@ -120,8 +121,9 @@ fn completion(object: &Object<'_>, choices: u32) -> Result<(), Error> {
     }
     if let Some(raw) = object.get("best_of") {
         let path = Path::ROOT.member("best_of");
-        let best_of = json::count(raw, 1, 128, &path)?;
-        if best_of < choices {
+        let best_of = json::count(raw, 0, 128, &path)?;
+        // OpenAI takes 0 for "as many as `n`".
+        if best_of != 0 && best_of < choices {
             let say = format!("is {best_of}, which is less than `n`, {choices}");
             return Err(path.error(Code::InvalidValue, say));
         }

@@ -71,7 +71,7 @@ fn every_wrong_member_is_named() {
     for (more, code, param) in [
         (r#","stream":"true""#, InvalidRequest, "stream"),
         (r#","stream":1"#, InvalidRequest, "stream"),
-        (r#","stream_options":{}"#, InvalidRequest, "stream_options"),
+        (r#","stream_options":[]"#, InvalidRequest, "stream_options"),
         (r#","stream":true,"stream_options":[]"#, InvalidRequest, "stream_options"),
         (
             r#","stream":true,"stream_options":{"include_usage":1}"#,
@@ -82,7 +82,6 @@ fn every_wrong_member_is_named() {
         (r#","n":129"#, InvalidValue, "n"),
         (r#","n":1.5"#, InvalidValue, "n"),
         (r#","n":"1""#, InvalidRequest, "n"),
-        (r#","max_tokens":0"#, InvalidValue, "max_tokens"),
         (r#","max_tokens":-1"#, InvalidValue, "max_tokens"),
         (r#","max_tokens":2147483648"#, InvalidValue, "max_tokens"),
         (r#","max_tokens":1e3"#, InvalidValue, "max_tokens"),
@@ -243,7 +242,8 @@ fn content_errors_carry_the_path_of_the_member() {
         (r#","response_format":{"type":"xml"}"#, InvalidValue, "response_format.type"),
         (r#","response_format":{"type":"json_schema"}"#, InvalidRequest, "response_format.json_schema"),
         (r#","logit_bias":{"a":1}"#, InvalidValue, "logit_bias.a"),
-        (r#","functions":[]"#, Unsupported, "functions"),
+        (r#","functions":[{}]"#, InvalidRequest, "functions[0].name"),
+        (r#","reasoning_effort":"huge""#, InvalidValue, "reasoning_effort"),
     ] {
         let error = decode_content(chat(more).as_bytes(), Task::Chat).unwrap_err();
         assert_eq!((error.code(), error.param()), (code, Some(param)), "{more}");
