@@ -22,13 +22,15 @@ pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// The end of a streamed reply was read.
+    over: bool,
 }
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+        Ok(Self { stream, buffer: Vec::with_capacity(4096), over: false })
     }
 
     /// Sends a request and reads the reply to its end.
@@ -43,6 +45,7 @@ impl Connection {
     /// Sends a request and waits for its head; what came of the body stays in the buffer.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<(), Trouble> {
         self.stream.write_all(request).await?;
+        self.over = false;
         self.buffer.clear();
         while memmem::find(&self.buffer, b"\r\n\r\n").is_none() {
             self.more().await?;
@@ -54,16 +57,22 @@ impl Connection {
         Ok(())
     }
 
-    /// How many events the buffer holds; forgets them. `None` when the stream has ended.
+    /// How many events the buffer holds; forgets them. `None` once the stream has ended.
     pub(crate) fn events(&mut self) -> Option<u64> {
+        if self.over {
+            return None;
+        }
         let events = memmem::find_iter(&self.buffer, b"data: {").count() as u64;
-        let ended = self.buffer.ends_with(b"0\r\n\r\n");
+        self.over = self.buffer.ends_with(b"0\r\n\r\n");
         self.buffer.clear();
-        (!ended || events > 0).then_some(events)
+        Some(events)
     }
 
-    /// Reads whatever has arrived.
+    /// Reads whatever has arrived; nothing after the end of a stream.
     pub(crate) async fn more(&mut self) -> Result<(), Trouble> {
+        if self.over {
+            return Ok(());
+        }
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
             return Err("the connection was closed in the middle of a reply".into());
         }

@@ -8,6 +8,7 @@
 //! What it refuses to know: whether a figure is good. It never fails on a slow run.
 
 mod http;
+mod instructions;
 mod load;
 mod process;
 mod report;
@@ -40,10 +41,19 @@ pub(crate) struct Options {
     /// Streams held open for the memory figure.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) open_streams: usize,
+    /// Leaves the embedded model out of Penstock's configuration, for builds without it.
+    #[arg(long)]
+    pub(crate) without_local: bool,
+    /// Only the instructions of one request and one chunk, counted by callgrind (needs valgrind).
+    #[arg(long)]
+    pub(crate) instructions: bool,
     /// Only what takes a minute: one repeat, two seconds, few streams.
     #[arg(long)]
     pub(crate) quick: bool,
 }
+
+/// Descriptors that a proxy needs beside the two of each stream.
+const SPARE_FILES: usize = 500;
 
 /// Why a run ended without figures.
 pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
@@ -54,9 +64,14 @@ async fn main() -> ExitCode {
     if options.quick {
         (options.repeats, options.seconds, options.open_streams) = (1, 2, 500);
     }
-    match measure(&options).await {
-        Ok(report) => {
-            show(&report.markdown());
+    let outcome = if options.instructions {
+        instructions(&options).await
+    } else {
+        measure(&options).await.map(|report| report.markdown())
+    };
+    match outcome {
+        Ok(table) => {
+            show(&table);
             ExitCode::SUCCESS
         }
         Err(trouble) => {
@@ -64,6 +79,13 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn instructions(options: &Options) -> Result<String, Trouble> {
+    if !instructions::available() {
+        return Err("counting instructions needs valgrind (Debian: apt-get install valgrind)".into());
+    }
+    instructions::table(options).await
 }
 
 async fn measure(options: &Options) -> Result<Report, Trouble> {
@@ -93,10 +115,10 @@ async fn one(options: &Options, kind: Kind, report: &mut Report) -> Result<(), T
         report.add(kind, "CPU per request at 64 connections, µs", flat.cpu_per_unit);
     }
     let paced = load::paced(&rig, options.seconds).await?;
-    report.add(kind, "p50 at 1,000/s, µs", paced.p50);
-    report.add(kind, "p99 at 1,000/s, µs", paced.p99);
+    report.add(kind, "added p50 at 1,000/s, µs", paced.p50);
+    report.add(kind, "added p99 at 1,000/s, µs", paced.p99);
     let streams = stream::flowing(&rig, options).await?;
-    report.add(kind, "time to first token p50, µs", streams.first_token_p50);
+    report.add(kind, "added time to first token p50, µs", streams.first_token_p50);
     if kind == Kind::Direct {
         return Ok(());
     }
@@ -105,7 +127,12 @@ async fn one(options: &Options, kind: Kind, report: &mut Report) -> Result<(), T
     drop(rig);
     // A fresh process: what earlier load left in the allocator must not hide what streams cost.
     let rig = Rig::start(options, kind).await?;
-    let held = stream::open(&rig, options.open_streams).await?;
+    let most = process::open_files().saturating_sub(SPARE_FILES) / 2;
+    let streams = options.open_streams.min(most);
+    if streams < options.open_streams {
+        note(&format!("the limit of open files allows only {streams} open streams"));
+    }
+    let held = stream::open(&rig, streams).await?;
     report.add(kind, "memory per open stream, KiB", held / 1024.0);
     Ok(())
 }

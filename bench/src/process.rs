@@ -35,3 +35,10 @@ pub(crate) fn memory(pid: u32) -> u64 {
     };
     family(pid).into_iter().filter_map(pages).sum::<u64>() * PAGE
 }
+
+/// How many files this process and what it starts may have open at once.
+pub(crate) fn open_files() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(1_024)
+}

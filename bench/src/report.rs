@@ -13,8 +13,9 @@ pub(crate) struct Report {
     figures: BTreeMap<(&'static str, Kind), Vec<f64>>,
 }
 
-/// Figures of which the direct run is taken off before the ratio: what the proxy *adds*.
-const ADDED: [&str; 3] = ["p50 at 1,000/s, µs", "p99 at 1,000/s, µs", "time to first token p50, µs"];
+/// Figures of which the direct run of the same repeat is taken off: what the proxy *adds*.
+const ADDED: [&str; 3] =
+    ["added p50 at 1,000/s, µs", "added p99 at 1,000/s, µs", "added time to first token p50, µs"];
 
 impl Report {
     pub(crate) fn add(&mut self, kind: Kind, figure: &'static str, value: f64) {
@@ -41,12 +42,18 @@ impl Report {
                 cell(Kind::Penstock)
             );
         }
-        out.push_str("\nMedian (least to most). For latencies the ratio is of what each adds to the direct run's median.\n");
+        out.push_str("\nMedian (least to most). Of what is added, the direct column tells the whole and the others what they add to it.\n");
         out
     }
 
+    /// What was measured in each repeat, less the direct run's where it is about what is added.
     fn values(&self, figure: &'static str, kind: Kind) -> Option<Vec<f64>> {
-        self.figures.get(&(figure, kind)).cloned()
+        let values = self.figures.get(&(figure, kind))?;
+        let direct = self.figures.get(&(figure, Kind::Direct));
+        match direct.filter(|_| kind != Kind::Direct && ADDED.contains(&figure)) {
+            Some(direct) => Some(values.iter().zip(direct).map(|(value, direct)| value - direct).collect()),
+            None => Some(values.clone()),
+        }
     }
 
     fn cell(&self, figure: &'static str, kind: Kind) -> String {
@@ -59,7 +66,27 @@ impl Report {
 
     fn ratio(&self, figure: &'static str) -> Option<f64> {
         let median = |kind| self.values(figure, kind).map(|mut values| quantile(&mut values, 0.5));
-        let base = if ADDED.contains(&figure) { median(Kind::Direct)? } else { 0.0 };
-        Some((median(Kind::Penstock)? - base) / (median(Kind::Nginx)? - base))
+        Some(median(Kind::Penstock)? / median(Kind::Nginx)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_added_is_told_without_the_direct_run_of_the_same_repeat() {
+        let mut report = Report::default();
+        for (kind, values) in
+            [(Kind::Direct, [100.0, 300.0]), (Kind::Nginx, [150.0, 350.0]), (Kind::Penstock, [200.0, 400.0])]
+        {
+            values.into_iter().for_each(|value| report.add(kind, ADDED[0], value));
+        }
+        let table = report.markdown();
+        assert!(
+            table
+                .contains("| 300.0 (100.0 to 300.0) | 50.0 (50.0 to 50.0) | 100.0 (100.0 to 100.0) | 2.00 |"),
+            "{table}"
+        );
     }
 }

@@ -48,6 +48,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 impl Rig {
     /// Starts the upstream and the target.
     pub(crate) async fn start(options: &Options, kind: Kind) -> Result<Self, Trouble> {
+        Self::under(options, kind, &[]).await
+    }
+
+    /// The same, Penstock started by another program, which may write into the rig's folder.
+    pub(crate) async fn under(options: &Options, kind: Kind, by: &[&str]) -> Result<Self, Trouble> {
         let folder = tempdir::Folder::make()?;
         let upstream = free()?;
         let mut mock = Command::new(&options.penstock);
@@ -58,7 +63,7 @@ impl Rig {
             Kind::Direct => (upstream, None),
             Kind::Nginx => (nginx(options, upstream, folder.path(), &mut children).await?, None),
             Kind::Penstock => {
-                let (address, time) = penstock(options, upstream, folder.path(), &mut children).await?;
+                let (address, time) = penstock(options, upstream, folder.path(), (&mut children, by)).await?;
                 (address, Some(time))
             }
         };
@@ -86,9 +91,40 @@ impl Rig {
     }
 }
 
+impl Rig {
+    /// Asks the target to end and waits for it. Gives the folder, which goes with the rig.
+    pub(crate) fn end(mut self, patience: Duration) -> Result<Ended, Trouble> {
+        let end = Instant::now() + patience;
+        if let Some(target) = self.children.last_mut() {
+            Command::new("kill").arg(target.id().to_string()).status()?;
+            while target.try_wait()?.is_none() {
+                if Instant::now() > end {
+                    return Err("the target does not end".into());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(Ended(self))
+    }
+}
+
+/// A rig whose target has ended.
+pub(crate) struct Ended(Rig);
+
+impl std::ops::Deref for Ended {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.folder.path()
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         for child in self.children.iter_mut().rev() {
+            if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                continue;
+            }
             // nginx's master takes its workers along on SIGTERM only.
             let _ = Command::new("kill").arg(child.id().to_string()).status();
             std::thread::sleep(Duration::from_millis(300));
@@ -100,7 +136,7 @@ impl Drop for Rig {
 }
 
 /// A chat of ordinary size: about 1 KiB.
-fn request(members: &str) -> Rc<[u8]> {
+pub(crate) fn request(members: &str) -> Rc<[u8]> {
     let question = "How does a penstock feed a turbine, and why is it made of steel? ".repeat(12);
     let body = format!(
         r#"{{"model":"bench","messages":[{{"role":"system","content":"You answer briefly."}},{{"role":"user","content":"{question}"}}],{members}}}"#
@@ -132,7 +168,7 @@ async fn penstock(
     options: &Options,
     upstream: SocketAddr,
     folder: &Path,
-    children: &mut Vec<Child>,
+    (children, by): (&mut Vec<Child>, &[&str]),
 ) -> Result<(SocketAddr, Duration), Trouble> {
     let address = free()?;
     let text = include_str!("../penstock.yaml")
@@ -140,10 +176,20 @@ async fn penstock(
         .replace("@UPSTREAM@", &upstream.to_string())
         .replace("@LISTEN@", &address.to_string())
         .replace("@KEY@", KEY);
+    let local = |line: &&str| options.without_local && line.contains("local");
+    let text: String = text.lines().filter(|line| !local(line)).flat_map(|line| [line, "\n"]).collect();
     let file = folder.join("penstock.yaml");
     fs::write(&file, text)?;
-    let mut command = Command::new(&options.penstock);
+    let mut command = Command::new(by.first().map_or(options.penstock.as_os_str(), std::ffi::OsStr::new));
+    if let [_, arguments @ ..] = by {
+        command.args(arguments).arg(std::path::absolute(&options.penstock)?).current_dir(folder);
+    }
     command.arg("serve").arg("--config").arg(&file);
+    if !by.is_empty() {
+        children.push(spawn(&mut command)?);
+        answers(address).await?;
+        return Ok((address, Duration::ZERO));
+    }
     // Once for the database to be made, then the start that counts.
     let mut first = spawn(&mut command)?;
     answers(address).await?;

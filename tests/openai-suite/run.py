@@ -134,9 +134,10 @@ OWN = ("GET /v1/models", "/v1/responses")
 
 
 def altered(direct: Counter, through: Counter) -> list[str]:
-    """What was asked directly and did not arrive through Penstock as it was sent."""
-    return sorted(f"{count} x {request}" for request, count in (direct - through).items()
-                  if not any(own in request for own in OWN))
+    """What was asked directly and did not arrive through Penstock as it was sent, and what arrived that was not sent."""
+    differ = [(f"lost {count} x", request) for request, count in (direct - through).items()]
+    differ += [(f"came {count} x", request) for request, count in (through - direct).items()]
+    return sorted(f"{how} {request}" for how, request in differ if not any(own in request for own in OWN))
 
 
 def main() -> int:

@@ -283,6 +283,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "weather": {"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris", "days": [1, 2]}}]},
     "both": {"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "get_time", "arguments": {}}]},
     "forecast": {"text": '{"city": "Paris", "days": [1, 2]}'},
+    "ponder": {"reasoning": "let me see", "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}]},
     "think": {"reasoning": "let me see", "text": "forty-two"},
     "counted": {"text": "a b c", "usage": {"prompt_tokens": 30, "completion_tokens": 5, "cached_tokens": 12}},
     "many": {"text": "a b c d e f g h"},

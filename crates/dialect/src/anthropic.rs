@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 /// How an answer ended, as far as it was told.
 #[derive(Debug, Default)]
 struct Ending {
+    /// The stop sequences that the asker sent.
+    asked: Vec<String>,
     finish: Option<FinishReason>,
     /// The stop sequence that the vendor says it met.
     stop: Option<Box<str>>,
@@ -33,12 +35,14 @@ struct Ending {
 }
 
 impl Ending {
+    /// For the answer to this request, of which only the stop sequences are kept.
+    fn of(request: &Request) -> Self {
+        Self { asked: request::stop_sequences(request.body.bytes()), ..Self::default() }
+    }
+
     /// Anthropic's `stop_reason` and `stop_sequence`. The sequence is one that the asker sent, whatever a vendor says.
-    fn told(&self, request: &Request) -> (&'static str, Option<&str>) {
-        let asked = |stop: &str| {
-            let content = request.body.content().ok().and_then(|content| content.chat().ok());
-            content.is_some_and(|chat| chat.sampling.stop.iter().any(|known| known == stop))
-        };
+    fn told(&self) -> (&'static str, Option<&str>) {
+        let asked = |stop: &str| self.asked.iter().any(|asked| asked == stop);
         match stop_reason(self.finish, self.refused) {
             "end_turn" => match self.stop.as_deref().filter(|stop| asked(stop)) {
                 Some(stop) => ("stop_sequence", Some(stop)),

@@ -143,6 +143,11 @@ impl Body {
         self.passage.as_deref()
     }
 
+    /// The same without its bytes.
+    fn emptied(&self) -> Self {
+        Self { bytes: Bytes::new(), content: Arc::new(OnceLock::new()), ..self.clone() }
+    }
+
     /// The dialect of the bytes, which is the asker's.
     pub fn dialect(&self) -> Dialect {
         self.dialect
@@ -237,4 +242,12 @@ pub struct Request {
     pub tags: Tags,
     /// The original body.
     pub body: Body,
+}
+
+impl Request {
+    /// The request with an empty body, for those who live as long as its answer: a long prompt is not to stay in memory
+    /// while the answer streams.
+    pub fn without_body(&self) -> Self {
+        Self { body: self.body.emptied(), ..self.clone() }
+    }
 }

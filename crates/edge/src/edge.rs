@@ -178,7 +178,8 @@ impl Visit<'_> {
         (request, credential, scope): (penstock_domain::Request, Credential, Scope),
     ) -> Outcome {
         let dialect = request.body.dialect();
-        let run = async {
+        // Pinned here, so that the future around it does not carry room for it twice.
+        let run = pin!(async {
             let mut answer = flow.run(request, credential, scope).await.map_err(refused)?;
             match reply::whole(&mut answer, dialect, folder).await {
                 Ok(bytes) => Ok((bytes, answer.head, answer.bill)),
@@ -189,7 +190,7 @@ impl Visit<'_> {
                     close: false,
                 })),
             }
-        };
+        });
         let (mut bytes, head, bill) =
             self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
         if let Some(after) = after {

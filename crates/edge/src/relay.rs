@@ -4,7 +4,7 @@
 //! the asker's headers only those listed here; a body within the bounds of any other; the answer leaves as it comes, and
 //! is broken off when it breaks.
 //!
-//! What it refuses to know: what the bytes mean, and whose objects they are about. See docs/reference/relay.md.
+//! What it refuses to know: what the bytes mean, and whose objects they are about. See docs/relay.md.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::HeaderValue;
+use http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use http::{HeaderMap, HeaderName, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -251,6 +251,8 @@ fn head_of(head: &RelayedHead) -> Result<Response<()>, Error> {
     *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| strange())?;
     let headers = response.headers_mut();
     headers.reserve(head.headers.len() + 14);
+    // Whatever it is, it is no page of this host.
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     for (name, value) in &head.headers {
         if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
             headers.insert(HeaderName::from_static(name), value);

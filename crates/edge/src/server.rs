@@ -40,9 +40,10 @@ pub async fn serve(listener: TcpListener, edge: Edge) {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _peer)) => {
-                    let connection = connection::run(stream, edge.clone(), Arc::clone(&builders));
+                    let (edge, builders) = (edge.clone(), Arc::clone(&builders));
+                    // Made inside, so that the task does not carry room for it twice.
                     tokio::spawn(async move {
-                        connection.await;
+                        connection::run(stream, edge, builders).await;
                         drop(slot);
                     });
                 }

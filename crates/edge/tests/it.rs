@@ -13,6 +13,8 @@ mod hostile;
 mod messages;
 #[path = "it/pages.rs"]
 mod pages;
+#[path = "it/relay.rs"]
+mod relay;
 #[path = "it/responses.rs"]
 mod responses;
 #[path = "it/rights.rs"]

@@ -12,6 +12,7 @@
 pub mod names;
 
 mod gaps;
+mod line;
 mod metrics;
 mod record;
 mod sink;
@@ -19,6 +20,7 @@ pub mod store;
 mod tail;
 
 pub use gaps::Gaps;
+pub use line::{Format, Lines};
 pub use metrics::{Metrics, Reload};
 pub use record::{Attempt, Captured, Form, Outcome, Record, Recorder, Timings};
 pub use sink::{Sink, Tally};

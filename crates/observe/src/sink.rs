@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use penstock_domain::{Blame, RequestId};
 use tokio::sync::mpsc;
 
-use crate::{Metrics, Outcome, Record, RecordStore, Recorder, Tail};
+use crate::{Lines, Metrics, Record, RecordStore, Recorder, Tail};
 use keeper::Keeper;
 
 /// Records waiting to be counted; beyond it they are counted as dropped rather than awaited.
@@ -41,6 +40,7 @@ pub struct Tally {
     queue: mpsc::Receiver<Record>,
     content: Arc<AtomicUsize>,
     tail: Tail,
+    lines: Option<Lines>,
     store: Option<Arc<dyn RecordStore>>,
 }
 
@@ -54,6 +54,7 @@ impl Sink {
             queue: receiver,
             content: Arc::clone(&content),
             tail: Tail::default(),
+            lines: None,
             store: None,
         };
         (Arc::new(Self { metrics, queue: sender, content }), tally)
@@ -109,6 +110,13 @@ impl Tally {
         self
     }
 
+    /// Also writes a log line for every record.
+    #[must_use]
+    pub fn writing(mut self, lines: Lines) -> Self {
+        self.lines = Some(lines);
+        self
+    }
+
     /// Where to watch records as they come.
     pub fn tail(&self) -> Tail {
         self.tail.clone()
@@ -125,7 +133,10 @@ impl Tally {
             };
             for record in &batch {
                 self.metrics.record(record);
-                log(record);
+            }
+            if let Some(lines) = &mut self.lines {
+                // A log that cannot be written must not stop the counting, and there is nowhere left to say so.
+                let _ = lines.write(&batch);
             }
             self.tail.show(&batch);
             let full = batch.len() == BATCH;
@@ -141,62 +152,5 @@ impl Tally {
     }
 }
 
-/// The one line per request. Errors that the operator must act on are `error`, the vendor's are `warn`.
-fn log(record: &Record) {
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                target: "penstock::request",
-                request = %RequestId::as_str(&record.id),
-                operation = record.task.map_or("unknown", penstock_domain::Task::name),
-                stream = record.stream,
-                key = record.key.as_deref(),
-                team = record.team.as_deref(),
-                model = record.model.as_deref(),
-                provider = record.provider.as_deref(),
-                upstream_model = record.upstream_model.as_deref(),
-                attempts = record.attempts,
-                input_tokens = record.usage.map(|usage| usage.input),
-                output_tokens = record.usage.map(|usage| usage.output),
-                finish = record.finish.map(penstock_domain::FinishReason::name),
-                duration_ms = millis(record.duration),
-                first_token_ms = record.first_token.map(millis),
-                code = record.outcome.code(),
-                stage = record.outcome.error().and_then(|error| error.stage()).map(|stage| stage.name()),
-                error = record.outcome.error().map(|error| error.say()),
-                cause = record.outcome.error().and_then(causes).as_deref(),
-                "request"
-            )
-        };
-    }
-    match &record.outcome {
-        Outcome::Refused(error) | Outcome::Failed(error) => match error.blame() {
-            Blame::Client => line!(info),
-            Blame::Vendor => line!(warn),
-            Blame::Gateway => line!(error),
-        },
-        Outcome::Complete | Outcome::Cancelled => line!(info),
-    }
-}
-
-fn millis(time: Duration) -> f64 {
-    // Three digits after the point: microseconds.
-    (time.as_secs_f64() * 1_000_000.0).round() / 1_000.0
-}
-
-/// The chain of causes on one line.
-fn causes(error: &penstock_domain::Error) -> Option<String> {
-    let mut cause = std::error::Error::source(error);
-    let mut text = String::new();
-    while let Some(inner) = cause {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    (!text.is_empty()).then_some(text)
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,6 +2,7 @@
 //! `log: {level: "info,penstock_flow=debug"}`.
 
 use penstock_config::{Log, LogFormat};
+use penstock_observe::{Format, Lines};
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging for the life of the process.
@@ -15,4 +16,13 @@ pub(crate) fn start(log: &Log) -> Result<(), String> {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
     started.map_err(|error| format!("logging cannot start: {error}"))
+}
+
+/// Where the one line per request goes: beside all others, in the same form, without colours.
+pub(crate) fn lines(log: &Log) -> Lines {
+    let format = match log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    Lines::new(format, Box::new(std::io::stderr()))
 }

@@ -83,7 +83,7 @@ where
     let lasting =
         Lasting { keys: Arc::clone(&keys), admission, recorder, conversations: Arc::clone(&conversations) };
     let gateway = Gateway::new(lasting.parts(config, providers));
-    let tally = tokio::spawn(tally.run());
+    let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
     let store = StoreState::default();
     let extra = Extra {

@@ -9,8 +9,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
 
 /// The longest deployment or model name that may stand in a path, in bytes.
 const MAX_NAME: usize = 256;
@@ -96,11 +96,32 @@ impl Address {
         (intact && self.is_origin_of(&uri)).then_some(uri)
     }
 
+    /// The address without its path, to connect to.
+    pub(crate) fn origin(&self) -> Uri {
+        let parts = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        // A scheme and an authority that were parsed make a URI with any path.
+        parts.path_and_query("/").build().unwrap_or_default()
+    }
+
+    /// The `Host` header: the port only where it is not the scheme's own (RFC 9110, 4.2.3).
+    pub(crate) fn host(&self) -> HeaderValue {
+        let usual = if self.is_encrypted() { 443 } else { 80 };
+        let text = match port(&self.scheme, &self.authority) {
+            port if port == usual => self.authority.host(),
+            _ => self.authority.as_str(),
+        };
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+    }
+
     /// Whether a URL has the very scheme, host and port that the credential belongs to.
     pub(crate) fn is_origin_of(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return false;
         };
+        // Nearly always it is the very text; userinfo was refused when it was read.
+        if *scheme == self.scheme && authority.as_str() == self.authority.as_str() {
+            return true;
+        }
         *scheme == self.scheme
             && authority.host().eq_ignore_ascii_case(self.authority.host())
             && port(scheme, authority) == port(&self.scheme, &self.authority)

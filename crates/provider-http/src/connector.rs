@@ -1,7 +1,7 @@
-//! Connections to one vendor: dialling, TLS, pooling.
+//! Connections to one vendor: dialling and TLS.
 //!
-//! What it is: an HTTP/1.1 and HTTP/2 client whose connections are bounded in time to open, kept warm, and watched just
-//! enough to tell a stale pooled connection from a vendor that failed.
+//! What it is: connections that are bounded in time to open, and watched just enough to tell a stale one from a vendor
+//! that failed.
 //!
 //! What it promises: the system's trust roots are read once for all vendors, at the first https connection, off the
 //! runtime's threads, so that start-up does not pay for them. No redirect, proxy or cookie is ever followed or kept.
@@ -10,7 +10,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -19,14 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Uri;
 use http::uri::Scheme;
-use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -35,49 +31,10 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tower::Service;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+use crate::pool::{PROBE_ANSWER, PROBE_EVERY};
+
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
-/// The client of one vendor; clones share its pool.
-pub(crate) type HttpClient = Client<Dial, Full<Bytes>>;
-
-/// Unused connections kept per vendor, and for how long: a little less than the 60 to 75 seconds after which common
-/// load balancers close them.
-const IDLE_CONNECTIONS: usize = 256;
-const IDLE_FOR: Duration = Duration::from_secs(50);
-/// Bound of an HTTP/1.1 connection's read buffer, and thereby of response headers.
-const READ_BUFFER: usize = 64 << 10;
-/// HTTP/2 windows. What slow askers leave unread counts against the connection that all share, so one stream may hold
-/// little of it: some hundred stalled askers do not stop the others.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 64 << 20;
-/// How long a lost peer stays unnoticed on an otherwise silent connection.
-const PROBE_EVERY: Duration = Duration::from_secs(20);
-const PROBE_ANSWER: Duration = Duration::from_secs(10);
-
-/// Builds the client of one vendor. Opens nothing.
-pub(crate) fn client(connect: Duration, tls: Tls) -> HttpClient {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_keepalive(Some(PROBE_EVERY));
-    http.set_keepalive_interval(Some(PROBE_ANSWER));
-    http.set_keepalive_retries(Some(3));
-    #[cfg(target_os = "linux")]
-    http.set_tcp_user_timeout(Some(PROBE_EVERY + PROBE_ANSWER));
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_FOR)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        .http1_max_buf_size(READ_BUFFER)
-        .http2_max_header_list_size(READ_BUFFER as u32)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PROBE_EVERY)
-        .http2_keep_alive_timeout(PROBE_ANSWER)
-        .build(Dial { http, connect, tls })
-}
 
 /// Whom to trust for https.
 #[derive(Clone)]
@@ -141,38 +98,65 @@ fn with_alpn(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Opens connections.
-#[derive(Clone)]
+/// Opens connections to one origin.
 pub(crate) struct Dial {
     http: HttpConnector,
     connect: Duration,
     tls: Tls,
+    origin: Uri,
+    /// The vendor chose HTTP/1.1 the last time.
+    one: AtomicBool,
 }
 
-impl Service<Uri> for Dial {
-    type Response = TokioIo<Wire>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+/// A connection, and whether HTTP/2 was agreed on for it.
+pub(crate) struct Opened {
+    pub(crate) io: TokioIo<Wire>,
+    pub(crate) past: Past,
+    pub(crate) two: bool,
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
+impl Dial {
+    /// Dials `origin`, any URI of it. Opens nothing yet.
+    pub(crate) fn new(origin: Uri, connect: Duration, tls: Tls) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_keepalive(Some(PROBE_EVERY));
+        http.set_keepalive_interval(Some(PROBE_ANSWER));
+        http.set_keepalive_retries(Some(3));
+        #[cfg(target_os = "linux")]
+        http.set_tcp_user_timeout(Some(PROBE_EVERY + PROBE_ANSWER));
+        let one = AtomicBool::new(origin.scheme() != Some(&Scheme::HTTPS));
+        Self { http, connect, tls, origin, one }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { mut http, connect, tls } = self.clone();
-        Box::pin(async move {
-            let opening = async {
-                if uri.scheme() == Some(&Scheme::HTTPS) {
-                    HttpsConnector::from((http, tls.config().await?)).call(uri).await
-                } else {
-                    Ok(MaybeHttpsStream::Http(http.call(uri).await?))
-                }
-            };
-            match tokio::time::timeout(connect, opening).await {
-                Ok(opened) => Ok(TokioIo::new(Wire { io: TokioIo::new(opened?), past: Past::default() })),
-                Err(_) => Err(ConnectLate.into()),
+    /// Whether the next connection may turn out to be one that requests share.
+    pub(crate) fn may_share(&self) -> bool {
+        !self.one.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the vendor chose HTTP/1.1.
+    pub(crate) fn spoke_one(&self) {
+        self.one.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// [`ConnectLate`], or what name resolution, TCP or TLS said.
+    pub(crate) async fn open(&self) -> Result<Opened, BoxError> {
+        let mut http = self.http.clone();
+        let opening = async {
+            if self.origin.scheme() == Some(&Scheme::HTTPS) {
+                HttpsConnector::from((http, self.tls.config().await?)).call(self.origin.clone()).await
+            } else {
+                Ok(MaybeHttpsStream::Http(http.call(self.origin.clone()).await?))
             }
-        })
+        };
+        let io = TokioIo::new(tokio::time::timeout(self.connect, opening).await.map_err(|_| ConnectLate)??);
+        let two = io.connected().is_negotiated_h2();
+        let past = Past::default();
+        Ok(Opened { io: TokioIo::new(Wire { io, past: past.clone() }), past, two })
     }
 }
 
@@ -188,48 +172,26 @@ impl fmt::Display for ConnectLate {
 
 impl StdError for ConnectLate {}
 
-/// What happened on a connection so far, shared between it and the answers that it carries.
+/// Whether the vendor said anything on a connection since the last request was handed to it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Past(Arc<PastInner>);
-
-#[derive(Debug, Default)]
-struct PastInner {
-    answered: AtomicBool,
-    heard: AtomicBool,
-}
+pub(crate) struct Past(Arc<AtomicBool>);
 
 impl Past {
-    /// Notes that the connection carried an answer: it is a reused one from now on.
-    pub(crate) fn note_answer(&self) {
-        self.0.answered.store(true, Ordering::Relaxed);
+    /// A new request begins.
+    pub(crate) fn forget(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a byte has come since.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Whether a failed request met a pooled HTTP/1.1 connection that the vendor had already given up: it had carried an
-/// answer before, and not one byte came back since the request was written. (RFC 9112, 9.3.1 names this race.) On
-/// HTTP/2 hyper itself repeats what the vendor declared unprocessed; nothing else is safe to repeat there.
-pub(crate) fn met_stale_connection(error: &ClientError) -> bool {
-    let Some(info) = error.connect_info() else { return false };
-    if error.is_connect() || info.is_negotiated_h2() {
-        return false;
-    }
-    let mut extensions = http::Extensions::new();
-    info.get_extras(&mut extensions);
-    extensions
-        .get::<Past>()
-        .is_some_and(|past| past.0.answered.load(Ordering::Relaxed) && !past.0.heard.load(Ordering::Relaxed))
-}
-
-/// A connection that notes whether the vendor said anything since our last write.
+/// A connection that notes whether the vendor says anything.
 pub(crate) struct Wire {
     io: TokioIo<Stream>,
     past: Past,
-}
-
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        self.io.connected().extra(self.past.clone())
-    }
 }
 
 impl AsyncRead for Wire {
@@ -241,7 +203,7 @@ impl AsyncRead for Wire {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.past.0.heard.store(true, Ordering::Relaxed);
+            self.past.0.store(true, Ordering::Relaxed);
         }
         polled
     }
@@ -249,7 +211,6 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.past.0.heard.store(false, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -258,7 +219,6 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.past.0.heard.store(false, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 

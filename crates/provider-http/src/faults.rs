@@ -6,10 +6,10 @@ use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap};
-use hyper_util::client::legacy::Error as ClientError;
 use penstock_domain::{Code, Error};
 
 use crate::connector::ConnectLate;
+use crate::pool::Failed;
 
 /// Longest wait that a vendor can impose, whatever it asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -58,7 +58,7 @@ pub(crate) fn redirect(status: u16) -> Error {
 }
 
 /// A request that got no answer.
-pub(crate) fn unanswered(error: ClientError, connect: Duration) -> Error {
+pub(crate) fn unanswered(error: Failed, connect: Duration) -> Error {
     if caused_by::<ConnectLate>(&error) {
         return connect_late(connect);
     }
@@ -90,11 +90,11 @@ fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
     })
 }
 
-fn caused_by<E: StdError + 'static>(error: &ClientError) -> bool {
+fn caused_by<E: StdError + 'static>(error: &Failed) -> bool {
     causes(error).any(|cause| cause.is::<E>())
 }
 
-fn parse_failed(error: &ClientError) -> bool {
+fn parse_failed(error: &Failed) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse))
 }
 

@@ -8,18 +8,16 @@
 //!
 //! What it refuses to know: other candidates, retries by policy, who asks.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{Either, select};
 use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request as HttpRequest, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
 use penstock_config::Problem;
 use penstock_dialect::openai::request::{decode, decode_content};
 use penstock_dialect::{Ask, DecodeLimits, Encoded, Vendor as Wire, splice, vendor};
@@ -30,9 +28,11 @@ use tokio::time::Instant;
 
 use crate::address::segment;
 use crate::clock::Clock;
-use crate::connector::{HttpClient, Past, Tls, client, met_stale_connection};
+use crate::connector::{Dial, Tls};
+use crate::exchange::Arriving;
 use crate::faults;
 use crate::hints::hint;
+use crate::pool::Pool;
 use crate::presets::Preset;
 use crate::settings::{Checked, Names, Settings};
 use crate::sigv4::Signer;
@@ -90,7 +90,7 @@ impl Spot {
 pub struct Vendor {
     pub(crate) preset: &'static Preset,
     pub(crate) settings: Checked,
-    client: HttpClient,
+    pool: Pool,
     slots: Option<Arc<Semaphore>>,
     /// What it speaks, and how to askers of responses where it speaks that as well.
     pub(crate) wire: &'static dyn Wire,
@@ -120,6 +120,8 @@ impl Vendor {
             let path = spot.path(preset).filter(|path| !path.contains(MODEL))?;
             settings.address.url(path, None)
         });
+        let dial = Dial::new(settings.address.origin(), settings.timeouts.connect, tls);
+        let pool = Pool::new(dial, settings.address.host());
         Ok(Self {
             preset,
             wire,
@@ -129,7 +131,7 @@ impl Vendor {
                 .responses
                 .filter(|_| matches!(settings.naming, Names::Body))
                 .and_then(|_| vendor(Dialect::Responses)),
-            client: client(settings.timeouts.connect, tls),
+            pool,
             slots: settings.max_concurrency.map(|most| Arc::new(Semaphore::new(most as usize))),
             settings,
             fixed,
@@ -252,39 +254,25 @@ impl Vendor {
         dress: &(dyn Fn() -> Result<HttpRequest<Full<Bytes>>, Error> + Sync),
         limit: Duration,
         clock: &Clock,
-    ) -> Result<(Response<Incoming>, Instant), Error> {
+    ) -> Result<(Response<Arriving>, Instant), Error> {
         let mut may_repeat = true;
         loop {
-            let mut outgoing = dress()?;
-            let mut captured = capture_connection(&mut outgoing);
-            let mut answering = self.client.request(outgoing);
-            let connected = async {
-                drop(captured.wait_for_connection_metadata().await);
-            };
-            let connecting = async {
-                let connected = std::pin::pin!(connected);
-                match select(&mut answering, connected).await {
-                    Either::Left((answered, _)) => Some(answered),
-                    Either::Right(_) => None,
-                }
-            };
-            let early = clock.phase(clock.timeouts.connect, faults::connect_late, connecting).await?;
+            let outgoing = dress()?;
+            let connect = clock.timeouts.connect;
+            // Pinned here, so that the futures around them do not carry room for them once more.
+            let line = pin!(self.pool.line(may_repeat));
+            let line = clock.phase(connect, faults::connect_late, line).await?;
+            let line = line.map_err(|failed| faults::unanswered(failed, connect))?;
             let sent = Instant::now();
-            let answered = match early {
-                Some(answered) => answered,
-                None => clock.phase(limit, faults::first_token_late, answering).await?,
-            };
-            match answered {
-                Ok(response) => {
-                    if let Some(past) = response.extensions().get::<Past>() {
-                        past.note_answer();
-                    }
-                    return Ok((response, sent));
-                }
-                Err(error) if may_repeat && sent.elapsed() < STALE_WITHIN && met_stale_connection(&error) => {
+            let answering = pin!(line.ask(outgoing));
+            match clock.phase(limit, faults::first_token_late, answering).await? {
+                Ok(response) => return Ok((response, sent)),
+                // Every turn uses up one pooled connection.
+                Err(failed) if failed.is_unsent() => {}
+                Err(failed) if may_repeat && failed.is_stale() && sent.elapsed() < STALE_WITHIN => {
                     may_repeat = false;
                 }
-                Err(error) => return Err(faults::unanswered(error, clock.timeouts.connect)),
+                Err(failed) => return Err(faults::unanswered(failed, connect)),
             }
         }
     }
@@ -350,7 +338,7 @@ fn first_limit(request: &Request, clock: &Clock) -> Duration {
 
 /// The answer of a success status.
 async fn answer(
-    response: Response<Incoming>,
+    response: Response<Arriving>,
     (request, wire): (&Request, &dyn Wire),
     clock: Clock,
     sent: Instant,
@@ -411,7 +399,7 @@ fn media(headers: &HeaderMap, stream: bool) -> Media {
 }
 
 /// Reads a whole body, bounded in size, silence and total time.
-async fn read_body(response: Response<Incoming>, clock: &Clock) -> Result<Bytes, Error> {
+async fn read_body(response: Response<Arriving>, clock: &Clock) -> Result<Bytes, Error> {
     let too_large = || faults::bad(format!("the provider's answer is larger than {} MiB", MAX_BODY >> 20));
     let mut body = response.into_body();
     let announced = body.size_hint().lower();
@@ -437,7 +425,7 @@ async fn read_body(response: Response<Incoming>, clock: &Clock) -> Result<Bytes,
 }
 
 /// The next piece of a body; `None` at its proper end.
-async fn next_chunk(body: &mut Incoming, clock: &Clock) -> Result<Option<Bytes>, Error> {
+async fn next_chunk(body: &mut Arriving, clock: &Clock) -> Result<Option<Bytes>, Error> {
     while let Some(frame) = clock.phase(clock.timeouts.idle, faults::idle_late, body.frame()).await? {
         if let Ok(chunk) = frame.map_err(faults::cut)?.into_data() {
             return Ok(Some(chunk));
@@ -447,7 +435,7 @@ async fn next_chunk(body: &mut Incoming, clock: &Clock) -> Result<Option<Bytes>,
 }
 
 /// What an error status means. Its body is a help, not a condition: whatever has come of it in time is used.
-pub(crate) async fn refusal(response: Response<Incoming>, wire: &dyn Wire, clock: &Clock) -> Error {
+pub(crate) async fn refusal(response: Response<Arriving>, wire: &dyn Wire, clock: &Clock) -> Error {
     let status: StatusCode = response.status();
     let wait = faults::retry_after(response.headers());
     let mut body = response.into_body();

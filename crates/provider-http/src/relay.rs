@@ -69,8 +69,8 @@ impl Vendor {
         let status = response.status();
         match status.as_u16() {
             300..=399 => return Err(faults::redirect(status.as_u16())),
-            // Our credential, our limits, their outage: not the asker's, and their words could name the operator's key.
-            401 | 407 | 429 | 500.. => return Err(refusal(response, self.wire, &clock).await),
+            // Our credential and its rights, our limits, their outage: not the asker's, and their words could name the operator's key.
+            401 | 403 | 407 | 429 | 500.. => return Err(refusal(response, self.wire, &clock).await),
             _ => {}
         }
         if response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use http_body::Body;
-use hyper::body::Incoming;
 use penstock_dialect::Lane;
 use penstock_domain::{Delta, Error};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::clock::Clock;
+use crate::exchange::Arriving;
 use crate::faults;
 
 /// How long the end of the body may lag behind the end marker: it makes the connection usable again, and the asker waits
@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_millis(20);
 /// The stream of one answer.
 pub(crate) struct Events {
     /// `None` once the body has ended or was given up.
-    body: Option<Incoming>,
+    body: Option<Arriving>,
     lane: Box<dyn Lane>,
     clock: Clock,
     /// The one timer of the answer. It may fire early; the truth is in the instants.
@@ -52,7 +52,7 @@ pub(crate) struct Events {
 impl Events {
     /// A stream over an answer whose headers are here; `first_by` is when its first event must be.
     pub(crate) fn new(
-        body: Incoming,
+        body: Arriving,
         lane: Box<dyn Lane>,
         clock: Clock,
         first_by: Instant,

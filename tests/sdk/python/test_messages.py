@@ -216,7 +216,7 @@ def test_the_vendor_gets_the_operators_key_and_of_the_callers_headers_its_betas_
     claude.messages.create(**play("messages", "naive"), extra_headers={"anthropic-beta": "callers-2099-01-01", "x-own": "1"})
     request = seen()
     assert request["headers"]["x-api-key"] == "redacted" and "authorization" not in request["headers"]
-    assert request["headers"]["anthropic-version"] == "2023-06-01"
+    assert request["headers"]["anthropic-version"] == claude.default_headers["anthropic-version"]
     assert request["headers"]["anthropic-beta"] == "callers-2099-01-01" and "x-own" not in request["headers"]
     claude.messages.create(**play("upstream", "naive"), extra_headers={"anthropic-beta": "callers-2099-01-01"})
     assert not {"anthropic-beta", "anthropic-version"} & set(seen()["headers"]), "another dialect's vendor knows none"
@@ -353,7 +353,8 @@ def test_tokens_are_counted_without_an_answer(claude: Anthropic, model: str, moc
 def test_the_embedded_model_counts_what_it_bills(claude: Anthropic) -> None:
     ask: Any = {"model": "small", "messages": HELLO, "system": "Be brief."}
     counted = claude.messages.count_tokens(**ask).input_tokens
-    assert counted == claude.messages.create(max_tokens=4, **ask).usage.input_tokens
+    billed = claude.messages.create(max_tokens=4, **ask).usage
+    assert counted == billed.input_tokens + (billed.cache_read_input_tokens or 0)
 
 
 def test_the_embedded_model_tells_the_stop_sequence_that_it_met(claude: Anthropic) -> None:
@@ -379,18 +380,17 @@ def test_models_are_listed_in_anthropics_shape_and_in_pages(claude: Anthropic, c
 
 
 def test_an_openai_client_sends_signed_thinking_back(client: OpenAI, seen: Any) -> None:
-    question: Any = {"role": "user", "content": "say hello"}
+    question: Any = {"role": "user", "content": "[ponder]"}
     tool: Any = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
-    script = {"reasoning": "let me see", "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}]}
     ask: Any = {"model": "messages", "tools": [tool], "reasoning_effort": "low"}
-    answer = client.chat.completions.create(messages=[question], extra_body={"mock": script}, **ask).choices[0].message
+    answer = client.chat.completions.create(messages=[question], **ask).choices[0].message
     turn = answer.to_dict()
     assert turn["reasoning_content"] == "let me see"
     assert turn["reasoning_details"] == [
         {"type": "reasoning.text", "text": "let me see", "signature": "bW9jaw==", "index": 0}]
     result: Any = {"role": "tool", "tool_call_id": answer.tool_calls[0].id, "content": "sunny"}  # type: ignore[index]
     turns: Any = [question, turn, result]
-    client.chat.completions.create(messages=turns, extra_body={"mock": harness.SCRIPTS["naive"]}, **ask)
+    client.chat.completions.create(messages=turns, **ask)
     sent = seen()["json"]
     thought, call = sent["messages"][1]["content"]
     assert thought == {"type": "thinking", "thinking": "let me see", "signature": "bW9jaw=="}
@@ -438,7 +438,7 @@ def test_a_coding_agent_works_with_every_provider(claude: Anthropic, model: str,
         dropped = set(stream.response.headers.get("penstock-dropped-params", "").split(", "))
     assert "message_stop" in kinds and final.usage.output_tokens > 0
     assert claude.messages.count_tokens(
-        model=model, messages=AGENT["messages"], system=AGENT["system"], tools=AGENT["tools"]).input_tokens > 50
+        model=model, messages=AGENT["messages"], system=AGENT["system"], tools=AGENT["tools"]).input_tokens > 20
     if model == "small":
         assert {"messages.tool_result.media", "messages.thinking.signature", "messages.cache_control"} <= dropped
         return

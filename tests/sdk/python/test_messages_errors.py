@@ -55,7 +55,7 @@ def test_a_model_that_is_unknown_or_not_for_this_key(claude: Anthropic, gateway:
 
 @everywhere
 @pytest.mark.parametrize(("member", "value", "code"), [
-    ("max_tokens", 0, "invalid_value"),
+    ("max_tokens", -1, "invalid_value"),
     ("messages", [], "invalid_request"),
     ("messages", "hello", "invalid_request"),
     ("temperature", 1.5, "invalid_value"),
@@ -70,10 +70,21 @@ def test_a_bad_request_names_its_member(claude: Anthropic, model: str, member: s
     assert caught.value.body["error"]["code"] in (code, "invalid_value", "invalid_request")  # type: ignore[index]
 
 
-def test_tokens_are_not_counted_by_guessing(claude: Anthropic) -> None:
-    with pytest.raises(anthropic.NotFoundError) as caught:
-        claude.messages.count_tokens(model="mock", messages=[{"role": "user", "content": "hello"}])
-    checked(caught, 404, "not_found_error", "route_not_found")
+def test_an_answer_of_no_tokens_is_for_anthropics_own_cache(claude: Anthropic) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        claude.messages.create(**play("upstream", "short", max_tokens=0))
+    checked(caught, 400, "invalid_request_error", "invalid_value")
+    assert caught.value.body["error"]["param"] == "max_tokens"  # type: ignore[index]
+
+
+@everywhere
+def test_counting_refuses_what_a_message_would_be_refused_for(claude: Anthropic, model: str) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        claude.messages.count_tokens(model=model, messages=[])
+    checked(caught, 400, "invalid_request_error", "invalid_request")
+    with pytest.raises(anthropic.NotFoundError) as unknown:
+        claude.messages.count_tokens(model="no-such-model", messages=[{"role": "user", "content": "hello"}])
+    checked(unknown, 404, "not_found_error", "model_not_found")
 
 
 @everywhere

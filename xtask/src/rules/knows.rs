@@ -67,7 +67,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("provider-http", &["provider", "dialect"]),
     ("provider-local", &["provider"]),
     ("provider-mock", &["provider", "dialect"]),
-    ("store-sql", &["identity", "admission", "cache", "retrieval", "release", "jobs", "conversation", "observe"]),
+    (
+        "store-sql",
+        &["identity", "admission", "cache", "retrieval", "release", "jobs", "conversation", "observe"],
+    ),
     ("retrieval-qdrant", &["retrieval"]),
     ("retrieval-milvus", &["retrieval"]),
     ("retrieval-weaviate", &["retrieval"]),

@@ -6,6 +6,7 @@
 mod content;
 
 use bytes::Bytes;
+use memchr::memmem;
 use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Task};
 
 use crate::json::{self, Object, Path};
@@ -77,4 +78,13 @@ fn check(task: Task, object: &Object<'_>) -> Result<Option<u32>, Error> {
         }
         Some(_) => Ok(max_tokens),
     }
+}
+
+/// The stop sequences of a body that was decoded; none where it has none. Most have none, and are not parsed for it.
+pub(super) fn stop_sequences(bytes: &[u8]) -> Vec<String> {
+    if memmem::find(bytes, b"\"stop_sequences\"").is_none() {
+        return Vec::new();
+    }
+    let object = std::str::from_utf8(bytes).ok().and_then(|text| top_level(text).ok());
+    object.and_then(|object| content::stop(&object).ok()).unwrap_or_default()
 }

@@ -69,7 +69,7 @@ impl Folder {
             whole: None,
             blocks: Vec::new(),
             usage: Usage::default(),
-            ending: Ending::default(),
+            ending: Ending::of(request),
             counted: None,
             size: 0,
         }
@@ -192,7 +192,7 @@ impl Fold for Folder {
             let say = "the model wrote tool arguments that are no JSON object";
             return Err(Error::new(Code::UpstreamBadResponse, say));
         };
-        let (stop_reason, stop_sequence) = self.ending.told(&self.request);
+        let (stop_reason, stop_sequence) = self.ending.told();
         let message = Message {
             id: super::message_id(&self.started, &self.request),
             kind: "message",

@@ -51,7 +51,7 @@ impl StreamEncoder {
     /// An encoder for the answer to this request.
     pub fn new(request: &Request) -> Self {
         Self {
-            request: request.clone(),
+            request: request.without_body(),
             begun: false,
             open: None,
             calls: BTreeSet::new(),
@@ -59,7 +59,7 @@ impl StreamEncoder {
             arguments: String::new(),
             cited: false,
             usage: Usage::default(),
-            ending: Ending::default(),
+            ending: Ending::of(request),
             raw: false,
             over: false,
             failed: false,
@@ -252,7 +252,7 @@ impl Encode for StreamEncoder {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        let (reason, stop) = self.ending.told(&self.request);
+        let (reason, stop) = self.ending.told();
         let delta = json!({"stop_reason": reason, "stop_sequence": stop});
         event(
             out,

@@ -38,8 +38,8 @@ pub struct StreamEncoder {
     signatures: BTreeMap<u32, String>,
     /// Reasoning that may yet be signed, by choice.
     pieces: BTreeMap<u32, Pieces>,
-    /// Whether the asker knows calls in the old shape alone; looked up when a call comes.
-    legacy: Option<bool>,
+    /// Whether the asker knows calls in the old shape alone.
+    legacy: bool,
     over: bool,
     failed: bool,
 }
@@ -48,14 +48,14 @@ impl StreamEncoder {
     /// An encoder for the answer to this request; `created` in seconds since the Unix epoch.
     pub fn new(request: &Request, created: u64) -> Self {
         Self {
-            request: request.clone(),
+            request: request.without_body(),
             created,
             head: BytesMut::new(),
             opened: ChoiceSet::default(),
             offsets: BTreeMap::new(),
             signatures: BTreeMap::new(),
             pieces: BTreeMap::new(),
-            legacy: None,
+            legacy: write::is_legacy(request),
             over: false,
             failed: false,
         }
@@ -160,7 +160,7 @@ impl StreamEncoder {
 
     fn end(&self, finish: Option<FinishReason>, out: &mut BytesMut) {
         out.put_slice(b",\"finish_reason\":");
-        write::json(out, &finish.map(|reason| write::finish(reason, self.legacy == Some(true))));
+        write::json(out, &finish.map(|reason| write::finish(reason, self.legacy)));
         out.put_slice(if self.request.stream_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
     }
 
@@ -277,7 +277,7 @@ impl Encode for StreamEncoder {
             Delta::Refusal { choice, text } => self.said(choice, "refusal", &text, out),
             Delta::ToolCall { choice, index, id, name, arguments } => {
                 self.open(choice, out);
-                if *self.legacy.get_or_insert_with(|| write::is_legacy(&self.request)) {
+                if self.legacy {
                     return self.function_call(choice, index, (name, arguments), out);
                 }
                 self.call(choice, (index, id, name, arguments), out);

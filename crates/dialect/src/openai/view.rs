@@ -302,6 +302,10 @@ pub(crate) fn usage(raw: &RawValue, task: Task) -> Option<Usage> {
         prompt_tokens_details: Option<Details>,
         completion_tokens_details: Option<Details>,
     }
+    // In nearly every chunk; serde would write an error about it first.
+    if json::is_null(raw) {
+        return None;
+    }
     let wire: Wire = serde_json::from_str(raw.get()).ok()?;
     let output = match task {
         Task::Embedding => wire.completion_tokens.unwrap_or(0),

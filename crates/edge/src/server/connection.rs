@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use penstock_provider::Bell;
 use tokio::net::TcpStream;
 
 use super::socket::{self, Protocol, Wire};
@@ -23,6 +24,8 @@ use crate::{Edge, EdgeSettings};
 
 /// Bytes of answers that may wait in memory for a client that does not read, beside the kernel's own buffers.
 const WRITE_BUFFER: usize = 32 << 10;
+/// How often in a row a connection may go on at its own request before other tasks get their turn.
+const TURNS: usize = 4;
 /// Most headers of one request.
 const MAX_HEADERS: usize = 128;
 /// How often an HTTP/2 peer must show that it lives.
@@ -77,13 +80,19 @@ pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) 
     let ended = match protocol {
         Protocol::One => {
             let connection = pin!(builders.one.serve_connection(io, service));
-            drive(connection, drain, |connection| connection.graceful_shutdown()).await
+            // hyper's reader and the handler that waits for a body are one task: they need not wake each other.
+            let bell = Bell::default();
+            let poll = |connection: Pin<&mut _>, context: &mut Context<'_>| {
+                let mut connection: Pin<&mut http1::Connection<_, _>> = connection;
+                bell.poll(context, TURNS, |context| connection.as_mut().poll(context))
+            };
+            drive(connection, drain, |connection| connection.graceful_shutdown(), poll).await
         }
         Protocol::Two => {
             // Boxed, so that the many HTTP/1 connections do not carry room for this much larger state.
             let mut connection = Box::pin(builders.two.serve_connection(io, service));
             let connection = connection.as_mut();
-            drive(connection, drain, |connection| connection.graceful_shutdown()).await
+            drive(connection, drain, |connection| connection.graceful_shutdown(), Future::poll).await
         }
     };
     if let Some(Err(error)) = ended {
@@ -97,6 +106,7 @@ async fn drive<C: Future>(
     mut connection: Pin<&mut C>,
     drain: Drain,
     finish: impl Fn(Pin<&mut C>),
+    mut poll: impl FnMut(Pin<&mut C>, &mut Context<'_>) -> Poll<C::Output>,
 ) -> Option<C::Output> {
     let mut watched = Watched::new(drain);
     let mut told = false;
@@ -109,7 +119,7 @@ async fn drive<C: Future>(
             told = true;
             finish(connection.as_mut());
         }
-        connection.as_mut().poll(context).map(Some)
+        poll(connection.as_mut(), context).map(Some)
     })
     .await
 }

@@ -209,12 +209,13 @@ impl AsyncRead for Socket {
             let end = this.length.min(this.given + buf.remaining());
             buf.put_slice(&this.first[this.given..end]);
             this.given = end;
-        } else {
-            match Pin::new(&mut this.stream).poll_read(context, buf) {
-                // An end of input, for hyper to close on.
-                Poll::Pending => return this.poll_patience(context).map(Ok),
-                Poll::Ready(outcome) => outcome?,
-            }
+        }
+        // What came with the first bytes is read along: given alone, they would make hyper double its buffer.
+        match Pin::new(&mut this.stream).poll_read(context, buf) {
+            Poll::Pending if buf.filled().len() > before => {}
+            // An end of input, for hyper to close on.
+            Poll::Pending => return this.poll_patience(context).map(Ok),
+            Poll::Ready(outcome) => outcome?,
         }
         let filled = &buf.filled()[before..];
         if !filled.is_empty() {

@@ -10,13 +10,15 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use penstock_admission::Admission;
 use penstock_config::{FileKey, Limits};
-use penstock_domain::{Code, Delta, Dialect, Error, FinishReason, Notes, RawBody, RawEvents, Retry, Usage};
+use penstock_domain::{
+    Code, Delta, Dialect, Error, FinishReason, Notes, RawBody, RawEvents, Relayed, RelayedHead, Retry, Usage,
+};
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, serve};
 use penstock_flow::{Gateway, Parts};
 use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper};
 use penstock_observe::{Record, Recorder};
-use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Health, Provider};
-use penstock_routing::{Catalogue, Model};
+use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Health, Provider, Relay};
+use penstock_routing::{Catalogue, Model, RelayRule};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -25,6 +27,10 @@ use tokio::task::JoinHandle;
 pub(crate) const KEY: &str = "the-right-key-0123456789";
 /// Is known and holds a scope that no route of the edge needs.
 pub(crate) const POOR: &str = "a-poor-key-0123456789abc";
+/// May relay what is about files.
+pub(crate) const FILES: &str = "a-files-key-0123456789abc";
+/// May do everything, with one model.
+pub(crate) const SOME_MODELS: &str = "a-models-key-0123456789ab";
 /// Was good once.
 pub(crate) const OLD: &str = "an-old-key-0123456789abc";
 /// What the model `whole` answers, to the byte.
@@ -253,6 +259,44 @@ impl Provider for Scripted {
     fn embed(&self) -> Option<&dyn Embed> {
         Some(self)
     }
+
+    fn relay(&self) -> Option<&dyn Relay> {
+        Some(self)
+    }
+}
+
+impl Relay for Scripted {
+    /// Tells what it was asked; the last segment of the path says how.
+    fn relay(&self, call: Call) -> Calling<'_> {
+        let passage = call.request.body.passage().unwrap().clone();
+        self.watch.calls.fetch_add(1, Ordering::SeqCst);
+        *self.watch.body.lock().unwrap() = call.request.body.bytes().clone();
+        let guard = Guard(Arc::clone(&self.watch));
+        let headers: Vec<_> =
+            passage.headers.iter().map(|(name, value)| format!("{name}={}", value.escape_ascii())).collect();
+        let query = passage.query.as_deref().unwrap_or("-");
+        let told = format!("{} {} {query} {}", passage.method, passage.path, headers.join(","));
+        let head = |status, length| {
+            let headers = vec![("content-type", Bytes::from_static(b"text/plain"))];
+            Delta::Relayed(Relayed::Head(Box::new(RelayedHead { status, headers, length })))
+        };
+        let bytes = |text: &str| Delta::Relayed(Relayed::Bytes(Bytes::copy_from_slice(text.as_bytes())));
+        let answer: Result<Deltas, Error> = match passage.path.rsplit('/').next().unwrap() {
+            "missing" => Ok(stream::iter([head(404, None), bytes("none")]).boxed()),
+            "barred" => Err(Error::new(Code::UpstreamAuth, "the provider refused the key")),
+            "cut" => {
+                let cut = Error::new(Code::UpstreamStreamCut, "the vendor's answer ended too early");
+                Ok(stream::iter([head(200, Some(10)), bytes("12345"), Delta::Failed(cut)]).boxed())
+            }
+            "endless" => Ok(stream::iter([head(200, None), bytes("first")])
+                .chain(stream::pending().inspect(move |_: &Delta| {
+                    let _ = &guard;
+                }))
+                .boxed()),
+            _ => Ok(stream::iter([head(200, Some(told.len() as u64)), bytes(&told)]).boxed()),
+        };
+        async move { answer }.boxed()
+    }
 }
 
 impl Chat for Scripted {
@@ -278,6 +322,13 @@ pub(crate) struct Kept {
     begun: AtomicUsize,
     records: Mutex<Vec<Record>>,
     ended: Notify,
+}
+
+impl Kept {
+    /// What was recorded so far.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.records.lock().unwrap().clone()
+    }
 }
 
 impl Recorder for Kept {
@@ -342,10 +393,21 @@ impl Bench {
     }
 
     pub(crate) async fn with(settings: EdgeSettings, extra: Extra, health: Health) -> Self {
+        Self::with_relay(settings, extra, health, &[]).await
+    }
+
+    /// A gateway that passes on what these paths cover.
+    pub(crate) async fn relaying(settings: EdgeSettings, paths: &[&str]) -> Self {
+        Self::with_relay(settings, Extra::default(), Health::Ready, paths).await
+    }
+
+    async fn with_relay(settings: EdgeSettings, extra: Extra, health: Health, paths: &[&str]) -> Self {
         let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
         let file = [
             key("right", KEY, &["*"], None),
             key("poor", POOR, &["tools:call"], None),
+            key("files", FILES, &["relay:invoke:files"], None),
+            FileKey { models: vec!["raw".into()], ..key("some-models", SOME_MODELS, &["*"], None) },
             key("old", OLD, &["*"], Some("2020-01-01T00:00:00Z")),
             FileKey { team: Some("t".into()), ..key("asks", ASKS, &["chat:invoke"], None) },
             FileKey { team: Some("t".into()), ..key("reads", READS, &["chat:read"], None) },
@@ -365,10 +427,14 @@ impl Bench {
             max_output_tokens: Some(1_000_000),
             pricing: Default::default(),
         });
+        let relay = (!paths.is_empty()).then(|| RelayRule {
+            provider: "vendor".into(),
+            paths: paths.iter().map(|path| (*path).into()).collect(),
+        });
         let gateway = Gateway::new(Parts {
             keys: keys.ring(),
             admission: Arc::new(Admission::new(Instant::now())),
-            catalogue: Catalogue::new(models),
+            catalogue: Catalogue::new(models).with_relay(relay),
             providers: HashMap::from([("vendor".into(), scripted), ("local".into(), local)]),
             captures: penstock_flow::Captures::default(),
             recorder: Arc::clone(&kept) as Arc<dyn Recorder>,

@@ -140,7 +140,8 @@ async fn tokens_are_counted_for_a_provider_that_cannot_and_the_number_is_called_
 async fn models_have_anthropics_shape_for_its_clients() {
     let bench = Bench::start().await;
     let headers = format!("{}anthropic-version: 2023-06-01\r\n", bearer());
-    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
+    let ask =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
     let list: Value =
         serde_json::from_str(&exchange(bench.address, ask("/v1/models?limit=2")).await.body).unwrap();
     let (first, last) = (list["first_id"].as_str().unwrap(), list["last_id"].as_str().unwrap());

@@ -5,6 +5,7 @@
 
 mod count;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,8 @@ pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) ->
         let attempt =
             Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
-        match within(FIRST_CONTENT, request.deadline, late, first_content(provider.as_ref(), attempt)).await {
+        let content = pin!(first_content(provider.as_ref(), attempt));
+        match within(FIRST_CONTENT, request.deadline, late, content).await {
             Ok(Ok((mut held, rest))) => {
                 journey.dropped = dropped(&mut held);
                 journey.counted =

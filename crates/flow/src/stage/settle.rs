@@ -69,6 +69,10 @@ impl Stream for Settled {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delta>> {
         let this = self.get_mut();
         if let Some(delta) = this.held.next() {
+            if this.held.len() == 0 {
+                // Its memory would stay for as long as the answer streams.
+                this.held = Vec::new().into_iter();
+            }
             this.journey.see(&delta);
             return Poll::Ready(Some(delta));
         }

@@ -1,12 +1,12 @@
 use std::time::SystemTime;
 
-use penstock_domain::{Code, Error};
+use penstock_domain::{Code, Error, RequestId};
 
 use super::*;
 use crate::store::{Filter, MemoryRecords, Page};
-use crate::{Timings, names};
+use crate::{Outcome, Timings, names};
 
-fn record() -> Record {
+pub(crate) fn record() -> Record {
     Record {
         id: RequestId::new("req_test"),
         at: SystemTime::now(),

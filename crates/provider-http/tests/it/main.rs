@@ -7,6 +7,7 @@ mod failures;
 mod gemini;
 mod messages;
 mod presets;
+mod relay;
 mod responses;
 mod secrets;
 mod streams;

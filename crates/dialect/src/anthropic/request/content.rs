@@ -3,6 +3,8 @@
 mod media;
 mod settings;
 
+pub(super) use settings::stop;
+
 use penstock_domain::{Code, Conversation, Error, Message, Part, Role, Sampling, ToolCall};
 use serde_json::value::RawValue;
 
@@ -13,6 +15,10 @@ const MAX_MESSAGES: usize = 100_000;
 const MAX_BLOCKS: usize = 4096;
 
 pub(super) fn read(object: &Object<'_>, max_output_tokens: Option<u32>) -> Result<Conversation, Error> {
+    if max_output_tokens == Some(0) {
+        let say = "is 0, which fills a prompt cache that this provider does not have; ask for at least 1";
+        return Err(Path::ROOT.member("max_tokens").error(Code::InvalidValue, say));
+    }
     let mut lost = Lost::default();
     lost.extend(&json::unknown(object, SAID));
     let mut messages = Vec::new();

@@ -101,7 +101,7 @@ fn format(config: &Object<'_>, path: &Path<'_>) -> Result<ResponseFormat, Error>
     }
 }
 
-pub(super) fn stop(object: &Object<'_>) -> Result<Vec<String>, Error> {
+pub(in crate::anthropic::request) fn stop(object: &Object<'_>) -> Result<Vec<String>, Error> {
     let path = Path::ROOT.member("stop_sequences");
     let Some(raw) = object.get("stop_sequences") else { return Ok(Vec::new()) };
     let items = json::items(raw, MAX_BLOCKS, &path)?;
