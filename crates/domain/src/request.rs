@@ -201,7 +201,9 @@ impl Hints {
     /// Keeps the headers whose values are visible ASCII of at most 2 KiB; the others are left out.
     pub fn new(found: impl IntoIterator<Item = Hint>) -> Self {
         let plain = |value: &str| {
-            !value.is_empty() && value.len() <= MAX_HINT && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+            !value.is_empty()
+                && value.len() <= MAX_HINT
+                && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
         };
         let kept: Vec<Hint> = found.into_iter().filter(|(_, value)| plain(value)).collect();
         Self((!kept.is_empty()).then(|| kept.into()))

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
 use penstock_dialect::asker;
-use penstock_domain::{Code, Credential, Dialect, Error, Hints, Kind, Origin, Request, RequestId, Stage, Task};
+use penstock_domain::{
+    Code, Credential, Dialect, Error, Hints, Kind, Origin, Request, RequestId, Stage, Task,
+};
 use penstock_flow::{Flow, Scope};
 
 use crate::{EdgeSettings, upload};
@@ -80,7 +82,8 @@ fn hints(headers: &HeaderMap, dialect: Dialect) -> Hints {
     };
     let found = |name: &&'static str| {
         // A header that stands several times means its values together (RFC 9110, 5.3).
-        let values: Vec<&str> = headers.get_all(*name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let values: Vec<&str> =
+            headers.get_all(*name).iter().filter_map(|value| value.to_str().ok()).collect();
         (!values.is_empty()).then(|| (*name, values.join(",").into()))
     };
     Hints::new(names.iter().filter_map(found))
@@ -181,7 +184,8 @@ mod tests {
             ("authorization", "Bearer secret"),
             ("cookie", "secret"),
         ]);
-        let kept = |dialect| hints(&all, dialect).iter().map(|(n, v)| format!("{n}: {v}")).collect::<Vec<_>>();
+        let kept =
+            |dialect| hints(&all, dialect).iter().map(|(n, v)| format!("{n}: {v}")).collect::<Vec<_>>();
         let anthropic = ["anthropic-beta: a-2025-01-01,b-2025-01-01", "anthropic-version: 2023-06-01"];
         assert_eq!(kept(Dialect::Anthropic), anthropic);
         assert_eq!(kept(Dialect::OpenAi), ["openai-beta: x=v1"]);

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -138,7 +138,8 @@ impl Visit<'_> {
         body: Incoming,
     ) -> Outcome {
         let flow = self.edge.gateway.snapshot();
-        let arriving = Arriving { id: self.id, arrived: self.arrived, headers, task, dialect, scope, kept: &self.kept };
+        let arriving =
+            Arriving { id: self.id, arrived: self.arrived, headers, task, dialect, scope, kept: &self.kept };
         let refuse = |error: Error| {
             let error = error.at(Stage::Decode);
             // What may be passed on is recorded once it is clear who answers.

@@ -94,7 +94,9 @@ pub(crate) fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Respo
     let Refused { error, head, allow, close } = refused;
     let status = match (shape, error.kind()) {
         // Anthropic's own number for it, which its clients know.
-        (Shape::Anthropic, Kind::Unavailable) if anthropic::error::is_overload(error) => StatusCode::from_u16(529).unwrap_or(status(error.kind())),
+        (Shape::Anthropic, Kind::Unavailable) if anthropic::error::is_overload(error) => {
+            StatusCode::from_u16(529).unwrap_or(status(error.kind()))
+        }
         (_, kind) => status(kind),
     };
     let (media, body) = match shape {

@@ -192,12 +192,7 @@ impl Visit<'_> {
         Ok(response.map(|()| Reply::routed(axum::body::Body::new(body))))
     }
 
-    async fn passage(
-        &self,
-        parts: &request::Parts,
-        body: Sent,
-        flow: &Flow,
-    ) -> Result<Request, Error> {
+    async fn passage(&self, parts: &request::Parts, body: Sent, flow: &Flow) -> Result<Request, Error> {
         let headers = &parts.headers;
         let (method, path) = below_root(&parts.method, parts.uri.path()).ok_or_else(strange)?;
         let query = parts.uri.query().filter(|query| !query.is_empty());

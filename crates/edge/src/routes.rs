@@ -455,11 +455,13 @@ impl Handler {
     /// that leans on what its vendor keeps (a stored prompt instead of a model, background, a conversation).
     pub(crate) fn misses(self, error: &Error) -> bool {
         match self {
-            Handler::Model | Handler::Stored(_) => matches!(error.code(), Code::ModelNotFound | Code::NotFound),
-            Handler::Infer(_, Dialect::Responses) => match (error.code(), error.param()) {
-                (Code::Unsupported, _) | (Code::InvalidRequest, Some("model")) => true,
-                _ => false,
-            },
+            Handler::Model | Handler::Stored(_) => {
+                matches!(error.code(), Code::ModelNotFound | Code::NotFound)
+            }
+            Handler::Infer(_, Dialect::Responses) => matches!(
+                (error.code(), error.param()),
+                (Code::Unsupported, _) | (Code::InvalidRequest, Some("model"))
+            ),
             _ => false,
         }
     }

@@ -107,10 +107,8 @@ impl FrameLane {
             return Some(());
         }
         match kind {
-            "messageStart" => {
-                if !std::mem::replace(&mut self.started, true) {
-                    self.queue.push_back(Delta::Started(Started::default()));
-                }
+            "messageStart" if !std::mem::replace(&mut self.started, true) => {
+                self.queue.push_back(Delta::Started(Started::default()));
             }
             "contentBlockStart" => {
                 let Start { content_block_index, start } = serde_json::from_slice(payload).ok()?;

@@ -129,12 +129,17 @@ async fn every_relayed_request_leaves_one_record_that_says_how_it_ended() {
 #[tokio::test]
 async fn an_object_that_is_not_ours_is_asked_for_at_the_vendor_by_those_who_may() {
     let bench = relaying().await;
-    for path in ["/v1/models/no-such", "/v1/responses/resp_no_such", "/v1/responses/resp_no_such/input_items?limit=0"] {
+    for path in
+        ["/v1/models/no-such", "/v1/responses/resp_no_such", "/v1/responses/resp_no_such/input_items?limit=0"]
+    {
         let answer = asked(&bench, "GET", path, KEY).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         assert!(answer.body.starts_with("GET /"), "{}", answer.body);
     }
-    assert!(asked(&bench, "GET", "/v1/models/raw", KEY).await.body.contains("\"id\":\"raw\""), "ours stays ours");
+    assert!(
+        asked(&bench, "GET", "/v1/models/raw", KEY).await.body.contains("\"id\":\"raw\""),
+        "ours stays ours"
+    );
     assert_eq!(asked(&bench, "GET", "/v1/models/no-such", SOME_MODELS).await.status, 404);
     assert_eq!(bench.watch.calls.load(Ordering::SeqCst), 3);
 }

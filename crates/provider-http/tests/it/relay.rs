@@ -86,7 +86,8 @@ async fn what_the_operator_set_for_the_vendor_wins_over_the_asker() {
     let settings = json!({"base_url": server.base, "api_key": KEY, "headers": {"openai-beta": "ours"}});
     let vendor = vendor("openai", settings);
     let headers = vec![("openai-beta", Bytes::from_static(b"theirs"))];
-    read(relay(&*vendor, Passage { headers, ..passage("GET", "/files") }, b"").await.expect("an answer")).await;
+    read(relay(&*vendor, Passage { headers, ..passage("GET", "/files") }, b"").await.expect("an answer"))
+        .await;
     assert_eq!(server.seen().await.header("openai-beta"), Some("ours"));
 }
 
@@ -100,7 +101,10 @@ async fn status_listed_headers_and_every_byte_come_back() {
         let back = read(relay(&*plain(&server), passage("GET", "/files/f"), b"").await.expect(status)).await;
         assert_eq!(format!("{}", back.head.status), status[..3]);
         let known = [("content-type", "audio/mpeg"), ("content-disposition", "attachment")];
-        assert_eq!(back.head.headers, known.map(|(name, value)| (name, Bytes::from_static(value.as_bytes()))));
+        assert_eq!(
+            back.head.headers,
+            known.map(|(name, value)| (name, Bytes::from_static(value.as_bytes())))
+        );
         assert_eq!((back.head.length, back.bytes.as_slice()), (Some(256), bytes.as_slice()));
         assert!(back.failed.is_none());
     }
@@ -127,8 +131,18 @@ async fn what_is_about_the_operators_account_is_told_as_ours() {
 #[tokio::test]
 async fn no_path_leads_out_of_the_address() {
     let server = Server::always(vec![send(json_answer("200 OK", "{}"))]).await;
-    for path in ["", "files", "/", "//evil.example/x", "/files/../x", "/files/%2E%2e/x", "/files/.", "/a#b", "/a b", "/a\r\nb"]
-    {
+    for path in [
+        "",
+        "files",
+        "/",
+        "//evil.example/x",
+        "/files/../x",
+        "/files/%2E%2e/x",
+        "/files/.",
+        "/a#b",
+        "/a b",
+        "/a\r\nb",
+    ] {
         let refused = relay(&*plain(&server), passage("GET", path), b"").await.err();
         assert_eq!(refused.map(|error| error.code()), Some(Code::InvalidRequest), "{path:?}");
     }
@@ -151,12 +165,15 @@ async fn bytes_come_as_the_vendor_sends_them_and_leaving_ends_the_call() {
 #[tokio::test]
 async fn an_answer_that_breaks_or_falls_silent_fails() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n";
-    for (last, code) in
-        [(Step::Close, Some(Code::UpstreamStreamCut)), (Step::Stall, Some(Code::UpstreamIdleTimeout)), (send(LAST_CHUNK), None)]
-    {
+    for (last, code) in [
+        (Step::Close, Some(Code::UpstreamStreamCut)),
+        (Step::Stall, Some(Code::UpstreamIdleTimeout)),
+        (send(LAST_CHUNK), None),
+    ] {
         let server = Server::always(vec![send(head), send(chunk("half")), last]).await;
         let vendor = hasty(&server, 200, 100, 2000);
-        let back = read(relay(&*vendor, passage("GET", "/files/f/content"), b"").await.expect("a head")).await;
+        let back =
+            read(relay(&*vendor, passage("GET", "/files/f/content"), b"").await.expect("a head")).await;
         assert_eq!((back.bytes.as_slice(), back.failed.map(|error| error.code())), (&b"half"[..], code));
     }
 }
