@@ -188,7 +188,12 @@ impl Visit<'_> {
         };
         let mut response = head_of(&head)?;
         reply::describe(response.headers_mut(), &answer.head);
-        let body = Passing { deltas: Some(answer.deltas), left: head.length, drain };
+        // Nobody polls a body that has no bytes, and an answer settles only at its end.
+        let empty = head.length == Some(0) || matches!(head.status, 204 | 304);
+        if empty && let Some(Delta::Failed(error)) = drain.unless_over(answer.deltas.next()).await? {
+            return Err(error.into());
+        }
+        let body = Passing { deltas: Some(answer.deltas), left: head.length, last: None, drain };
         Ok(response.map(|()| Reply::routed(axum::body::Body::new(body))))
     }
 
@@ -265,6 +270,8 @@ struct Passing {
     deltas: Option<Deltas>,
     /// What is still to come, in bytes, where the vendor told.
     left: Option<u64>,
+    /// The last bytes of a known length, held until the answer has come to its end: nobody polls for more after them.
+    last: Option<Bytes>,
     drain: Drain,
 }
 
@@ -279,22 +286,30 @@ impl Body for Passing {
         if self.drain.is_over() && self.deltas.take().is_some() {
             return Poll::Ready(Some(Err(shutdown().at(Stage::Reply))));
         }
-        let Some(deltas) = self.deltas.as_mut() else { return Poll::Ready(None) };
-        let polled = match std::task::ready!(deltas.as_mut().poll_next(context)) {
-            Some(Delta::Relayed(Relayed::Bytes(bytes))) => {
-                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        let this = &mut *self;
+        let polled = loop {
+            let Some(deltas) = this.deltas.as_mut() else { return Poll::Ready(None) };
+            match std::task::ready!(deltas.as_mut().poll_next(context)) {
+                Some(Delta::Relayed(Relayed::Bytes(bytes))) => {
+                    this.left = this.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                    if this.left != Some(0) {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                    // More than was told is not sent on.
+                    this.last.get_or_insert(bytes);
+                }
+                None => break this.last.take().map(|bytes| Ok(Frame::data(bytes))),
+                Some(Delta::Failed(error)) => break Some(Err(error)),
+                Some(_) => break Some(Err(strange().at(Stage::Reply))),
             }
-            None => None,
-            Some(Delta::Failed(error)) => Some(Err(error)),
-            Some(_) => Some(Err(strange().at(Stage::Reply))),
         };
-        self.deltas = None;
+        this.deltas = None;
         Poll::Ready(polled)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        let held = self.last.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + held))
     }
 }
 

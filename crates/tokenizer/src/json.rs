@@ -23,24 +23,22 @@ pub fn estimate_json(body: &[u8]) -> u64 {
         return strings(body);
     }
     // The beginning tells strings from names; further on nearly everything is content.
-    let sampled: u64 = (0..WINDOWS)
-        .map(|index| {
-            let at = (body.len() - WINDOW) / (WINDOWS - 1) * index;
-            window(&body[at..at + WINDOW])
-        })
-        .sum();
-    let tokens = u128::from(sampled) * body.len() as u128 / WHOLE as u128;
-    u64::try_from(tokens).unwrap_or(u64::MAX)
-}
-
-fn window(bytes: &[u8]) -> u64 {
-    // A file in the middle of the body: its tokens do not grow with its bytes.
-    if is_media(bytes) {
-        return 0;
+    let (mut sampled, mut files, mut inside) = (0u64, 0u64, false);
+    for index in 0..WINDOWS {
+        let at = (body.len() - WINDOW) / (WINDOWS - 1) * index;
+        let window = &body[at..at + WINDOW];
+        // The tokens of a file do not grow with its bytes: windows of one after another are one file.
+        let media = is_media(window);
+        files += u64::from(media && !inside);
+        inside = media;
+        if !media {
+            let mut estimator = Estimator::default();
+            estimator.feed(window);
+            sampled += estimator.tokens();
+        }
     }
-    let mut estimator = Estimator::default();
-    estimator.feed(bytes);
-    estimator.tokens()
+    let tokens = u128::from(sampled) * body.len() as u128 / WHOLE as u128;
+    u64::try_from(tokens).unwrap_or(u64::MAX).saturating_add(files * MEDIA_TOKENS)
 }
 
 fn is_media(bytes: &[u8]) -> bool {
@@ -149,10 +147,17 @@ mod tests {
 
     #[test]
     fn a_file_counts_as_a_file_and_not_by_its_bytes() {
-        let data = "iVBORw0KGgo".repeat(400);
+        let data = "iVBORw0KGgo".repeat(300);
         for text in [data.clone(), format!("data:image/png;base64,{data}")] {
             assert_eq!(estimate_json(format!("[\"{text}\"]").as_bytes()), MEDIA_TOKENS);
         }
+    }
+
+    #[test]
+    fn a_file_in_a_long_body_counts_once_however_long_it_is() {
+        let with = |times: usize| estimate_json(format!("[\"{}\"]", "iVBORw0KGgo".repeat(times)).as_bytes());
+        // The first window holds the quotation mark, so it is taken for text.
+        assert!((MEDIA_TOKENS..MEDIA_TOKENS * 20).contains(&with(4_000)), "{}", with(4_000));
     }
 
     #[test]

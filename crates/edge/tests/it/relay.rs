@@ -173,7 +173,8 @@ async fn half_an_answer_is_never_taken_for_a_whole_one() {
     let mut wire = Wire::open(bench.address).await;
     wire.send(plain("GET", "/v1/files/cut", KEY)).await;
     let all = wire.rest().await;
-    assert!(all.contains("content-length: 10\r\n") && all.ends_with("12345"), "{all}");
+    // The connection broke: what came of it is shorter than it said, whether its head was still sent or not.
+    assert!(all.is_empty() || (all.contains("content-length: 10\r\n") && all.ends_with("12345")), "{all}");
     assert_eq!(bench.codes(1).await, ["upstream_stream_cut"]);
 }
 
