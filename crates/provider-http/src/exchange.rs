@@ -78,6 +78,7 @@ impl One {
         let bell = Arc::clone(&self.bell);
         let answered = poll_fn(|context| {
             bell.poll(context, TURNS, |inner| {
+                bell.answer();
                 self.turn(inner);
                 answering.as_mut().poll(inner)
             })
@@ -145,7 +146,10 @@ impl Body for Arriving {
             if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(inner) {
                 return Poll::Ready(frame);
             }
-            bell.hush();
+            // Whatever the connection waits for rings; when nothing did, it has nothing to do.
+            if !bell.answer() {
+                return Poll::Pending;
+            }
             line.turn(inner);
             Pin::new(&mut *body).poll_frame(inner)
         });

@@ -6,7 +6,7 @@ use futures_util::task::AtomicWaker;
 
 /// The task is polling what rings.
 const INSIDE: u8 = 1;
-/// Somebody rang since the poll began.
+/// Somebody rang, and nobody has answered.
 const RUNG: u8 = 2;
 
 /// Wakes a task for a group of futures that it polls together, but not while it is polling them.
@@ -20,7 +20,7 @@ pub struct Bell {
     waker: Waker,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     state: AtomicU8,
     task: AtomicWaker,
@@ -40,14 +40,14 @@ impl Wake for Inner {
 
 impl Default for Bell {
     fn default() -> Self {
-        let inner = Arc::<Inner>::default();
+        let inner = Arc::new(Inner { state: AtomicU8::new(RUNG), task: AtomicWaker::new() });
         Self { waker: Waker::from(Arc::clone(&inner)), inner }
     }
 }
 
 impl Bell {
-    /// Polls `work`, and again as often as something rings meanwhile, at most `turns` times; then other tasks get their
-    /// turn first.
+    /// Polls `work`, and again as long as something has rung that it did not [`answer`](Self::answer), at most `turns`
+    /// times; then other tasks get their turn first.
     pub fn poll<T>(
         &self,
         context: &mut Context<'_>,
@@ -57,10 +57,10 @@ impl Bell {
         self.inner.task.register(context.waker());
         let mut inner = Context::from_waker(&self.waker);
         for _ in 0..turns {
-            self.inner.state.store(INSIDE, Ordering::Release);
+            self.inner.state.fetch_or(INSIDE, Ordering::AcqRel);
             let polled = work(&mut inner);
-            // Whoever rings from here on wakes the task itself.
-            let rung = self.inner.state.swap(0, Ordering::AcqRel) & RUNG != 0;
+            // Whoever rings from here on wakes the task itself. What is not answered yet is kept for the next poll.
+            let rung = self.inner.state.fetch_and(!INSIDE, Ordering::AcqRel) & RUNG != 0;
             if polled.is_ready() || !rung {
                 return polled;
             }
@@ -69,9 +69,10 @@ impl Bell {
         Poll::Pending
     }
 
-    /// Inside a poll: what rang so far is answered by what `work` does next.
-    pub fn hush(&self) {
-        self.inner.state.swap(INSIDE, Ordering::AcqRel);
+    /// For `work`, before it polls what may ring: that poll answers all that rang so far. Gives whether anything did; if
+    /// not, what was polled before has nothing new to do. A new bell has rung.
+    pub fn answer(&self) -> bool {
+        self.inner.state.fetch_and(!RUNG, Ordering::AcqRel) & RUNG != 0
     }
 
     /// Polls once outside any task; what rings later rings in vain until the next [`poll`](Self::poll).
@@ -113,6 +114,7 @@ mod tests {
         let (bell, count) = (Bell::default(), Arc::new(Count::default()));
         let mut turns = 0;
         let polled = poll(&bell, &count, 8, |context| {
+            bell.answer();
             turns += 1;
             if turns == 3 {
                 return Poll::Ready(turns);
@@ -128,6 +130,7 @@ mod tests {
         let (bell, count) = (Bell::default(), Arc::new(Count::default()));
         let mut kept = None;
         let polled = poll(&bell, &count, 8, |context| {
+            bell.answer();
             kept = Some(context.waker().clone());
             Poll::<()>::Pending
         });
@@ -141,6 +144,7 @@ mod tests {
         let (bell, count) = (Bell::default(), Arc::new(Count::default()));
         let mut turns = 0;
         let polled = poll(&bell, &count, 4, |context| {
+            bell.answer();
             turns += 1;
             context.waker().wake_by_ref();
             Poll::<()>::Pending
@@ -149,16 +153,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_hushed_is_no_turn_and_what_is_detached_wakes_nobody() {
+    fn what_rang_is_kept_until_it_is_answered() {
         let (bell, count) = (Bell::default(), Arc::new(Count::default()));
-        let mut turns = 0;
+        assert!(bell.answer(), "a new bell has rung");
+        let mut kept = None;
         let polled = poll(&bell, &count, 8, |context| {
-            turns += 1;
+            kept = Some(context.waker().clone());
             context.waker().wake_by_ref();
-            bell.hush();
-            Poll::<()>::Pending
+            Poll::Ready(())
         });
-        assert_eq!((polled, turns), ((Poll::Pending, 0), 1));
+        assert_eq!(polled, (Poll::Ready(()), 0));
+        assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(())), (Poll::Ready(()), 0));
+        assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(bell.answer())), (Poll::Ready(true), 0));
+        assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(bell.answer())), (Poll::Ready(false), 0));
+        kept.expect("a waker").wake();
+        assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(bell.answer())), (Poll::Ready(true), 1));
+    }
+
+    #[test]
+    fn what_is_detached_wakes_nobody() {
+        let (bell, count) = (Bell::default(), Arc::new(Count::default()));
+        assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(())), (Poll::Ready(()), 0));
         let waker = bell.detached(|context| context.waker().clone());
         waker.wake();
         assert_eq!(count.0.load(Ordering::SeqCst), 0);

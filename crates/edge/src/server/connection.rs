@@ -84,7 +84,10 @@ pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) 
             let bell = Bell::default();
             let poll = |connection: Pin<&mut _>, context: &mut Context<'_>| {
                 let mut connection: Pin<&mut http1::Connection<_, _>> = connection;
-                bell.poll(context, TURNS, |context| connection.as_mut().poll(context))
+                bell.poll(context, TURNS, |context| {
+                    bell.answer();
+                    connection.as_mut().poll(context)
+                })
             };
             drive(connection, drain, |connection| connection.graceful_shutdown(), poll).await
         }
