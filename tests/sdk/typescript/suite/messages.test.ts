@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import Anthropic from "@anthropic-ai/sdk";
-import { claude, cuts, hello, lastRequest, lastSeen, narrowKey, play, scripts, stats, thrown, until, url } from "./common.ts";
+import { claude, cuts, lastRequest, lastSeen, narrowKey, play, scripts, stats, thrown, until, url } from "./common.ts";
 
 const outside = ["upstream", "messages"];
 const everywhere = ["mock", ...outside];
