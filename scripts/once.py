@@ -126,7 +126,9 @@ def main():
     text = answer["choices"][0]["message"]["content"].strip()
     if not text:
         fail("the model gave an empty answer")
-    cost = headers.get("penstock-cost") or "0.00"
+    # Micro-dollars are for ledgers; a person reads cents, and more digits only where there are any.
+    whole, _, part = (headers.get("penstock-cost") or "0").partition(".")
+    cost = f"{whole}.{part.rstrip('0').ljust(2, '0')}"
     usage = answer["usage"]
     print(text)
     print(f"cost: ${cost} (embedded model), {usage['prompt_tokens']} prompt + {usage['completion_tokens']} completion tokens")
