@@ -27,8 +27,8 @@ pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use load::{Loaded, Source, load, show};
 pub use model::{
-    Capture, Config, Database, FileKey, Limits, Log, LogFormat, Model, Records, Relay, Responses, Server,
-    SharedState, Stores, Team, exposure,
+    Capture, Config, ContentFilter, Database, Deployment, Failover, FileKey, Limits, Log, LogFormat, Model,
+    Placement, Provisioned, Records, Relay, Responses, Server, SharedState, Stores, Team, Trust, exposure,
 };
 pub use price::{LongPrices, ModelPrice, PriceRow, PriceText};
 pub use problem::{Place, Problem, Severity, report};

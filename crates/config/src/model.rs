@@ -184,35 +184,162 @@ pub enum SharedState {
     Memory,
 }
 
-/// A name that clients ask for.
+/// A name that clients ask for: what one deployment serves (`provider` and `model`), or several (`deployments`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// Which of `providers` serves it; the short form of one deployment.
+    #[schemars(length(min = 1))]
+    pub provider: Option<String>,
+    /// The model's name at that provider; `*` passes on the name that was asked.
+    #[schemars(length(min = 1))]
+    pub model: Option<String>,
+    /// The places that serve it alike, instead of `provider` and `model`. Each request goes to one of them, and to another
+    /// when that fails.
+    pub deployments: Vec<Deployment>,
+    /// The models that take over, in this order, when no deployment of this one can.
+    pub fallbacks: Vec<String>,
+    /// The most tokens that an answer may have: a request that asks for more is cut to it, and told so in
+    /// `penstock-clamped-params`.
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: Option<u32>,
+    /// What a request asks for that names no bound. Without it the vendor decides.
+    #[schemars(range(min = 1))]
+    pub default_output_tokens: Option<u32>,
+    /// How many tokens prompt and answer may have together. A prompt that is surely longer is not sent here.
+    #[schemars(range(min = 1))]
+    pub context_window: Option<u32>,
+    /// Other names for the same model.
+    pub aliases: Vec<String>,
+    /// What its tokens cost, in USD per million: `{input: 1.25, cached_input: 0.125, output: 10}`, or a list of such by
+    /// date. Without it the vendor's list price holds where one is known; a price that is not known is shown as unknown.
+    pub price: Option<ModelPrice>,
+    /// What happens when a deployment fails or is slow.
+    pub failover: Failover,
+}
+
+/// One place that serves a model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
-    /// Which of `providers` serves it.
+pub struct Deployment {
+    /// Which of `providers` it is.
     #[schemars(length(min = 1))]
     pub provider: String,
     /// The model's name at that provider.
     #[schemars(length(min = 1))]
     pub model: String,
-    /// A request that asks for more tokens than this is refused. One that names no bound is not touched.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    pub max_output_tokens: Option<u32>,
-    /// Other names for the same model.
-    #[serde(default)]
-    pub aliases: Vec<String>,
-    /// What its tokens cost, in USD per million: `{input: 1.25, cached_input: 0.125, output: 10}`, or a list of such by
-    /// date. Without it the vendor's list price holds where one is known; a price that is not known is shown as unknown.
+    /// How much of the traffic it gets beside its equals, before speed and load are looked at. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: u32,
+    /// Its price, where it differs from the model's.
     #[serde(default)]
     pub price: Option<ModelPrice>,
+    /// Its context window, where it differs from the model's.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub context_window: Option<u32>,
+    /// Its own provisioned capacity, used up before deployments without one.
+    #[serde(default)]
+    pub provisioned: Option<Provisioned>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Capacity that is paid for whether it is used or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provisioned {
+    /// Tokens per minute, prompt and answer together.
+    #[schemars(range(min = 1))]
+    pub tokens_per_minute: u64,
+}
+
+/// What happens when a deployment fails or is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Failover {
+    /// Whether a broken text stream is continued by another deployment. Clients see it as a comment in the stream, and
+    /// both calls are billed. Default false.
+    pub resume: bool,
+    /// Whether a second deployment is asked when the first is unusually slow to begin; the slower one is cancelled.
+    /// Costs up to 5 % more calls. Default false.
+    pub hedge: bool,
+    /// What an answer that the vendor's content filter withheld becomes. Default `error`.
+    pub content_filter: ContentFilter,
+    /// Whether requests with the same beginning prefer the same deployment, whose prompt cache is warm. For self-hosted
+    /// engines. Default false.
+    pub affinity: bool,
+}
+
+/// What an answer that the vendor's content filter withheld becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ContentFilter {
+    /// An error for the caller.
+    #[default]
+    Error,
+    /// A request to the next deployment or fall-back.
+    Fallback,
+}
+
+impl Model {
+    /// The deployments, whichever way they are written.
+    pub fn deployments(&self) -> Vec<Deployment> {
+        match (&self.provider, &self.model) {
+            (Some(provider), Some(model)) => vec![Deployment {
+                provider: provider.clone(),
+                model: model.clone(),
+                weight: 1,
+                price: None,
+                context_window: None,
+                provisioned: None,
+            }],
+            _ => self.deployments.clone(),
+        }
+    }
+}
+
+/// What routing has to know of a provider, whatever its kind: every section under `providers` has these members.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Placement {
+    /// Where it computes, as residency rules name it: `eu`, `us`, `eu-central-1`. A rule `eu` covers `eu-central-1` too.
+    pub region: Option<String>,
+    /// Who runs it: `internal` for machines of the operator's own. Default `external`.
+    pub trust: Trust,
+    /// Provisioned capacity, used up before providers without one.
+    pub provisioned: Option<Provisioned>,
+}
+
+/// Who runs a provider.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, serde::Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Trust {
+    /// Somebody else.
+    #[default]
+    External,
+    /// The operator.
+    Internal,
 }
 
 /// What holds for the keys of a team.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Team {
     /// Whether requests and answers are kept word by word.
     pub capture: Capture,
+    /// The regions that its requests never leave, by fail-over neither; empty is everywhere.
+    #[schemars(inner(length(min = 1, max = 64)))]
+    pub residency: Vec<String>,
+    /// Whether its requests go to providers with `trust: internal` alone. Default false.
+    pub internal_only: bool,
 }
 
 /// What is kept of the words of requests and answers.

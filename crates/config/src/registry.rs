@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Problem, Section};
+use crate::{Placement, Problem, Section};
 
 /// The settings of one kind of plug-in. Derive `Deserialize` with `deny_unknown_fields` and `JsonSchema`, and put a doc
 /// comment on every field: it becomes the help in editors and in the console.
@@ -84,9 +84,10 @@ impl<P: ?Sized, N> Registry<P, N> {
     pub fn register_kind(
         &mut self,
         kind: &str,
-        schema: Value,
+        mut schema: Value,
         build: impl Fn(&Section, &N) -> Result<Arc<P>, Vec<Problem>> + Send + Sync + 'static,
     ) -> &mut Self {
+        place(&mut schema);
         self.kinds.insert(kind.to_owned(), Kind { schema: Some(schema), absent: None, alias_of: None });
         self.builds.insert(kind.to_owned(), Box::new(build));
         self
@@ -124,6 +125,32 @@ impl<P: ?Sized, N> Registry<P, N> {
             Some(build) => build(section, needs)
                 .map_err(|problems| problems.into_iter().map(|p| section.locate(p)).collect()),
             None => Err(vec![section.locate(unknown_kind(kind, &self.kinds))]),
+        }
+    }
+}
+
+/// The members of [`Placement`].
+pub(crate) const PLACEMENT: [&str; 3] = ["region", "trust", "provisioned"];
+
+/// Adds the members of [`Placement`] that a kind does not define itself.
+fn place(schema: &mut Value) {
+    let mut common = schema_of::<Placement>();
+    let definitions = common.get_mut("$defs").map(Value::take);
+    let (Some(schema), Some(common)) =
+        (schema.as_object_mut(), common.get_mut("properties").and_then(Value::as_object_mut))
+    else {
+        return;
+    };
+    if let Some(Value::Object(definitions)) = definitions {
+        let own = schema.entry("$defs").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(own) = own.as_object_mut() {
+            own.extend(definitions);
+        }
+    }
+    let own = schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
+    if let Some(own) = own.as_object_mut() {
+        for (name, rule) in std::mem::take(common) {
+            own.entry(name).or_insert(rule);
         }
     }
 }

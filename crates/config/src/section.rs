@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::load::Places;
-use crate::{Problem, Settings};
+use crate::registry::PLACEMENT;
+use crate::{Placement, Problem, Settings, schema_of};
 
 /// The settings of one plug-in, references resolved, not yet typed.
 ///
@@ -36,13 +38,27 @@ impl Section {
     /// The problems that [`crate::load`] would also have found, and those of types that check more than their schema.
     /// Their paths are inside the section: see [`Section::locate`].
     pub fn settings<S: Settings>(&self) -> Result<S, Vec<Problem>> {
-        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+        let schema = schema_of::<S>();
+        let mut own = self.value.clone();
+        if let Some(members) = own.as_object_mut() {
+            // Of the members that every section may have, a kind sees those that its own settings name.
+            members.retain(|name, _| {
+                !PLACEMENT.contains(&name.as_str())
+                    || schema.pointer(&format!("/properties/{name}")).is_some()
+            });
+        }
+        serde_path_to_error::deserialize(&own).map_err(|error| {
             let inside = error.path().to_string();
             let inside = if inside == "." { String::new() } else { inside };
             let whole = self.join(&inside);
             let problem = self.places.untyped(whole, error.inner());
             vec![Problem { path: inside, ..problem }]
         })
+    }
+
+    /// What routing has to know of it; what is wrong there was found when the file was checked.
+    pub fn placement(&self) -> Placement {
+        Placement::deserialize(&self.value).unwrap_or_default()
     }
 
     fn join(&self, inside: &str) -> String {

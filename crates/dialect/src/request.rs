@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_domain::{Body, Hints, Origin, Request, RequestId, Tags, Task};
+use penstock_domain::{Body, Conversation, Hints, Origin, Request, RequestId, Tags, Task, Tier};
 
 /// Bounds that a request body must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl Decoded {
             deadline,
             arrived: None,
             hints: Hints::default(),
+            residency: self.penstock.as_ref().and_then(|options| options.residency.clone()),
             tags: self.penstock.map_or_else(Tags::default, |options| options.tags.into_iter().collect()),
             body: self.body,
         }
@@ -74,6 +75,8 @@ pub struct PenstockOptions {
     pub timeout: Option<Duration>,
     /// Labels for records and metrics: at most 16, keys to 64 bytes, values to 256 bytes.
     pub tags: BTreeMap<String, String>,
+    /// The regions that the request may not leave: 1 to 16 names.
+    pub residency: Option<Arc<[Arc<str>]>>,
 }
 
 /// A conversation written for a vendor of another dialect.
@@ -95,6 +98,19 @@ impl Lost {
         if lost {
             self.0.insert(path.to_owned());
         }
+    }
+
+    /// Notes what is OpenAI's alone, for a vendor that has no word for any of it. The usual tier needs no word.
+    pub(crate) fn own_members(&mut self, conversation: &Conversation) {
+        self.wordy(conversation);
+        let usual = matches!(conversation.tier, None | Some(Tier::Auto | Tier::Default));
+        self.note(!usual, "service_tier");
+    }
+
+    /// Notes what is OpenAI's alone but for the tier.
+    pub(crate) fn wordy(&mut self, conversation: &Conversation) {
+        self.note(conversation.verbosity.is_some(), "verbosity");
+        self.note(conversation.cache_key.is_some(), "prompt_cache_key");
     }
 
     pub(crate) fn extend(&mut self, paths: &[String]) {

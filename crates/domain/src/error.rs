@@ -27,6 +27,49 @@ pub enum Retry {
     After(Duration),
 }
 
+/// What the gateway may do about a failed attempt, before anything of an answer was shown. [`Retry`] is for the caller; this
+/// is for routing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Remedy {
+    /// Nothing: every other target would say the same, because the request is at fault or its time is over.
+    None,
+    /// The same target may do it at once: the fault is one of a connection, not of whoever is behind it.
+    Same,
+    /// Another target may do it.
+    Other,
+    /// Another target or credential may do it. This credential is to be left alone for this model: for as long as
+    /// [`Retry::After`] says, else for as long as routing thinks fit.
+    Cool,
+    /// Another target or credential may do it. This credential is of no use until the operator has acted.
+    Retire,
+    /// A model with a larger context window may do it.
+    Larger,
+    /// The vendor withheld an answer for what was said; whether to ask another is the model's policy.
+    Filtered,
+}
+
+impl Remedy {
+    /// What usually helps against an error of this code.
+    pub const fn of(code: Code) -> Self {
+        match code {
+            Code::UpstreamRateLimited => Remedy::Cool,
+            Code::UpstreamAuth | Code::UpstreamQuotaExceeded => Remedy::Retire,
+            Code::ContextLengthExceeded => Remedy::Larger,
+            Code::ContentFiltered => Remedy::Filtered,
+            Code::UpstreamUnreachable
+            | Code::UpstreamError
+            | Code::UpstreamBadResponse
+            | Code::UpstreamStreamCut
+            | Code::UpstreamTimeout
+            | Code::UpstreamIdleTimeout
+            | Code::Overloaded
+            | Code::LocalModelUnavailable
+            | Code::Unsupported => Remedy::Other,
+            _ => Remedy::None,
+        }
+    }
+}
+
 /// The closed set of kinds. `edge/src/error.rs` maps each to a status; add one only with a decision record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -102,6 +145,8 @@ codes! {
     Unsupported = "unsupported", Invalid, Client;
     /// Prompt and answer do not fit the model's context window.
     ContextLengthExceeded = "context_length_exceeded", Invalid, Client;
+    /// The vendor withheld its answer because of what was said.
+    ContentFiltered = "content_filtered", Invalid, Client;
     /// The vendor refused the request as malformed.
     UpstreamRejected = "upstream_rejected", Invalid, Client;
     /// The content type is not application/json.
@@ -122,6 +167,8 @@ codes! {
     InsufficientScope = "insufficient_scope", Forbidden, Client;
     /// The request names an origin or a host that is not allowed.
     ForbiddenOrigin = "forbidden_origin", Forbidden, Client;
+    /// No provider of this model is inside the regions that the caller or the request allows.
+    DataResidencyMismatch = "data_residency_mismatch", Forbidden, Client;
     /// The model does not exist, or this key may not use it.
     ModelNotFound = "model_not_found", NotFound, Client;
     /// There is no such path.
@@ -136,10 +183,14 @@ codes! {
     RateLimitExceeded = "rate_limit_exceeded", RateLimited, Client;
     /// The key has too many requests in flight.
     ConcurrencyLimitExceeded = "concurrency_limit_exceeded", RateLimited, Client;
+    /// A budget of the key, its team or its organisation is spent.
+    BudgetExceeded = "budget_exceeded", RateLimited, Client;
     /// The vendor limits the rate of our credential.
     UpstreamRateLimited = "upstream_rate_limited", RateLimited, Vendor;
     /// The vendor refuses our credential: the operator has to act, not the caller.
     UpstreamAuth = "upstream_auth", BadUpstream, Gateway;
+    /// The account behind our credential has used up what it may spend at the vendor: the operator has to act.
+    UpstreamQuotaExceeded = "upstream_quota_exceeded", BadUpstream, Gateway;
     /// No connection to the vendor could be made.
     UpstreamUnreachable = "upstream_unreachable", BadUpstream, Vendor;
     /// The vendor answered with an error of its own.
@@ -187,6 +238,7 @@ struct Inner {
     code: Code,
     blame: Blame,
     retry: Retry,
+    remedy: Remedy,
     say: String,
     param: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -202,13 +254,17 @@ impl Error {
             }
             _ => Retry::Never,
         };
-        // A refused credential stays refused until the operator acts.
-        let retry =
-            if matches!(code, Code::UpstreamAuth | Code::DeadlineExceeded) { Retry::Never } else { retry };
+        // These stay as they are until somebody acts.
+        let permanent = matches!(
+            code,
+            Code::UpstreamAuth | Code::UpstreamQuotaExceeded | Code::BudgetExceeded | Code::DeadlineExceeded
+        );
+        let retry = if permanent { Retry::Never } else { retry };
         Self(Box::new(Inner {
             code,
             blame: code.blame(),
             retry,
+            remedy: Remedy::of(code),
             say: say.into(),
             param: None,
             source: None,
@@ -237,6 +293,13 @@ impl Error {
         self
     }
 
+    /// Overrides what routing may do about it.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: Remedy) -> Self {
+        self.0.remedy = remedy;
+        self
+    }
+
     /// Notes the stage; the first note wins, because it is the closest to the cause.
     #[must_use]
     pub fn at(mut self, stage: Stage) -> Self {
@@ -262,6 +325,11 @@ impl Error {
     /// Whether to send it again.
     pub fn retry(&self) -> Retry {
         self.0.retry
+    }
+
+    /// What routing may do about it.
+    pub fn remedy(&self) -> Remedy {
+        self.0.remedy
     }
 
     /// The sentence for the caller.

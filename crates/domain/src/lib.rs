@@ -21,12 +21,12 @@ mod usage;
 
 pub use conversation::{
     Completion, Content, Conversation, Effort, Embedding, EmbeddingInput, Json, Logprobs, Media, MediaSource,
-    Message, Part, ResponseFormat, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+    Message, Part, ResponseFormat, Role, Sampling, Thinking, Tier, Tool, ToolCall, ToolChoice, Verbosity,
 };
 pub use delta::{
     Citation, CitedPlace, Delta, FinishReason, Notes, RawBody, RawEvents, Started, TokenLogprob,
 };
-pub use error::{Blame, Code, Error, Kind, Retry};
+pub use error::{Blame, Code, Error, Kind, Remedy, Retry};
 pub use money::{Cost, Money, Price, Rates, Tariff};
 pub use relay::{Passage, Relayed, RelayedHead};
 pub use request::{Body, Dialect, Hint, Hints, Members, Origin, Request, RequestId, Span, Task};

@@ -242,6 +242,8 @@ pub struct Request {
     pub hints: Hints,
     /// Labels that the asker put on it, for records.
     pub tags: Tags,
+    /// The regions that it may not leave, as the asker says it; `None` leaves that to the caller's team.
+    pub residency: Option<Arc<[Arc<str>]>>,
     /// The original body.
     pub body: Body,
 }

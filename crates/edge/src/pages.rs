@@ -135,6 +135,8 @@ mod tests {
             keys: Arc::new(penstock_identity::KeyRing::new(penstock_identity::Pepper::new([7; 32]))),
             admission: Arc::new(penstock_admission::Admission::new(Instant::now())),
             catalogue: penstock_routing::Catalogue::new([]),
+            fleet: Default::default(),
+            bounds: HashMap::new(),
             providers: HashMap::from([("up".into(), up)]),
             captures: penstock_flow::Captures::default(),
             recorder: Arc::new(Nobody),

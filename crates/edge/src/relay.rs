@@ -240,6 +240,7 @@ impl Visit<'_> {
             choices: 1,
             deadline: wait.map(|wait| self.arrived + wait),
             tags: Tags::default(),
+            residency: None,
             body: Asked::relayed(Dialect::OpenAi, bytes, passage),
         })
     }

@@ -10,7 +10,7 @@ use penstock_domain::{Code, Credential, Error, Stage};
 use penstock_identity::{Caller, KeyRing, Scope};
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
-use penstock_routing::Catalogue;
+use penstock_routing::{Bounds, Catalogue, Fleet};
 
 use crate::Captures;
 
@@ -25,6 +25,10 @@ pub struct Parts {
     pub admission: Arc<Admission>,
     /// Model names.
     pub catalogue: Catalogue,
+    /// What was learnt of every target; it outlives reloads too.
+    pub fleet: Arc<Fleet>,
+    /// What the requests of a team may not leave, by the team's name.
+    pub bounds: HashMap<Arc<str>, Bounds>,
     /// Back ends by their name in the configuration.
     pub providers: HashMap<Arc<str>, Arc<dyn Provider>>,
     /// Whose content is kept.
@@ -108,7 +112,10 @@ impl Flow {
             .filter(|model| caller.models.allows(&model.name) && usable(&model.name))
             .map(|model| ModelInfo {
                 id: Arc::clone(&model.name),
-                provider: Arc::clone(&model.provider),
+                provider: model
+                    .deployments
+                    .first()
+                    .map_or_else(|| "".into(), |first| Arc::clone(&first.provider)),
                 created: self.parts.made,
             })
             .collect()

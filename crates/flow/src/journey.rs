@@ -152,8 +152,8 @@ impl Journey {
 
     /// Begins a call of a provider.
     pub(crate) fn attempt(&mut self, candidate: &Candidate, request: &Arc<Request>) {
-        self.provider = Some(Arc::clone(&candidate.provider));
-        self.upstream_model = Some(Arc::clone(&candidate.model));
+        self.provider = Some(Arc::clone(&candidate.target.provider));
+        self.upstream_model = Some(Arc::clone(&candidate.target.model));
         self.prices.clone_from(&candidate.prices);
         self.request = Some(Arc::clone(request));
         // The first call begins with its stage.

@@ -62,7 +62,7 @@ impl Flow {
         journey.enter(Stage::Prepare);
         let prepared = prepare(self, journey, &caller, request).map_err(|error| error.at(Stage::Prepare))?;
         journey.enter(Stage::Route);
-        let routed = route(self, prepared).map_err(|error| error.at(Stage::Route))?;
+        let routed = route(self, &caller, prepared).map_err(|error| error.at(Stage::Route))?;
         journey.enter(Stage::Call);
         let live = call(self, journey, routed).await.map_err(|error| error.at(Stage::Call))?;
         Ok(settle(admitted, live))

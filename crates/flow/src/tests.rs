@@ -117,17 +117,15 @@ fn bench_with(
     let kept = Arc::new(Kept::default());
     let admission = Arc::new(Admission::new(Instant::now()));
     let provider: Arc<dyn Provider> = Arc::new(Scripted(Box::new(script)));
-    let large = Model {
-        name: "large".into(),
-        provider: "vendor".into(),
-        upstream: Some("vendor-large".into()),
-        max_output_tokens: Some(100),
-        pricing,
-    };
+    let mut large = Model::single("large", "vendor", Some("vendor-large".into()));
+    large.max_output_tokens = Some(100);
+    large.deployments[0].pricing = pricing;
     let parts = Parts {
         keys: keys.ring(),
         admission: Arc::clone(&admission),
         catalogue: Catalogue::new([large]),
+        fleet: Default::default(),
+        bounds: HashMap::new(),
         providers: HashMap::from([("vendor".into(), provider)]),
         captures,
         recorder: Arc::clone(&kept) as Arc<dyn Recorder>,
@@ -152,6 +150,7 @@ fn request(model: &str) -> Request {
         arrived: None,
         hints: Default::default(),
         tags: Tags::default(),
+        residency: None,
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }
 }

@@ -80,8 +80,13 @@ where
     let (records, tally) = Kept::new(wiring::records(config), tally);
     let admission = Arc::new(Admission::new(Instant::now()));
     let (responses, conversations) = crate::responses::open(config, Arc::clone(&metrics));
-    let lasting =
-        Lasting { keys: Arc::clone(&keys), admission, recorder, conversations: Arc::clone(&conversations) };
+    let lasting = Lasting {
+        keys: Arc::clone(&keys),
+        admission,
+        fleet: Arc::default(),
+        recorder,
+        conversations: Arc::clone(&conversations),
+    };
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use penstock_admission::Admission;
-use penstock_config::{Config, KindSchemas, Problem, Registry, Section};
+use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Section, Trust};
 use penstock_conversation::Conversations;
 use penstock_domain::Error;
 use penstock_flow::{Captures, Parts};
@@ -13,7 +13,7 @@ use penstock_identity::Keys;
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
-use penstock_routing::{Catalogue, Model, Prices, Pricing, RelayRule};
+use penstock_routing::{Bounds, Catalogue, Deployment, Fleet, Model, Policy, Prices, Pricing, RelayRule};
 use penstock_store_sql::{SqlRecords, SqlStore};
 
 use crate::data;
@@ -114,19 +114,60 @@ pub(crate) fn check_providers(config: &Config) -> Result<Providers, Vec<Problem>
     }
 }
 
-/// The catalogue of the configuration's models; `model: "*"` passes the asked name on.
-pub(crate) fn catalogue(config: &Config) -> Catalogue {
+/// The catalogue of the configuration's models; `model: "*"` passes the asked name on. `providers` say how many
+/// credentials they have.
+pub(crate) fn catalogue(config: &Config, providers: &Providers) -> Catalogue {
     let models = config.models.iter().flat_map(|(name, model)| {
         let names = std::iter::once(name).chain(&model.aliases);
-        names.map(|name| Model {
+        let deployments = model.deployments().into_iter();
+        let deployments: Vec<_> =
+            deployments.map(|deployed| deployment(config, providers, model, &deployed)).collect();
+        names.map(move |name| Model {
             name: name.as_str().into(),
-            provider: model.provider.as_str().into(),
-            upstream: (model.model != "*").then(|| model.model.as_str().into()),
+            deployments: deployments.clone(),
+            fallbacks: model.fallbacks.iter().map(|name| name.as_str().into()).collect(),
             max_output_tokens: model.max_output_tokens,
-            pricing: pricing(config, model),
+            default_output_tokens: model.default_output_tokens,
+            policy: Policy {
+                resume: model.failover.resume,
+                hedge: model.failover.hedge,
+                past_content_filter: model.failover.content_filter == ContentFilter::Fallback,
+                affinity: model.failover.affinity,
+            },
         })
     });
     Catalogue::new(models).with_relay(config.relay.as_ref().map(relay))
+}
+
+fn deployment(
+    config: &Config,
+    providers: &Providers,
+    model: &penstock_config::Model,
+    deployed: &penstock_config::Deployment,
+) -> Deployment {
+    let placement = config.providers.get(&deployed.provider).map(Section::placement).unwrap_or_default();
+    let kind = config.providers.get(&deployed.provider).map(|section| section.kind.as_str());
+    Deployment {
+        provider: deployed.provider.as_str().into(),
+        credentials: providers.get(deployed.provider.as_str()).map_or(1, |provider| provider.credentials()),
+        upstream: (deployed.model != "*").then(|| deployed.model.as_str().into()),
+        weight: deployed.weight,
+        pricing: pricing(config, model, deployed),
+        region: placement.region.as_deref().map(Into::into),
+        // What runs inside this process runs on the operator's machine.
+        internal: placement.trust == Trust::Internal || matches!(kind, Some("local")),
+        provisioned: deployed.provisioned.or(placement.provisioned).map(|own| own.tokens_per_minute),
+        context_window: deployed.context_window.or(model.context_window),
+    }
+}
+
+/// What the requests of each team may not leave, where there is anything.
+fn bounds(config: &Config) -> HashMap<Arc<str>, Bounds> {
+    let bounds = config.teams.iter().map(|(name, team)| {
+        let regions = team.residency.iter().map(|region| region.as_str().into()).collect();
+        (Arc::from(name.as_str()), Bounds { regions, internal_only: team.internal_only })
+    });
+    bounds.filter(|(_, bounds)| *bounds != Bounds::default()).collect()
 }
 
 /// Where requests go that no route knows; the file's paths begin with the root that the routing does not know.
@@ -148,11 +189,15 @@ fn relay_problem(config: &Config, providers: &Providers) -> Option<Problem> {
 
 /// What a model costs: what the file says; nothing on own hardware; the vendor's list price at the vendor's own address.
 /// Whoever stands at another address may ask for something else.
-fn pricing(config: &Config, model: &penstock_config::Model) -> Pricing {
-    if let Some(price) = &model.price {
+fn pricing(
+    config: &Config,
+    model: &penstock_config::Model,
+    deployed: &penstock_config::Deployment,
+) -> Pricing {
+    if let Some(price) = deployed.price.as_ref().or(model.price.as_ref()) {
         return Pricing::Own(Arc::new(Prices::new(price.tariffs())));
     }
-    let Some(section) = config.providers.get(&model.provider) else { return Pricing::Unknown };
+    let Some(section) = config.providers.get(&deployed.provider) else { return Pricing::Unknown };
     if matches!(section.kind.as_str(), "local" | "mock") {
         return Pricing::Own(Arc::new(Prices::free()));
     }
@@ -170,7 +215,7 @@ fn pricing(config: &Config, model: &penstock_config::Model) -> Pricing {
 
 /// The models whose requests will be recorded without a cost.
 pub(crate) fn unpriced(config: &Config) -> Vec<Problem> {
-    let catalogue = catalogue(config);
+    let catalogue = catalogue(config, &Providers::new());
     let models = catalogue.unpriced(SystemTime::now()).into_iter();
     models
         .filter(|model| config.models.contains_key(&*model.name))
@@ -221,6 +266,7 @@ pub(crate) fn use_file_keys(keys: &Keys, config: &Config) -> Result<(), Vec<Prob
 pub(crate) struct Lasting {
     pub(crate) keys: Arc<Keys>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) conversations: Arc<Conversations>,
 }
@@ -231,7 +277,9 @@ impl Lasting {
         Parts {
             keys: self.keys.ring(),
             admission: Arc::clone(&self.admission),
-            catalogue: catalogue(config),
+            catalogue: catalogue(config, &providers),
+            fleet: Arc::clone(&self.fleet),
+            bounds: bounds(config),
             providers,
             captures: captures(config),
             recorder: Arc::clone(&self.recorder),

@@ -50,6 +50,11 @@ pub trait Provider: Send + Sync {
         Health::Ready
     }
 
+    /// How many credentials it has, at least 1. Which one a call uses, the caller says.
+    fn credentials(&self) -> u32 {
+        1
+    }
+
     /// The ability to chat.
     fn chat(&self) -> Option<&dyn Chat> {
         None

@@ -31,7 +31,7 @@ pub fn anthropic(body: &Value) -> Request {
 
 /// One attempt to answer a request with a model.
 pub fn call(request: Request, model: &str, deadline: Option<Instant>) -> Call {
-    Call { request: Arc::new(request), model: Arc::from(model), deadline }
+    Call { request: Arc::new(request), model: Arc::from(model), credential: 0, deadline }
 }
 
 fn id() -> RequestId {

@@ -16,6 +16,7 @@ use crate::text::{parse_duration, parse_size, parse_time};
 pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     models(value, &mut found);
+    fallbacks(value, &mut found);
     aliases(value, &mut found);
     prices(value, &mut found);
     retentions(value, &mut found);
@@ -51,9 +52,17 @@ fn models(value: &Value, found: &mut Vec<Problem>) {
     let providers: BTreeSet<&str> = map(value, "providers").map(|(name, _)| name.as_str()).collect();
     let mut used = BTreeSet::new();
     for (name, model) in map(value, "models") {
-        let Some(provider) = word(model, "provider") else { continue };
-        used.insert(provider);
-        found.extend(no_provider(format!("models.{name}.provider"), provider, &providers));
+        let path = format!("models.{name}");
+        if let Some(provider) = word(model, "provider") {
+            used.insert(provider);
+            found.extend(no_provider(format!("{path}.provider"), provider, &providers));
+        }
+        for (index, deployment) in list(model, "deployments").iter().enumerate() {
+            let Some(provider) = word(deployment, "provider") else { continue };
+            used.insert(provider);
+            found.extend(no_provider(format!("{path}.deployments[{index}].provider"), provider, &providers));
+        }
+        found.extend(deployed(&path, model));
     }
     if let Some(provider) = value.get("relay").and_then(|relay| word(relay, "provider")) {
         used.insert(provider);
@@ -75,6 +84,54 @@ fn models(value: &Value, found: &mut Vec<Problem>) {
             )
             .with_hint("add one: NAME: {provider: …, model: …}"),
         );
+    }
+}
+
+/// A model is served by `provider` and `model`, or by `deployments`, never by both or neither.
+fn deployed(path: &str, model: &Value) -> Option<Problem> {
+    if !model.is_object() {
+        return None;
+    }
+    let short = (word(model, "provider").is_some(), word(model, "model").is_some());
+    let several = !list(model, "deployments").is_empty();
+    let hint = "write `provider: NAME` and `model: NAME`, or several of them under `deployments`";
+    match (short, several) {
+        ((true, true), false) | ((false, false), true) => None,
+        ((true, false), false) => {
+            Some(Problem::error(format!("{path}.model"), "`model` is missing").with_hint(hint))
+        }
+        ((false, true), false) => {
+            Some(Problem::error(format!("{path}.provider"), "`provider` is missing").with_hint(hint))
+        }
+        ((false, false), false) => Some(Problem::error(path, "nothing serves this model").with_hint(hint)),
+        _ => Some(
+            Problem::error(path, "`deployments` stands beside `provider` or `model`")
+                .with_hint("move them into the list"),
+        ),
+    }
+}
+
+/// Fall-backs exist, are no patterns, and do not lead back.
+fn fallbacks(value: &Value, found: &mut Vec<Problem>) {
+    let names: BTreeSet<&str> = map(value, "models").map(|(name, _)| name.as_str()).collect();
+    for (name, model) in map(value, "models") {
+        for (index, fallback) in list(model, "fallbacks").iter().filter_map(Value::as_str).enumerate() {
+            let path = format!("models.{name}.fallbacks[{index}]");
+            if fallback == name {
+                found.push(Problem::error(path, "a model cannot take over from itself"));
+            } else if fallback.contains('*') {
+                found.push(Problem::error(
+                    path,
+                    "a pattern cannot take over: nobody asked for a name that it fits",
+                ));
+            } else if !names.contains(fallback) {
+                let problem = Problem::error(path, format!("there is no model `{fallback}`"));
+                found.push(match nearest(fallback, names.iter().copied()) {
+                    Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+                    None => problem.with_hint("name one of `models`, not one of its aliases"),
+                });
+            }
+        }
     }
 }
 

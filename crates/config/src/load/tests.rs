@@ -234,11 +234,11 @@ fn a_problem_prints_like_a_compiler_error() {
 #[test]
 fn settings_of_later_versions_are_refused_and_not_ignored() {
     expect(
-        "version: 1\nguardrails: {default: {input: [secrets]}}\nstores: {database: \"postgres://u:p@h/d\"}\nmodels: {a: {provider: x, model: m, fallbacks: [b]}}\n",
+        "version: 1\nguardrails: {default: {input: [secrets]}}\nstores: {database: \"postgres://u:p@h/d\"}\nmodels: {a: {provider: x, model: m, router: {simple: b}}}\n",
         &[
             "2 guardrails: `guardrails` is not available in this version",
             "3 stores.database: PostgreSQL is not available in this version",
-            "4 models.a.fallbacks: `fallbacks` is not available in this version",
+            "4 models.a.router: `router` is not available in this version",
         ],
     );
 }

@@ -11,6 +11,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -124,7 +125,7 @@ pub(crate) fn span(text: &str, raw: &RawValue) -> Result<Span, Error> {
     Ok(Span { start: place(range.start)?, end: place(range.end)? })
 }
 
-const PENSTOCK_MEMBERS: &[&str] = &["tags", "timeout_ms"];
+const PENSTOCK_MEMBERS: &[&str] = &["residency", "tags", "timeout_ms"];
 
 /// Reads the member `penstock`. Unknown members are errors: it is ours, so a misspelling would be lost in silence.
 pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error> {
@@ -149,7 +150,29 @@ pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error>
     if let Some(raw) = object.get("tags") {
         options.tags = tags(raw, &path.member("tags"))?;
     }
+    if let Some(raw) = object.get("residency") {
+        options.residency = Some(residency(raw, &path.member("residency"))?);
+    }
     Ok(options)
+}
+
+/// Region names as the operator writes them beside providers. An empty list would mean nowhere, which nobody means.
+fn residency(raw: &RawValue, path: &Path<'_>) -> Result<Arc<[Arc<str>]>, Error> {
+    let items = json::items(raw, 16, path)?;
+    if items.is_empty() {
+        return Err(path.error(Code::InvalidValue, "names 1 to 16 regions"));
+    }
+    let region = |(index, raw): (usize, &&RawValue)| {
+        let path = path.item(index);
+        let name = json::string(raw, &path)?;
+        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+            return Err(
+                path.error(Code::InvalidValue, "is no region: 1 to 64 bytes without control characters")
+            );
+        }
+        Ok(Arc::from(name))
+    };
+    items.iter().enumerate().map(region).collect()
 }
 
 fn tags(raw: &RawValue, path: &Path<'_>) -> Result<BTreeMap<String, String>, Error> {

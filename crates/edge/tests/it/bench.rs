@@ -420,13 +420,9 @@ impl Bench {
         let scripted: Arc<dyn Provider> = Arc::new(Scripted { watch: Arc::clone(&watch), health });
         let missing = Health::Unavailable("the model is not installed".into());
         let local: Arc<dyn Provider> = Arc::new(Scripted { watch: Arc::clone(&watch), health: missing });
-        let models = MODELS.iter().map(|name| Model {
-            name: (*name).into(),
-            provider: "vendor".into(),
-            upstream: None,
-            max_output_tokens: Some(1_000_000),
-            pricing: Default::default(),
-        });
+        let models = MODELS
+            .iter()
+            .map(|name| Model { max_output_tokens: Some(1_000_000), ..Model::single(*name, "vendor", None) });
         let relay = (!paths.is_empty()).then(|| RelayRule {
             provider: "vendor".into(),
             paths: paths.iter().map(|path| (*path).into()).collect(),
@@ -435,6 +431,8 @@ impl Bench {
             keys: keys.ring(),
             admission: Arc::new(Admission::new(Instant::now())),
             catalogue: Catalogue::new(models).with_relay(relay),
+            fleet: Default::default(),
+            bounds: HashMap::new(),
             providers: HashMap::from([("vendor".into(), scripted), ("local".into(), local)]),
             captures: penstock_flow::Captures::default(),
             recorder: Arc::clone(&kept) as Arc<dyn Recorder>,

@@ -31,23 +31,34 @@ pub(crate) struct Live {
 }
 
 /// Tries the candidates in order; the last error is the request's.
-pub(crate) async fn call(_flow: &Flow, journey: &mut Journey, routed: Routed) -> Result<Live, Error> {
-    let Routed { request, candidates } = routed;
+pub(crate) async fn call(flow: &Flow, journey: &mut Journey, routed: Routed) -> Result<Live, Error> {
+    let Routed { request, mut plan } = routed;
     let mut last = Error::new(Code::NoProviderAvailable, "no provider of this model is configured");
-    for (candidate, provider) in candidates {
-        journey.attempt(&candidate, &request);
-        let attempt =
-            Call { request: Arc::clone(&request), model: candidate.model, deadline: request.deadline };
+    let mut failed = false;
+    while let Some(pick) = plan.next(failed.then_some(&last), Instant::now()) {
+        let target = &pick.candidate.target;
+        failed = true;
+        let Some(provider) = flow.parts.providers.get(&target.provider) else { continue };
+        journey.attempt(&pick.candidate, &request);
+        let attempt = Call {
+            request: Arc::clone(&request),
+            model: Arc::clone(&target.model),
+            credential: target.credential,
+            deadline: request.deadline,
+        };
+        let mut flight = pick.flight;
         let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
         let content = pin!(first_content(provider.as_ref(), attempt));
         match within(FIRST_CONTENT, request.deadline, late, content).await {
             Ok(Ok((mut held, rest))) => {
+                flight.first_content(Instant::now());
                 journey.dropped = dropped(&mut held);
                 journey.counted =
                     held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));
                 return Ok(Live { deadline: request.deadline, held, rest });
             }
             Ok(Err(error)) | Err(error) => {
+                flight.failed(&error, Instant::now());
                 journey.tried(error.code().name());
                 last = error;
             }

@@ -1,36 +1,53 @@
 //! Where it goes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use penstock_domain::{Code, Error, Request};
-use penstock_provider::Provider;
-use penstock_routing::Candidate;
+use penstock_identity::Caller;
+use penstock_routing::{Ask, Plan, Unroutable};
 
 use super::prepare::Prepared;
 use crate::Flow;
 
-/// A request with its candidates in order; never empty.
+/// A request with its plan.
 pub(crate) struct Routed {
     pub(crate) request: Arc<Request>,
-    pub(crate) candidates: Vec<(Candidate, Arc<dyn Provider>)>,
+    pub(crate) plan: Plan,
 }
 
-/// Asks the catalogue for candidates and finds their back ends.
-pub(crate) fn route(flow: &Flow, prepared: Prepared) -> Result<Routed, Error> {
+/// Asks the catalogue for a plan inside what caller and request allow.
+pub(crate) fn route(flow: &Flow, caller: &Caller, prepared: Prepared) -> Result<Routed, Error> {
     let Prepared { request, model } = prepared;
-    let catalogue = &flow.parts.catalogue;
-    let planned = match (&model, request.body.passage()) {
-        (Some(model), _) => catalogue.plan(model, &request.model).candidates,
-        (None, Some(passage)) => catalogue.relay(&passage.path, passage.family()).into_iter().collect(),
-        (None, None) => Vec::new(),
+    let parts = &flow.parts;
+    let plan = match (&model, request.body.passage()) {
+        (Some(model), _) => {
+            let ask = Ask {
+                model,
+                asked: &request.model,
+                input: 0,
+                output: request.max_output_tokens,
+                bounds: caller.team.as_ref().and_then(|team| parts.bounds.get(team)),
+                residency: request.residency.as_deref(),
+                prefix: None,
+                now: Instant::now(),
+            };
+            parts.catalogue.plan(&parts.fleet, ask)
+        }
+        (None, Some(passage)) => {
+            let plan = parts.catalogue.relay(&parts.fleet, &passage.path, passage.family());
+            plan.ok_or(Unroutable::Nothing)
+        }
+        (None, None) => Err(Unroutable::Nothing),
     };
-    let known = |candidate: Candidate| {
-        let provider = flow.parts.providers.get(&candidate.provider).map(Arc::clone);
-        provider.map(|provider| (candidate, provider))
-    };
-    let candidates: Vec<_> = planned.into_iter().filter_map(known).collect();
-    if candidates.is_empty() {
-        return Err(Error::new(Code::NoProviderAvailable, "no provider of this model is configured"));
+    match plan {
+        Ok(plan) => Ok(Routed { request, plan }),
+        Err(Unroutable::Bounds) => Err(Error::new(
+            Code::DataResidencyMismatch,
+            "no provider of this model is inside the regions that the caller or the request allows; nothing was sent",
+        )),
+        Err(Unroutable::Nothing) => {
+            Err(Error::new(Code::NoProviderAvailable, "no provider of this model is configured"))
+        }
     }
-    Ok(Routed { request, candidates })
 }

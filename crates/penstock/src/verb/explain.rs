@@ -177,15 +177,14 @@ fn tokens(record: &Record) -> String {
 
 /// The prices that held when the request arrived, by the configuration as it is now.
 fn price(record: &Record, config: &Config) -> Option<String> {
-    let (asked, name) = (record.asked.as_ref()?, record.model.as_deref()?);
+    let name = record.model.as_deref()?;
     if record.attempts == 0 {
         return None;
     }
-    let catalogue = wiring::catalogue(config);
-    let plan = catalogue.plan(catalogue.find(name)?, asked);
-    let candidate = plan.candidates.iter().find(|one| record.provider.as_ref() == Some(&one.provider))?;
+    let catalogue = wiring::catalogue(config, &wiring::Providers::new());
+    let prices = catalogue.prices_of(name, record.provider.as_deref()?, record.upstream_model.as_deref()?);
     let unknown = || "unknown: set models.NAME.price in the configuration".to_owned();
-    let Some(tariff) = candidate.prices.as_ref().and_then(|prices| prices.at(record.at)) else {
+    let Some(tariff) = prices.as_ref().and_then(|prices| prices.at(record.at)) else {
         return Some(unknown());
     };
     let rates = match &tariff.long {

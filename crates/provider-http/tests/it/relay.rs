@@ -30,6 +30,7 @@ async fn relay(vendor: &dyn Provider, passage: Passage, body: &'static [u8]) -> 
         arrived: None,
         hints: Default::default(),
         tags: Tags::default(),
+            residency: None,
         body: Body::relayed(Dialect::OpenAi, Bytes::from_static(body), passage),
     };
     let call = Call { request: Arc::new(request), model: "files".into(), deadline: None };

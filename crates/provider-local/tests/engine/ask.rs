@@ -89,6 +89,7 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
         choices: choices.unwrap_or(1),
         deadline: None,
         arrived: None,
+        residency: None,
         hints: Default::default(),
         tags: Default::default(),
         body: Body::new(Dialect::OpenAi, task, bytes, Members::default(), decode),

@@ -73,7 +73,7 @@ mod tests {
         // "Hello world" has two tokens of o200k_base.
         assert_eq!(hello, OPENING + MESSAGE + 2);
         let inner = vec![Part::Text("Hello world".into())];
-        let result = Part::ToolResult { call_id: "c".into(), parts: inner };
+        let result = Part::ToolResult { call_id: "c".into(), parts: inner, failed: false };
         assert_eq!(tokens(vec![message(vec![result])]), hello + CALL);
         let call = ToolCall { id: "c".into(), name: "Hello world".into(), arguments: String::new() };
         assert_eq!(tokens(vec![message(vec![Part::ToolCall(call)])]), hello + CALL);
