@@ -107,8 +107,8 @@ impl Asker for Anthropic {
 struct Responses;
 
 impl Asker for Responses {
-    fn decode(&self, _task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
-        responses::request::decode(bytes, limits)
+    fn decode(&self, task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
+        responses::request::decode(task, bytes, limits)
     }
 
     fn encoder(&self, request: &Request, created: u64) -> Box<dyn Encode> {

@@ -26,4 +26,4 @@ mod said;
 
 pub use asker::{Asker, Encode, Fold, asker};
 pub use request::{DecodeLimits, Decoded, Encoded, PenstockOptions};
-pub use vendor::{Ask, Lane, Vendor, vendor};
+pub use vendor::{Ask, Chats, Lane, Vendor, vendor};

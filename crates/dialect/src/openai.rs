@@ -5,6 +5,7 @@ pub mod chat;
 pub(crate) mod effort;
 pub mod error;
 pub mod models;
+pub(crate) mod own;
 pub mod raw_lane;
 mod reasoning;
 pub mod request;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_domain::{Body, Conversation, Hints, Origin, Request, RequestId, Tags, Task, Tier};
+use penstock_domain::{Body, Conversation, Hints, Origin, Request, RequestId, Tags, Task, Tier, Verbosity};
 
 /// Bounds that a request body must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,8 @@ impl Lost {
 
     /// Notes what is OpenAI's alone but for the tier.
     pub(crate) fn wordy(&mut self, conversation: &Conversation) {
-        self.note(conversation.verbosity.is_some(), "verbosity");
+        let usual = matches!(conversation.verbosity, None | Some(Verbosity::Medium));
+        self.note(!usual, "verbosity");
         self.note(conversation.cache_key.is_some(), "prompt_cache_key");
     }
 

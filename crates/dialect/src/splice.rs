@@ -9,7 +9,7 @@ mod tests;
 use std::ops::Range;
 
 use bytes::Bytes;
-use penstock_domain::{Dialect, Request, Span};
+use penstock_domain::{Dialect, Request, Span, Task};
 
 use crate::json::{self, Path};
 
@@ -31,7 +31,7 @@ pub fn upstream_body(request: &Request, model: &str, ask_usage: bool) -> Bytes {
             None => edits.insert(range(members.model).end, format!(r#","stream_options":{ASK_USAGE}"#)),
         }
     }
-    if request.body.dialect() == Dialect::Responses {
+    if request.body.dialect() == Dialect::Responses && request.task != Task::CountTokens {
         // What a vendor keeps, everybody behind this gateway's credential could read; who stores answers is the edge.
         match members.store.map(range) {
             Some(at) if &text[at.clone()] == "false" => {}

@@ -43,6 +43,25 @@ pub struct Ask<'a> {
     pub ask_usage: bool,
     /// The bound of an answer whose asker gave none, for dialects that demand one.
     pub max_tokens: u32,
+    /// What the vendor understands, if it speaks OpenAI's chats.
+    pub chats: Chats,
+}
+
+/// What a vendor understands of OpenAI's chats: those who imitate the API keep to what it was when they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chats {
+    /// The bound of an answer is called `max_completion_tokens`; to others `max_tokens`, as it was once.
+    pub max_completion_tokens: bool,
+    /// Takes what is OpenAI's alone (`verbosity`, `prompt_cache_key`, `safety_identifier`, `service_tier`), and refuses what
+    /// servers of open models added (`top_k`, `min_p`).
+    pub own_members: bool,
+}
+
+impl Chats {
+    /// OpenAI itself, and who runs its models.
+    pub const OPENAI: Self = Self { max_completion_tokens: true, own_members: true };
+    /// Everybody else, as far as one can know.
+    pub const COMPATIBLE: Self = Self { max_completion_tokens: false, own_members: false };
 }
 
 /// A dialect as a vendor's wire.
@@ -95,8 +114,7 @@ impl Vendor for OpenAi {
     }
 
     fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
-        let conversation = content.chat()?;
-        Ok(openai::chat::encode_body(conversation, ask.model, ask.stream, ask.stream && ask.ask_usage))
+        Ok(openai::chat::encode_body(content.chat()?, ask))
     }
 
     fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
@@ -216,10 +234,17 @@ impl Vendor for Responses {
     }
 
     fn encode(&self, content: &Content, ask: &Ask<'_>) -> Result<Encoded, Error> {
-        responses::chat::encode_body(content.chat()?, ask.model, ask.stream)
+        match ask.task {
+            Task::CountTokens => responses::chat::count_body(content.chat()?, ask.model),
+            _ => responses::chat::encode_body(content.chat()?, ask.model, ask.stream),
+        }
     }
 
     fn whole(&self, request: &Request, body: Bytes) -> Result<Vec<Delta>, Error> {
+        if request.task == Task::CountTokens {
+            return responses::reader::counted(body, alike(Dialect::Responses, request))
+                .map(|count| vec![count]);
+        }
         if alike(Dialect::Responses, request) && !request.stream {
             return responses::reader::read_whole(body).map(|whole| vec![whole]);
         }

@@ -54,6 +54,12 @@ pub struct Conversation {
     pub thinking: Option<Thinking>,
     /// The asker's own name for the person behind the request, for the vendor's abuse checks.
     pub user: Option<String>,
+    /// How wordy the answer should be; `None` when the asker did not say.
+    pub verbosity: Option<Verbosity>,
+    /// Which of the vendor's capacities may serve the request; `None` when the asker did not say.
+    pub tier: Option<Tier>,
+    /// What requests with one beginning have in common, so that the vendor's prompt cache sends them to one place.
+    pub cache_key: Option<String>,
     /// Members of the body that these words cannot say, by path: a translated request leaves without them.
     pub unsaid: Vec<String>,
 }
@@ -113,6 +119,8 @@ pub enum Part {
         call_id: String,
         /// The result, usually text.
         parts: Vec<Part>,
+        /// The asker says that the call failed.
+        failed: bool,
     },
 }
 
@@ -123,8 +131,19 @@ pub struct Media {
     pub source: MediaSource,
     /// MIME type, where it is known.
     pub mime: Option<String>,
-    /// File name, or the detail level of an image: the dialect's own small print.
+    /// File name or title, or the detail level of an image: the dialect's own small print.
     pub note: Option<String>,
+    /// What the model is told about a document without it being part of the document.
+    pub context: Option<String>,
+    /// Whether the answer is to cite the document.
+    pub cited: bool,
+}
+
+impl Media {
+    /// Media of which only the place and the MIME type are known.
+    pub fn new(source: MediaSource, mime: Option<String>) -> Self {
+        Self { source, mime, note: None, context: None, cited: false }
+    }
 }
 
 /// Where media bytes are.
@@ -205,6 +224,56 @@ pub enum Effort {
     XHigh,
     /// As much as there is.
     Max,
+}
+
+/// How wordy an answer should be, in OpenAI's steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Terse.
+    Low,
+    /// As usual.
+    Medium,
+    /// Thorough.
+    High,
+}
+
+impl Verbosity {
+    /// OpenAI's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verbosity::Low => "low",
+            Verbosity::Medium => "medium",
+            Verbosity::High => "high",
+        }
+    }
+}
+
+/// Which of a vendor's capacities may serve a request (`service_tier`), in OpenAI's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// What the account has, the better first.
+    Auto,
+    /// The usual one alone (Anthropic's `standard_only`).
+    Default,
+    /// A slower and cheaper one.
+    Flex,
+    /// A faster and dearer one.
+    Priority,
+    /// One that was bought in advance.
+    Scale,
+}
+
+impl Tier {
+    /// OpenAI's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Auto => "auto",
+            Tier::Default => "default",
+            Tier::Flex => "flex",
+            Tier::Priority => "priority",
+            Tier::Scale => "scale",
+        }
+    }
 }
 
 /// The shape the answer must have.

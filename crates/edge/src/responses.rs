@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use penstock_conversation::{Conversations, Owner, Turn};
 use penstock_dialect::responses::{state, told};
-use penstock_domain::{Code, Credential, Error, Json, Request};
+use penstock_domain::{Code, Credential, Error, Json, Request, Task};
 use penstock_flow::{Caller, Flow, Scope};
 
 use crate::decode::nobody_asks;
@@ -62,7 +62,9 @@ pub(crate) async fn recall(
     let head = state::head(asked.body.bytes())?;
     let conversations = &edge.extra.conversations;
     let policy = conversations.policy();
-    let wished = head.store.unwrap_or(true);
+    // A count answers nothing that could be kept.
+    let counts = asked.task == Task::CountTokens;
+    let wished = !counts && head.store.unwrap_or(true);
     let names_items = memchr::memmem::find(asked.body.bytes(), REFERENCE).is_some();
     if !wished && head.previous_response_id.is_none() && !names_items {
         return Ok(Recalled::default());
@@ -96,7 +98,7 @@ pub(crate) async fn recall(
     }
     let same = body.len() == asked.body.bytes().len() && body.as_ptr() == asked.body.bytes().as_ptr();
     let request = if same { None } else { Some(decoded(edge, asked, body)?) };
-    Ok(Recalled { request, after: Some(after) })
+    Ok(Recalled { request, after: (!counts).then_some(after) })
 }
 
 /// The body with the items that it only names.

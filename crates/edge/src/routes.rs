@@ -193,6 +193,20 @@ pub const ROUTES: &[Route<Handler>] = &[
         handler: Handler::Infer(Task::Chat, Dialect::Responses),
     },
     Route {
+        method: Method::Post,
+        path: "/v1/responses/input_tokens",
+        needs: CHAT,
+        operation: Operation {
+            id: "countResponseInputTokens",
+            tag: "responses",
+            summary: "Counts the tokens that a responses request would have, without answering it",
+            parameters: &[TIMEOUT],
+            request: "ResponseRequest",
+            replies: &[Reply { status: 200, about: "the count", media: JSON, schema: "ResponseTokens" }],
+        },
+        handler: Handler::Infer(Task::CountTokens, Dialect::Responses),
+    },
+    Route {
         method: Method::Get,
         path: "/v1/responses/{id}",
         needs: READ,

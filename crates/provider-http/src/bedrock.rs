@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use penstock_config::{Problem, SecretText};
+use penstock_dialect::Chats;
 use penstock_domain::Dialect;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -38,6 +39,7 @@ pub(crate) const PRESET: Preset = Preset {
     completions: None,
     embeddings: None,
     stream_options: false,
+    chats: Chats::COMPATIBLE,
 };
 
 /// Settings of a provider of kind `bedrock`.

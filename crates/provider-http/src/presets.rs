@@ -7,6 +7,7 @@
 //!
 //! What it refuses to know: how a request is sent.
 
+use penstock_dialect::Chats;
 use penstock_domain::Dialect;
 
 /// How a vendor wants its credential.
@@ -73,6 +74,8 @@ pub struct Preset {
     /// Whether the vendor understands `stream_options`. One that does not refuses the whole request, and reports usage
     /// without being asked.
     pub stream_options: bool,
+    /// What the vendor understands of OpenAI's chats, where an asker of another dialect is translated.
+    pub chats: Chats,
 }
 
 const CHAT: Option<&str> = Some("/chat/completions");
@@ -98,6 +101,7 @@ const USUAL: Preset = Preset {
     completions: COMPLETIONS,
     embeddings: EMBEDDINGS,
     stream_options: true,
+    chats: Chats::COMPATIBLE,
 };
 
 /// Every preset, the generic one last.
@@ -108,6 +112,7 @@ pub const PRESETS: &[Preset] = &[
         example: "https://api.openai.com/v1",
         key: Key::Required("OPENAI_API_KEY"),
         responses: RESPONSES,
+        chats: Chats::OPENAI,
         ..USUAL
     },
     Preset {
@@ -150,6 +155,7 @@ pub const PRESETS: &[Preset] = &[
         naming: Naming::Deployment("2024-10-21"),
         // At its newer address alone: `https://RESOURCE.openai.azure.com/openai/v1`.
         responses: RESPONSES,
+        chats: Chats::OPENAI,
         ..USUAL
     },
     Preset {
@@ -181,6 +187,8 @@ pub const PRESETS: &[Preset] = &[
         base_url: Some("https://api.groq.com/openai/v1"),
         example: "https://api.groq.com/openai/v1",
         key: Key::Required("GROQ_API_KEY"),
+        // Calls `max_tokens` deprecated, and its tiers are others.
+        chats: Chats { max_completion_tokens: true, own_members: false },
         completions: None,
         embeddings: None,
         ..USUAL

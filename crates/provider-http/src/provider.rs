@@ -234,6 +234,7 @@ impl Vendor {
             stream: request.stream,
             ask_usage: self.settings.stream_options,
             max_tokens: self.settings.default_max_tokens,
+            chats: self.preset.chats,
         };
         wire.encode(request.body.content()?, &ask)
     }

@@ -12,7 +12,9 @@ mod template;
 use std::collections::BTreeSet;
 
 use llama_cpp_2::token::LlamaToken;
-use penstock_domain::{Code, Conversation, Error, Message, Part, Role, Thinking, Tool, ToolChoice};
+use penstock_domain::{
+    Code, Conversation, Error, Message, Part, Role, Thinking, Tier, Tool, ToolChoice, Verbosity,
+};
 use serde_json::{Map, Value, json};
 
 pub(crate) use template::Template;
@@ -101,7 +103,7 @@ impl Turn {
                         turn.content.push_str(&format!("<tool_call>\n{function}\n</tool_call>"));
                     }
                 }
-                Part::ToolResult { call_id, parts } => results.push((call_id.clone(), text_of(parts))),
+                Part::ToolResult { call_id, parts, .. } => results.push((call_id.clone(), text_of(parts))),
                 // Other vendors' own notes, which mean nothing to a model of ours.
                 Part::Signature(_) | Part::Sealed(_) | Part::CacheMark(_) => {}
                 Part::Image(_) | Part::Audio(_) | Part::File(_) => return Err(unsupported(part)),
@@ -167,8 +169,12 @@ pub(crate) fn lost(chat: &Conversation) -> Vec<String> {
     note(!matches!(chat.thinking, None | Some(Thinking::Off | Thinking::Adaptive)), "thinking");
     note(chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty(), "parallel_tool_calls");
     note(chat.tools.iter().any(|tool| tool.cache_mark.is_some()), "tools.cache_control");
+    note(!matches!(chat.verbosity, None | Some(Verbosity::Medium)), "verbosity");
+    note(chat.cache_key.is_some(), "prompt_cache_key");
+    note(!matches!(chat.tier, None | Some(Tier::Auto | Tier::Default)), "service_tier");
     for part in chat.messages.iter().flat_map(|message| &message.parts) {
         let inner = if let Part::ToolResult { parts, .. } = part { &parts[..] } else { &[] };
+        note(matches!(part, Part::ToolResult { failed: true, .. }), "messages.is_error");
         note(matches!(part, Part::Signature(_)), "messages.thinking.signature");
         note(matches!(part, Part::Sealed(_)), "messages.redacted_thinking");
         let mut all = std::iter::once(part).chain(inner);
@@ -308,6 +314,7 @@ mod tests {
             parts: vec![Part::ToolResult {
                 call_id: "c1".into(),
                 parts: vec![Part::Text("12 degrees".into())],
+                failed: false,
             }],
         };
         let mut turns = Vec::new();

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use penstock_domain::{
     Code, Conversation, Error, Logprobs, Media, MediaSource, Message, Part, ResponseFormat, Role, Sampling,
-    Tool, ToolCall, ToolChoice,
+    Tier, Tool, ToolCall, ToolChoice,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -51,6 +51,8 @@ struct Wire<'a> {
     stop_sequences: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +127,7 @@ pub fn encode_body(
         top_k: sampling.top_k.filter(|_| !thinks),
         stop_sequences: &sampling.stop,
         metadata: conversation.user.as_ref().map(|user| json!({"user_id": user})),
+        service_tier: tier(conversation.tier, &mut lost),
         ..wire
     };
     written(&wire, lost)
@@ -165,7 +168,20 @@ fn wire<'a>(conversation: &'a Conversation, model: &'a str, lost: &mut Lost) -> 
         top_k: None,
         stop_sequences: &[],
         metadata: None,
+        service_tier: None,
     })
+}
+
+/// Slower and dearer capacities are not sold by the request here.
+fn tier(tier: Option<Tier>, lost: &mut Lost) -> Option<&'static str> {
+    match tier? {
+        Tier::Auto => Some("auto"),
+        Tier::Default => Some("standard_only"),
+        Tier::Flex | Tier::Priority | Tier::Scale => {
+            lost.note(true, "service_tier");
+            None
+        }
+    }
 }
 
 fn output<'a>(
@@ -185,6 +201,7 @@ fn output<'a>(
 fn lost(conversation: &Conversation) -> Lost {
     let mut lost = Lost::default();
     lost.extend(&conversation.unsaid);
+    lost.wordy(conversation);
     let Sampling { temperature, min_p, seed, presence_penalty, frequency_penalty, .. } =
         conversation.sampling;
     // It ends at 1 here; the nearest that can be said is sent.
@@ -277,9 +294,9 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
             Part::Text(text) | Part::Refusal(text) => Block::text(text),
             Part::Image(media) => {
                 lost.note(media.note.is_some(), "messages.image_url.detail");
-                Block::media("image", source(media, "image")?, None)
+                Block::image(source(media, "image")?)
             }
-            Part::File(media) => Block::media("document", source(media, "document")?, media.note.as_deref()),
+            Part::File(media) => Block::document(source(media, "document")?, media),
             Part::Audio(_) => return Err(unsupported("sound")),
             Part::Reasoning(text) => match parts.get(i + 1) {
                 // Google's is no signature here.
@@ -305,10 +322,10 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
                 continue;
             }
             Part::ToolCall(call) => tool_use(call)?,
-            Part::ToolResult { call_id, parts } => {
+            Part::ToolResult { call_id, parts, failed } => {
                 let mut content = Vec::new();
                 add(parts, &mut content, lost)?;
-                Block::tool_result(call_id, content)
+                Block::tool_result(call_id, content, *failed)
             }
         };
         out.push(block);

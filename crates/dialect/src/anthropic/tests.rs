@@ -6,9 +6,9 @@ use penstock_domain::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::DecodeLimits;
 use crate::asker::{Encode as _, Fold as _};
 use crate::sse::{Frame, MAX_EVENT, SseDecoder};
+use crate::{Ask, Chats, DecodeLimits};
 
 fn decode(body: &Value) -> Result<Request, Error> {
     let decoded = request::decode(Task::Chat, Bytes::from(body.to_string()), &DecodeLimits::default())?;
@@ -277,7 +277,9 @@ fn media_that_openai_cannot_address_is_named_and_never_sent_as_something_else() 
     body["messages"] = json!([{"role": "user", "content": [image, document, kept]}]);
     let request = decode(&body).unwrap();
     let Content::Chat(conversation) = request.body.content().unwrap() else { panic!("a chat") };
-    let encoded = crate::openai::chat::encode_body(conversation, "m", false, false);
+    let chats = Chats::OPENAI;
+    let ask = Ask { task: Task::Chat, model: "m", stream: false, ask_usage: false, max_tokens: 9, chats };
+    let encoded = crate::openai::chat::encode_body(conversation, &ask);
     let sent: Value = serde_json::from_slice(&encoded.body).unwrap();
     let expected = json!([{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]);
     assert_eq!(sent["messages"][0]["content"], expected);

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use penstock_domain::{
     Code, Conversation, Effort, Error, Json, Logprobs, Media, MediaSource, Message, Part, ResponseFormat,
-    Role, Task, Thinking, Tool, ToolCall, ToolChoice,
+    Role, Task, Thinking, Tier, Tool, ToolCall, ToolChoice,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -33,6 +33,8 @@ struct Wire<'a> {
     tool_config: Option<Tools<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     additional_model_request_fields: Map<String, Value>,
 }
@@ -82,6 +84,8 @@ struct ToolUse<'a> {
 struct ToolResult<'a> {
     tool_use_id: &'a str,
     content: Vec<Block<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +149,7 @@ pub(crate) fn encode(conversation: &Conversation, ask: &Ask<'_>) -> Result<Encod
         system,
         inference_config: says.then_some(inference),
         output_config: output(conversation)?,
+        service_tier: tier(conversation.tier),
         additional_model_request_fields: additional(conversation, claude, &mut lost),
     };
     let body = if ask.task == Task::CountTokens { counting(wire) } else { serde_json::to_vec(&wire) };
@@ -156,7 +161,7 @@ pub(crate) fn encode(conversation: &Conversation, ask: &Ask<'_>) -> Result<Encod
 
 /// `CountTokens` takes the part of a request that has tokens.
 fn counting(wire: Wire<'_>) -> serde_json::Result<Vec<u8>> {
-    let converse = Wire { inference_config: None, output_config: None, ..wire };
+    let converse = Wire { inference_config: None, output_config: None, service_tier: None, ..wire };
     serde_json::to_vec(&Counting { input: Counted { converse } })
 }
 
@@ -187,7 +192,16 @@ fn lost(conversation: &Conversation, claude: bool) -> Lost {
     lost.note(conversation.response_format == ResponseFormat::JsonObject, "response_format");
     lost.note(conversation.parallel_tool_calls == Some(false), "parallel_tool_calls");
     lost.note(conversation.user.is_some(), "user");
+    lost.wordy(conversation);
+    // What was bought in advance is another thing here.
+    lost.note(conversation.tier == Some(Tier::Scale), "service_tier");
     lost
+}
+
+/// The tier in Converse's words; the better of what the account has is what silence means.
+fn tier(tier: Option<Tier>) -> Option<Value> {
+    let tier = tier.filter(|tier| matches!(tier, Tier::Default | Tier::Flex | Tier::Priority))?;
+    Some(json!({"type": tier.name()}))
 }
 
 /// Structured output and effort, which Converse has words for.
@@ -347,10 +361,11 @@ fn add<'a>(parts: &'a [Part], out: &mut Vec<Block<'a>>, lost: &mut Lost) -> Resu
             Part::CacheMark(_) if out.is_empty() => continue,
             Part::CacheMark(mark) => Block::CachePoint(cache_point(mark)),
             Part::ToolCall(call) => tool_use(call)?,
-            Part::ToolResult { call_id, parts } => {
+            Part::ToolResult { call_id, parts, failed } => {
                 let mut content = Vec::new();
                 add(parts, &mut content, lost)?;
-                Block::ToolResult(ToolResult { tool_use_id: call_id, content })
+                let status = failed.then_some("error");
+                Block::ToolResult(ToolResult { tool_use_id: call_id, content, status })
             }
         };
         out.push(block);
@@ -367,18 +382,34 @@ fn tool_use(call: &ToolCall) -> Result<Block<'_>, Error> {
 }
 
 fn image(media: &Media) -> Result<Value, Error> {
-    let mime = media.mime.as_deref().unwrap_or_default();
-    let format = match mime {
+    // Before the type is asked for: an address has none, and is the reason.
+    let source = source(media, "images")?;
+    let format = match media.mime.as_deref().or_else(|| by_ending(media)).unwrap_or_default() {
         "image/png" => "png",
         "image/jpeg" | "image/jpg" => "jpeg",
         "image/gif" => "gif",
         "image/webp" => "webp",
         _ => return Err(unsupported("images that are not PNG, JPEG, GIF or WebP data")),
     };
-    Ok(json!({"format": format, "source": source(media, "images")?}))
+    Ok(json!({"format": format, "source": source}))
+}
+
+/// The type of an image in a bucket, by the ending of its address.
+fn by_ending(media: &Media) -> Option<&'static str> {
+    let MediaSource::Url(url) = &media.source else { return None };
+    let (_, ending) = url.rsplit_once('.')?;
+    let types = [
+        ("png", "image/png"),
+        ("jpg", "image/jpeg"),
+        ("jpeg", "image/jpeg"),
+        ("gif", "image/gif"),
+        ("webp", "image/webp"),
+    ];
+    types.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known)).map(|(_, mime)| *mime)
 }
 
 fn document(media: &Media, number: usize) -> Result<Value, Error> {
+    let source = source(media, "documents")?;
     let note = media.note.as_deref().unwrap_or_default();
     let inline = match &media.source {
         MediaSource::Base64(data) => data.as_str(),
@@ -402,7 +433,14 @@ fn document(media: &Media, number: usize) -> Result<Value, Error> {
     let name: String = note.chars().take(180).map(tame).collect();
     let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
     let name = if name.is_empty() { format!("document {}", number + 1) } else { name };
-    Ok(json!({"format": format, "name": name, "source": source(media, "documents")?}))
+    let mut block = json!({"format": format, "name": name, "source": source});
+    if let Some(context) = &media.context {
+        block["context"] = json!(context);
+    }
+    if media.cited {
+        block["citations"] = json!({"enabled": true});
+    }
+    Ok(block)
 }
 
 fn source(media: &Media, what: &str) -> Result<Value, Error> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::frame::{FrameDecoder, MAX_FRAME};
 use super::{FrameLane, encode, refusal, unfold};
-use crate::vendor::{Ask, Lane};
+use crate::vendor::{Ask, Chats, Lane};
 use crate::{Encoded, anthropic, openai};
 
 const CLAUDE: &str = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0";
@@ -117,7 +117,7 @@ fn asked(dialect: &str, body: &Value) -> Content {
 }
 
 fn written(task: Task, model: &str, content: &Content) -> Result<(Value, Vec<String>), Error> {
-    let ask = Ask { task, model, stream: false, ask_usage: false, max_tokens: 4096 };
+    let ask = Ask { task, model, stream: false, ask_usage: false, max_tokens: 4096, chats: Chats::OPENAI };
     let Encoded { body, dropped } = encode(content.chat().unwrap(), &ask)?;
     Ok((serde_json::from_slice(&body).unwrap(), dropped))
 }

@@ -74,12 +74,14 @@ struct Answer<'a> {
     parts: Vec<Piece<'a>>,
 }
 
-/// A result: an object as it is, anything else wrapped into one.
+/// A result: an object as it is, anything else wrapped into one; what a call failed of, under the name that the API has
+/// for it.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Response<'a> {
     Object(&'a RawValue),
     Text { result: String },
+    Failed { error: String },
 }
 
 impl<'a> Piece<'a> {
@@ -190,8 +192,8 @@ impl<'a> Gather<'a, '_> {
                     self.push(Kind::User, piece);
                 }
             }
-            Part::ToolResult { call_id, parts } => {
-                let piece = self.result(call_id, parts)?;
+            Part::ToolResult { call_id, parts, failed } => {
+                let piece = self.result((call_id, *failed), parts)?;
                 self.push(Kind::Results, piece);
             }
             Part::CacheMark(_) => self.lost.note(true, "messages.cache_control"),
@@ -270,7 +272,7 @@ impl<'a> Gather<'a, '_> {
         Ok(Piece { function_call, ..Piece::default() })
     }
 
-    fn result(&mut self, call_id: &'a str, parts: &'a [Part]) -> Result<Piece<'a>, Error> {
+    fn result(&mut self, (call_id, failed): (&'a str, bool), parts: &'a [Part]) -> Result<Piece<'a>, Error> {
         let Some(&(order, name)) = self.calls.get(call_id) else {
             let say = "a tool result answers a call that no earlier turn of the model made; send the call before it";
             return Err(Error::new(Code::InvalidRequest, say).with_param("messages"));
@@ -285,7 +287,7 @@ impl<'a> Gather<'a, '_> {
             }
         }
         let parts = if self.recent { media } else { self.aside(media) };
-        let response = response(&texts);
+        let response = if failed { Response::Failed { error: texts.join("\n") } } else { response(&texts) };
         let function_response = Some(Answer { id: told_id(call_id), name, response, parts });
         Ok(Piece { function_response, order, ..Piece::default() })
     }
@@ -305,6 +307,8 @@ impl<'a> Gather<'a, '_> {
             }
             Part::File(media) => {
                 self.lost.note(media.note.is_some(), "messages.document.name");
+                self.lost.note(media.context.is_some(), "messages.document.context");
+                self.lost.note(media.cited, "messages.document.citations");
                 (media, "document")
             }
             Part::Audio(media) => (media, "audio"),

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use penstock_domain::{
-    Code, Conversation, Effort, Error, Logprobs, ResponseFormat, Sampling, Thinking, Tool, ToolChoice,
+    Code, Conversation, Effort, Error, Logprobs, ResponseFormat, Sampling, Thinking, Tier, Tool, ToolChoice,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -32,6 +32,8 @@ struct Wire<'a> {
     tool_config: Option<ToolConfig<'a>>,
     #[serde(skip_serializing_if = "is_empty")]
     generation_config: Generation<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -135,7 +137,8 @@ pub fn count_body(conversation: &Conversation, model: &str) -> Result<Encoded, E
         generate_content_request: Wire<'a>,
     }
     let mut lost = Lost::default();
-    let wire = Wire { model: Some(resource(model)), ..wire(conversation, model, &mut lost)? };
+    let wire =
+        Wire { model: Some(resource(model)), service_tier: None, ..wire(conversation, model, &mut lost)? };
     Ok(Encoded { body: written(&Count { generate_content_request: wire })?, dropped: lost.names() })
 }
 
@@ -163,6 +166,7 @@ fn wire<'a>(conversation: &'a Conversation, model: &str, lost: &mut Lost) -> Res
         tools: tools.into_iter().collect(),
         tool_config: tool_config(conversation),
         generation_config: generation(conversation, model, lost)?,
+        service_tier: tier(conversation.tier, lost),
     })
 }
 
@@ -170,6 +174,7 @@ fn wire<'a>(conversation: &'a Conversation, model: &str, lost: &mut Lost) -> Res
 fn name_lost(conversation: &Conversation, lost: &mut Lost) {
     lost.extend(&conversation.unsaid);
     lost.note(conversation.user.is_some(), "user");
+    lost.wordy(conversation);
     lost.note(conversation.parallel_tool_calls == Some(false), "parallel_tool_calls");
     lost.note(conversation.tools.iter().any(|tool| tool.cache_mark.is_some()), "tools.cache_control");
     let forced = matches!(conversation.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
@@ -181,6 +186,20 @@ fn name_lost(conversation: &Conversation, lost: &mut Lost) {
     lost.note(seed.is_some_and(|seed| i32::try_from(seed).is_err()), "seed");
     lost.note(stop.len() > MAX_STOPS, "stop");
     lost.note(!logit_bias.is_empty(), "logit_bias");
+}
+
+/// The tier in Google's words; the better of what the account has is what silence means.
+fn tier(tier: Option<Tier>, lost: &mut Lost) -> Option<&'static str> {
+    match tier? {
+        Tier::Auto => None,
+        Tier::Default => Some("standard"),
+        Tier::Flex => Some("flex"),
+        Tier::Priority => Some("priority"),
+        Tier::Scale => {
+            lost.note(true, "service_tier");
+            None
+        }
+    }
 }
 
 fn raw(text: &str) -> Result<&RawValue, Error> {

@@ -1,7 +1,7 @@
 //! A conversation as an OpenAI chat body: the inverse of decoding one.
 //!
-//! What it promises: what was absent stays absent; schemas and arguments keep their text. What it refuses to know:
-//! which members a certain vendor lacks. What the dialect itself cannot say is named.
+//! What it promises: what was absent stays absent; schemas and arguments keep their text; what cannot be said, in this
+//! dialect or to this vendor, is named. What it refuses to know: which vendor it is; what that one understands is told.
 
 mod turns;
 
@@ -12,19 +12,20 @@ use serde_json::{Value, json};
 use super::effort;
 use crate::Encoded;
 use crate::request::Lost;
+use crate::vendor::{Ask, Chats};
 
 /// The longest name of a person that OpenAI takes, in characters.
 const MAX_USER: usize = 64;
 
-/// Writes the body of `POST /v1/chat/completions`. `stream`: ask for events; `ask_usage`: with usage at their end.
-pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_usage: bool) -> Encoded {
+/// Writes the body of `POST /v1/chat/completions`.
+pub fn encode_body(conversation: &Conversation, ask: &Ask<'_>) -> Encoded {
     let mut out = Vec::with_capacity(1024);
     let mut writer = Writer { out: &mut out, first: true };
-    writer.value("model", &json!(model));
-    if stream {
+    writer.value("model", &json!(ask.model));
+    if ask.stream {
         writer.value("stream", &json!(true));
     }
-    if stream && ask_usage {
+    if ask.stream && ask.ask_usage {
         writer.value("stream_options", &json!({"include_usage": true}));
     }
     let messages = turns::messages(&conversation.messages);
@@ -58,19 +59,41 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool, ask_u
             writer.text("response_format", &text);
         }
     }
-    sampling(&mut writer, &conversation.sampling);
     let mut lost = lost(conversation);
-    let word = effort::word(conversation.thinking, model);
+    sampling(&mut writer, &conversation.sampling, ask.chats);
+    own_members(&mut writer, conversation, ask.chats, &mut lost);
+    let word = effort::word(conversation.thinking, ask.model);
     if let Some(effort) = word.effort {
         writer.value("reasoning_effort", &json!(effort));
     }
     lost.note(word.lost, "thinking");
-    match &conversation.user {
-        Some(user) if user.chars().count() <= MAX_USER => writer.value("user", &json!(user)),
-        user => lost.note(user.is_some(), "user"),
-    }
     out.push(b'}');
     Encoded { body: Bytes::from(out), dropped: lost.names() }
+}
+
+/// What OpenAI itself knows and its imitators ignore, or refuse together with the request; and the other way round.
+fn own_members(writer: &mut Writer<'_>, conversation: &Conversation, chats: Chats, lost: &mut Lost) {
+    let own = chats.own_members;
+    let Sampling { top_k, min_p, .. } = conversation.sampling;
+    lost.note(own && top_k.is_some(), "top_k");
+    lost.note(own && min_p.is_some_and(|share| share > 0.0), "min_p");
+    let person = if own { "safety_identifier" } else { "user" };
+    match &conversation.user {
+        Some(user) if user.chars().count() <= MAX_USER => writer.value(person, &json!(user)),
+        user => lost.note(user.is_some(), "user"),
+    }
+    if !own {
+        return lost.own_members(conversation);
+    }
+    if let Some(verbosity) = conversation.verbosity {
+        writer.value("verbosity", &json!(verbosity.name()));
+    }
+    if let Some(key) = &conversation.cache_key {
+        writer.value("prompt_cache_key", &json!(key));
+    }
+    if let Some(tier) = conversation.tier {
+        writer.value("service_tier", &json!(tier.name()));
+    }
 }
 
 /// What of a conversation this dialect has no member for.
@@ -82,6 +105,11 @@ fn lost(conversation: &Conversation) -> Lost {
         let inner = if let Part::ToolResult { parts, .. } = part { &parts[..] } else { &[] };
         for part in std::iter::once(part).chain(inner) {
             lost.note(matches!(part, Part::CacheMark(_)), "messages.cache_control");
+            lost.note(matches!(part, Part::ToolResult { failed: true, .. }), "messages.is_error");
+            if let Part::File(media) = part {
+                lost.note(media.context.is_some() && !turns::is_text(media), "messages.document.context");
+                lost.note(media.cited, "messages.document.citations");
+            }
             lost.note(matches!(part, Part::Signature(_)), "messages.thinking.signature");
             lost.note(matches!(part, Part::Sealed(_)), "messages.redacted_thinking");
             lost.note(
@@ -135,7 +163,7 @@ fn tool(tool: &Tool) -> String {
     text
 }
 
-fn sampling(writer: &mut Writer<'_>, sampling: &Sampling) {
+fn sampling(writer: &mut Writer<'_>, sampling: &Sampling, chats: Chats) {
     let mut number = |name, value: Option<f32>| {
         if let Some(value) = value {
             // Through text: f32 to f64 would turn 0.7 into 0.699999988.
@@ -144,7 +172,7 @@ fn sampling(writer: &mut Writer<'_>, sampling: &Sampling) {
     };
     number("temperature", sampling.temperature);
     number("top_p", sampling.top_p);
-    number("min_p", sampling.min_p);
+    number("min_p", sampling.min_p.filter(|_| !chats.own_members));
     number("presence_penalty", sampling.presence_penalty);
     number("frequency_penalty", sampling.frequency_penalty);
     let mut count = |name, value: Option<i64>| {
@@ -152,9 +180,10 @@ fn sampling(writer: &mut Writer<'_>, sampling: &Sampling) {
             writer.text(name, &value.to_string());
         }
     };
-    count("max_completion_tokens", sampling.max_output_tokens.map(i64::from));
+    let bound = if chats.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+    count(bound, sampling.max_output_tokens.map(i64::from));
     count("n", sampling.choices.map(i64::from));
-    count("top_k", sampling.top_k.map(i64::from));
+    count("top_k", sampling.top_k.filter(|_| !chats.own_members).map(i64::from));
     count("seed", sampling.seed);
     if !sampling.stop.is_empty() {
         writer.value("stop", &json!(sampling.stop));

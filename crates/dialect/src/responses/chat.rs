@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use penstock_domain::{
-    Code, Conversation, Error, Logprobs, ResponseFormat, Sampling, Thinking, Tool, ToolChoice,
+    Code, Conversation, Error, Logprobs, ResponseFormat, Sampling, Thinking, Tier, Tool, ToolChoice,
+    Verbosity,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -45,7 +46,11 @@ struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     top_logprobs: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
+    safety_identifier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -61,7 +66,10 @@ struct Function<'a> {
 
 #[derive(Serialize)]
 struct Text<'a> {
-    format: Format<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verbosity: Option<&'static str>,
 }
 
 #[derive(Serialize, Default)]
@@ -97,7 +105,7 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> Re
         tools: conversation.tools.iter().map(function).collect::<Result<_, _>>()?,
         tool_choice: conversation.tool_choice.as_ref().map(choice),
         parallel_tool_calls: conversation.parallel_tool_calls,
-        text: text(&conversation.response_format)?,
+        text: text(conversation)?,
         reasoning: reasoning(conversation.thinking, model, &mut lost),
         max_output_tokens: sampling.max_output_tokens,
         temperature: sampling.temperature,
@@ -107,9 +115,43 @@ pub fn encode_body(conversation: &Conversation, model: &str, stream: bool) -> Re
             Logprobs::Top(top) if top > 0 => Some(top),
             _ => None,
         },
-        user: conversation.user.as_deref(),
+        safety_identifier: conversation.user.as_deref(),
+        prompt_cache_key: conversation.cache_key.as_deref(),
+        service_tier: conversation.tier.map(Tier::name),
     };
-    let body = serde_json::to_vec(&wire).map_err(|e| {
+    written(&wire, lost)
+}
+
+/// Writes the body of `POST /v1/responses/input_tokens`: the part of a request that has tokens.
+///
+/// # Errors
+/// As [`encode_body`].
+pub fn count_body(conversation: &Conversation, model: &str) -> Result<Encoded, Error> {
+    #[derive(Serialize)]
+    struct Count<'a> {
+        model: &'a str,
+        input: Vec<Value>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<Function<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tool_choice: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<Text<'a>>,
+    }
+    let mut lost = Lost::default();
+    let input = input::write(&conversation.messages, &mut lost)?;
+    let wire = Count {
+        model,
+        input,
+        tools: conversation.tools.iter().map(function).collect::<Result<_, _>>()?,
+        tool_choice: conversation.tool_choice.as_ref().map(choice),
+        text: text(conversation)?,
+    };
+    written(&wire, lost)
+}
+
+fn written<T: Serialize>(wire: &T, lost: Lost) -> Result<Encoded, Error> {
+    let body = serde_json::to_vec(wire).map_err(|e| {
         Error::new(Code::InternalError, "the request could not be written for this provider").with_source(e)
     })?;
     Ok(Encoded { body: Bytes::from(body), dropped: lost.names() })
@@ -159,18 +201,19 @@ fn choice(choice: &ToolChoice) -> Value {
     }
 }
 
-fn text(format: &ResponseFormat) -> Result<Option<Text<'_>>, Error> {
-    let format = match format {
-        ResponseFormat::Text => return Ok(None),
-        ResponseFormat::JsonObject => Format { kind: "json_object", ..Format::default() },
-        ResponseFormat::JsonSchema { name, schema, strict } => Format {
+fn text(conversation: &Conversation) -> Result<Option<Text<'_>>, Error> {
+    let format = match &conversation.response_format {
+        ResponseFormat::Text => None,
+        ResponseFormat::JsonObject => Some(Format { kind: "json_object", ..Format::default() }),
+        ResponseFormat::JsonSchema { name, schema, strict } => Some(Format {
             kind: "json_schema",
             name: Some(name),
             schema: Some(raw(schema.as_str())?),
             strict: *strict,
-        },
+        }),
     };
-    Ok(Some(Text { format }))
+    let verbosity = conversation.verbosity.map(Verbosity::name);
+    Ok((format.is_some() || verbosity.is_some()).then_some(Text { format, verbosity }))
 }
 
 /// How much to think, and whether to show it: those who speak of thinking in tokens see it where they come from.

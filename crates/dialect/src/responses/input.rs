@@ -95,7 +95,8 @@ fn others(role: &str, parts: &[Part], out: &mut Vec<Value>, lost: &mut Lost) -> 
     let mut said = Vec::new();
     for part in parts {
         match part {
-            Part::ToolResult { call_id, parts } => {
+            Part::ToolResult { call_id, parts, failed } => {
+                lost.note(*failed, "messages.is_error");
                 let parts = content(parts, lost)?;
                 out.push(json!({
                     "type": "function_call_output", "call_id": call_id, "output": simple(parts),
@@ -128,7 +129,11 @@ fn input(part: &Part, lost: &mut Lost) -> Result<Option<Value>, Error> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) => json!({"type": "input_text", "text": text}),
         Part::Image(media) => image(media)?,
-        Part::File(media) => file(media)?,
+        Part::File(media) => {
+            lost.note(media.context.is_some(), "messages.document.context");
+            lost.note(media.cited, "messages.document.citations");
+            file(media)?
+        }
         Part::Audio(_) => {
             let say = "the provider of this model takes no sound from this API; leave it out or choose another model";
             return Err(Error::new(Code::Unsupported, say).with_param("messages"));

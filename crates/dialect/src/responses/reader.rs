@@ -282,3 +282,27 @@ pub fn unfold(body: &[u8]) -> Result<Vec<Delta>, Error> {
     out.extend(head.usage.and_then(wire::usage).map(Delta::Usage));
     Ok(out)
 }
+
+/// Checks a vendor's count of a request: its bytes untouched where the asker speaks the dialect, else the number.
+///
+/// # Errors
+/// The error that the body carries; `upstream_bad_response` for what is no count.
+pub fn counted(body: Bytes, alike: bool) -> Result<Delta, Error> {
+    #[derive(Deserialize)]
+    struct Count {
+        #[serde(default)]
+        input_tokens: Option<u64>,
+        #[serde(default)]
+        error: Option<serde::de::IgnoredAny>,
+    }
+    let text = std::str::from_utf8(&body).ok();
+    match text.and_then(|text| serde_json::from_str::<Count>(text).ok()) {
+        Some(Count { error: Some(_), .. }) => Err(in_band_error(&body)),
+        Some(Count { input_tokens: Some(_), .. }) if alike => {
+            let notes = Notes { content: true, ..Notes::default() };
+            Ok(Delta::Whole(RawBody { dialect: Dialect::Responses, bytes: body, notes }))
+        }
+        Some(Count { input_tokens: Some(input), .. }) => Ok(Delta::Counted { input, estimated: false }),
+        _ => Err(bad_response("is no count of tokens", &body)),
+    }
+}

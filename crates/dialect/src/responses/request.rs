@@ -1,4 +1,4 @@
-//! `POST /v1/responses` into domain words.
+//! `POST /v1/responses` and `POST /v1/responses/input_tokens` into domain words.
 //!
 //! What it promises: as for chats, a cheap look at the top level and a full reading on demand, both naming the member at
 //! fault. What it refuses to know: earlier answers; who keeps them makes a body that says everything itself
@@ -25,11 +25,12 @@ use crate::{DecodeLimits, Decoded, json_guard};
 /// # Errors
 /// `invalid_json`, `json_too_deep`, `invalid_request`, `invalid_value`, each with the member at fault; `unsupported` for
 /// conversation objects and answers that are made while nobody waits.
-pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
+pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
     let text = json_guard::check(&bytes, limits.max_depth)?;
     let object = top_level(text)?;
     let (model, span) = model(text, &object, limits)?;
-    let stream = flag(&object, "stream")?.unwrap_or(false);
+    // A count is one number.
+    let stream = task != Task::CountTokens && flag(&object, "stream")?.unwrap_or(false);
     let max_output_tokens = check(&object)?;
     let members = Members {
         model: span,
@@ -40,7 +41,7 @@ pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
     let penstock = object.get("penstock").map(penstock_options).transpose()?;
     let model = model.into();
     Ok(Decoded {
-        task: Task::Chat,
+        task,
         model,
         stream,
         // The last event has the whole response, usage included.
@@ -48,7 +49,7 @@ pub fn decode(bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded, Error> {
         max_output_tokens,
         choices: 1,
         penstock,
-        body: Body::new(Dialect::Responses, Task::Chat, bytes, members, decode_content),
+        body: Body::new(Dialect::Responses, task, bytes, members, decode_content),
     })
 }
 

@@ -21,12 +21,21 @@ pub struct Folder {
     /// Reads the vendor's own events, should they come here.
     said: Said,
     whole: Option<Bytes>,
+    /// The count of a request that was only counted.
+    counted: Option<u64>,
 }
 
 impl Folder {
     /// A folder for the answer to this request; `created` in seconds since the Unix epoch.
     pub fn new(request: &Request, created: u64) -> Self {
-        Self { request: request.clone(), created, answer: None, said: Said::default(), whole: None }
+        Self {
+            request: request.clone(),
+            created,
+            answer: None,
+            said: Said::default(),
+            whole: None,
+            counted: None,
+        }
     }
 
     /// The answer, begun if it has not; `model` as the vendor names it.
@@ -61,6 +70,10 @@ impl Fold for Folder {
                 self.whole = Some(whole.bytes);
                 Ok(())
             }
+            Delta::Counted { input, .. } => {
+                self.counted = Some(input);
+                Ok(())
+            }
             Delta::Raw(raw) if raw.dialect == Dialect::Responses => self.events(raw.bytes),
             delta => self.answer("").1.push(delta, &mut Silent),
         }
@@ -69,6 +82,10 @@ impl Fold for Folder {
     fn finish(mut self: Box<Self>) -> Result<Bytes, Error> {
         if let Some(whole) = self.whole {
             return Ok(whole);
+        }
+        if let Some(input_tokens) = self.counted {
+            let count = serde_json::json!({"object": "response.input_tokens", "input_tokens": input_tokens});
+            return Ok(Bytes::from(count.to_string()));
         }
         let (envelope, draft) = self.answer("");
         if draft.is_empty() {

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use penstock_dialect::anthropic::reader::MessageReader;
 use penstock_dialect::openai::stream::ChunkReader;
-use penstock_dialect::{Ask, Encode, Fold, Lane, asker, vendor};
+use penstock_dialect::{Ask, Chats, Encode, Fold, Lane, asker, vendor};
 use penstock_domain::{Content, Conversation, Delta, Dialect, Part, Request, Task};
 use serde_json::{Value, json};
 
@@ -28,7 +28,14 @@ fn other(name: &str) -> Dialect {
 
 /// A request as a vendor of this dialect gets it, and what was lost.
 fn encoded(request: &Request, dialect: Dialect, model: &str) -> (String, Vec<String>) {
-    let ask = Ask { task: request.task, model, stream: request.stream, ask_usage: true, max_tokens: 4096 };
+    let ask = Ask {
+        task: request.task,
+        model,
+        stream: request.stream,
+        ask_usage: true,
+        max_tokens: 4096,
+        chats: Chats::OPENAI,
+    };
     let encoded = vendor(dialect).unwrap().encode(request.body.content().unwrap(), &ask).unwrap();
     let pretty: Value = serde_json::from_slice(&encoded.body).unwrap();
     (format!("{pretty:#}"), encoded.dropped)

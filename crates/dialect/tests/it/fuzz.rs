@@ -293,7 +293,7 @@ proptest! {
         (_, bytes) in mutated("responses/requests", "json"),
         earlier in mutated("responses/whole", "json"),
     ) {
-        let decode = |bytes: Bytes| responses::request::decode(bytes, &DecodeLimits::default());
+        let decode = |bytes: Bytes| responses::request::decode(Task::Chat, bytes, &DecodeLimits::default());
         let items: Vec<_> = responses::state::output_items(&earlier.1).unwrap_or_default();
         let items: Vec<_> = items.into_iter().map(|item| item.json).collect();
         let _ = responses::state::head(&bytes);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use penstock_dialect::{Ask, Lane, Vendor, asker, vendor};
+use penstock_dialect::{Ask, Chats, Lane, Vendor, asker, vendor};
 use penstock_domain::{Code, Delta, Dialect, Request, Retry, Task};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn settled(folder: &str) -> insta::Settings {
 }
 
 fn ask(task: Task, model: &str) -> Ask<'_> {
-    Ask { task, model, stream: true, ask_usage: true, max_tokens: 4096 }
+    Ask { task, model, stream: true, ask_usage: true, max_tokens: 4096, chats: Chats::OPENAI }
 }
 
 /// The body for a model, and what was lost.

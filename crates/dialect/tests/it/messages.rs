@@ -8,7 +8,7 @@ use penstock_dialect::anthropic::reader::{MessageReader, read_whole, unfold};
 use penstock_dialect::anthropic::{self, chat};
 use penstock_dialect::openai;
 use penstock_dialect::openai::stream::ChunkReader;
-use penstock_dialect::{Encode as _, Fold as _, Lane as _};
+use penstock_dialect::{Ask, Chats, Encode as _, Fold as _, Lane as _};
 use penstock_domain::{Content, Conversation, Delta, Dialect, Error, Notes, Request, Task};
 use proptest::prelude::*;
 
@@ -206,7 +206,10 @@ fn requests_become_the_reviewed_bodies_of_the_other_dialect() {
             }
             let chat = conversation(&name, &body);
             let encoded = if name.contains("anthropic") {
-                Ok(openai::chat::encode_body(&chat, "upstream", true, true))
+                let chats = Chats::COMPATIBLE;
+                let (task, model) = (Task::Chat, "upstream");
+                let ask = Ask { task, model, stream: true, ask_usage: true, max_tokens: 4096, chats };
+                Ok(openai::chat::encode_body(&chat, &ask))
             } else {
                 chat::encode_body(&chat, "upstream", true, 4096)
             };

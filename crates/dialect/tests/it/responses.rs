@@ -9,7 +9,7 @@ use penstock_dialect::responses::raw_lane::RawLane;
 use penstock_dialect::responses::reader::{ResponseReader, read_whole, unfold};
 use penstock_dialect::responses::state::{final_response, output_items};
 use penstock_dialect::responses::{chat, request as decoder, response, stream};
-use penstock_dialect::{Ask, DecodeLimits, Encode as _, Fold as _, Lane, anthropic, asker, vendor};
+use penstock_dialect::{Ask, Chats, DecodeLimits, Encode as _, Fold as _, Lane, anthropic, asker, vendor};
 use penstock_domain::{Code, Content, Delta, Dialect, Error, Origin, Request, RequestId, Task};
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ fn settled(folder: &str) -> insta::Settings {
 }
 
 fn decoded(body: &[u8]) -> Request {
-    let decoded = decoder::decode(Bytes::copy_from_slice(body), &DecodeLimits::default()).unwrap();
+    let decoded =
+        decoder::decode(Task::Chat, Bytes::copy_from_slice(body), &DecodeLimits::default()).unwrap();
     decoded.into_request(RequestId::new("req_test"), Origin::Http, None)
 }
 
@@ -171,7 +172,14 @@ fn pretty(body: &[u8]) -> String {
 }
 
 fn encoded(content: &Content, dialect: Dialect) -> String {
-    let ask = Ask { task: Task::Chat, model: "upstream", stream: true, ask_usage: true, max_tokens: 4096 };
+    let ask = Ask {
+        task: Task::Chat,
+        model: "upstream",
+        stream: true,
+        ask_usage: true,
+        max_tokens: 4096,
+        chats: Chats::OPENAI,
+    };
     match vendor(dialect).unwrap().encode(content, &ask) {
         Ok(encoded) => format!("{}\ndropped {:?}", pretty(&encoded.body), encoded.dropped),
         Err(error) => format!("{error} {:?}", error.param()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_dialect::{DecodeLimits, responses};
-use penstock_domain::{Code, Delta, FinishReason, Origin, RequestId};
+use penstock_domain::{Code, Delta, FinishReason, Origin, RequestId, Task};
 use penstock_provider::{Call, Provider};
 use penstock_provider_http::{Naming, PRESETS};
 use serde_json::json;
@@ -24,8 +24,11 @@ const EVENTS: &[&str] = &[
 ];
 
 fn asks(body: &str) -> Call {
-    let decoded =
-        responses::request::decode(Bytes::copy_from_slice(body.as_bytes()), &DecodeLimits::default());
+    let decoded = responses::request::decode(
+        Task::Chat,
+        Bytes::copy_from_slice(body.as_bytes()),
+        &DecodeLimits::default(),
+    );
     let request = decoded.expect("a request").into_request(RequestId::new("req_1"), Origin::Http, None);
     Call { request: Arc::new(request), ..call(penstock_domain::Task::Chat, CHAT_ASK) }
 }

@@ -130,6 +130,7 @@ async fn free_choice_and_history_work() {
     let result = penstock_domain::Part::ToolResult {
         call_id: "call_1".into(),
         parts: vec![penstock_domain::Part::Text("21 degrees, sunny".into())],
+        failed: false,
     };
     conversation.messages.push(penstock_domain::Message {
         role: Role::Tool,

@@ -38,9 +38,9 @@ async fn counting_says_what_the_same_chat_is_billed() {
 #[tokio::test]
 async fn a_picture_that_a_tool_returned_is_told_instead_of_shown() {
     let source = MediaSource::Base64("aGk=".into());
-    let picture = Part::Image(Media { source, mime: Some("image/png".into()), note: None });
+    let picture = Part::Image(Media::new(source, Some("image/png".into())));
     let parts = vec![Part::Text("a chart: ".into()), picture];
-    let result = Part::ToolResult { call_id: "c".into(), parts };
+    let result = Part::ToolResult { call_id: "c".into(), parts, failed: false };
     let mut conversation = chat("What does it show?", greedy(2));
     conversation.messages.push(Message { role: Role::Tool, name: None, parts: vec![result] });
     let mut deltas = open(&local(), "smollm2-135m", Content::Chat(conversation)).await.unwrap();

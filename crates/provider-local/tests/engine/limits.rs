@@ -35,8 +35,7 @@ async fn what_does_not_fit_is_refused_before_work_begins() {
 #[tokio::test]
 async fn what_the_model_cannot_do_is_said() {
     let mut image = chat("What is this?", greedy(4));
-    let media =
-        Media { source: MediaSource::Base64("aGk=".into()), mime: Some("image/png".into()), note: None };
+    let media = Media::new(MediaSource::Base64("aGk=".into()), Some("image/png".into()));
     image.messages[0].parts.push(Part::Image(media));
     let error = ask(&local(), Content::Chat(image)).await.unwrap_err();
     assert_eq!((error.code(), error.param()), (Code::Unsupported, Some("messages[0].content")));

@@ -45,8 +45,6 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: Option<u32>) -> Resul
     let number =
         |name| object.get(name).map(|raw| json::number(raw, 0.0, 1.0, &Path::ROOT.member(name))).transpose();
     let top_k = object.get("top_k").map(|raw| json::count(raw, 1, u32::MAX, &Path::ROOT.member("top_k")));
-    let tier = object.get("service_tier").is_some_and(|raw| raw.get() != "\"auto\"");
-    lost.note(tier, "service_tier");
     Ok(Conversation {
         messages,
         tools,
@@ -63,6 +61,9 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: Option<u32>) -> Resul
             ..Sampling::default()
         },
         user: settings::user(object, &mut lost)?,
+        verbosity: None,
+        tier: settings::tier(object, &mut lost)?,
+        cache_key: None,
         unsaid: lost.names(),
     })
 }
@@ -175,14 +176,16 @@ fn block(object: &Object<'_>, path: &Path<'_>, out: &mut Vec<Part>, lost: &mut L
         }
         "redacted_thinking" => out.push(Part::Sealed(required(object, "data", path)?)),
         "image" => out.push(Part::Image(media::image(object, path)?)),
-        "document" => media::document(object, path, out, lost)?,
+        "document" => media::document(object, path, out)?,
         "search_result" => media::search_result(object, path, out, lost)?,
         "tool_use" => out.push(Part::ToolCall(call(object, path)?)),
         "tool_result" => {
-            lost.note(object.get("is_error").is_some_and(|raw| raw.get() == "true"), "messages.is_error");
+            let failed = object.get("is_error");
+            let failed = failed.map(|raw| json::boolean(raw, &path.member("is_error"))).transpose()?;
             let content = object.get("content");
             let parts = content.map_or(Ok(Vec::new()), |raw| result(raw, &path.member("content"), lost))?;
-            out.push(Part::ToolResult { call_id: required(object, "tool_use_id", path)?, parts });
+            let call_id = required(object, "tool_use_id", path)?;
+            out.push(Part::ToolResult { call_id, parts, failed: failed == Some(true) });
         }
         // What a vendor's own tools did: another vendor has neither the tools nor a word for it.
         kind if is_vendors_own(kind) => lost.note(true, &format!("messages.{kind}")),

@@ -102,7 +102,7 @@ fn is_spoken(part: &Part, assistant: bool) -> bool {
 
 /// The result of a call as text; what is no text goes to `shown`.
 fn tool_result<'p>(part: &'p Part, shown: &mut Vec<Value>) -> Option<(&'p str, Value)> {
-    let Part::ToolResult { call_id, parts } = part else { return None };
+    let Part::ToolResult { call_id, parts, .. } = part else { return None };
     let (texts, rest): (Vec<&Part>, Vec<&Part>) = parts
         .iter()
         .filter(|part| is_spoken(part, false))
@@ -154,11 +154,12 @@ fn part(part: &Part) -> Option<Value> {
             let MediaSource::Base64(data) = &media.source else { return None };
             Some(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}))
         }
-        Part::File(Media { source: MediaSource::Base64(data), mime: Some(mime), note })
-            if mime == "text/plain"
+        Part::File(media)
+            if is_text(media)
+                && let MediaSource::Base64(data) = &media.source
                 && let Some(text) = base64::text(data) =>
         {
-            Some(json!({"type": "text", "text": document(note.as_deref(), &text)}))
+            Some(json!({"type": "text", "text": document(media, &text)}))
         }
         Part::File(media) => {
             let mut file = Map::new();
@@ -193,10 +194,18 @@ pub(super) fn by_url(media: &Media) -> bool {
     matches!(media.source, MediaSource::Url(_))
 }
 
+/// Whether a document is plain text in the request.
+pub(super) fn is_text(media: &Media) -> bool {
+    media.mime.as_deref() == Some("text/plain") && matches!(media.source, MediaSource::Base64(_))
+}
+
 /// A document of plain text, which this dialect knows as text alone.
-fn document(title: Option<&str>, text: &str) -> String {
-    match title {
-        Some(title) => format!("<document title={}>\n{text}\n</document>", json!(title)),
-        None => format!("<document>\n{text}\n</document>"),
+fn document(media: &Media, text: &str) -> String {
+    let mut whole = "<document".to_owned();
+    for (name, value) in [("title", &media.note), ("context", &media.context)] {
+        if let Some(value) = value {
+            whole.push_str(&format!(" {name}={}", json!(value)));
+        }
     }
+    format!("{whole}>\n{text}\n</document>")
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::checks;
 use crate::json::{self, Object, Path};
-use crate::openai::effort;
+use crate::openai::{effort, own};
 use crate::request::Lost;
 
 /// Most prompts or inputs in one request (OpenAI's own bound for inputs).
@@ -28,8 +28,7 @@ pub(super) fn chat(object: &Object<'_>) -> Result<Conversation, Error> {
         last.parts.push(Part::CacheMark(json::json(raw, &Path::ROOT.member("cache_control"))?));
     }
     let thinking = thinking(object, &mut lost)?;
-    let usual = |raw: &RawValue| matches!(raw.get(), "\"auto\"" | "\"default\"");
-    lost.note(object.get("service_tier").is_some_and(|raw| !usual(raw)), "service_tier");
+    let (tier, verbosity) = (own::tier(object, &mut lost)?, own::verbosity(object, &Path::ROOT)?);
     let parallel = object.get("parallel_tool_calls");
     let parallel =
         parallel.map(|raw| json::boolean(raw, &Path::ROOT.member("parallel_tool_calls"))).transpose()?;
@@ -42,6 +41,9 @@ pub(super) fn chat(object: &Object<'_>) -> Result<Conversation, Error> {
         thinking,
         sampling: Sampling { logprobs: chat_logprobs(object)?, ..sampling(object)? },
         user: user(object, &mut lost)?,
+        verbosity,
+        tier,
+        cache_key: own::cache_key(object)?,
         unsaid: lost.names(),
     })
 }
@@ -95,6 +97,7 @@ const SAID: &[&str] = &[
     "parallel_tool_calls",
     "penstock",
     "presence_penalty",
+    "prompt_cache_key",
     "reasoning_effort",
     "response_format",
     "safety_identifier",
@@ -111,6 +114,7 @@ const SAID: &[&str] = &[
     "top_logprobs",
     "top_p",
     "user",
+    "verbosity",
 ];
 
 pub(super) fn completion(object: &Object<'_>) -> Result<Completion, Error> {

@@ -1,6 +1,7 @@
-use penstock_domain::Content;
+use penstock_domain::{Content, Verbosity};
 
 use super::*;
+use crate::{Ask, Chats};
 
 fn limits() -> DecodeLimits {
     DecodeLimits::default()
@@ -269,8 +270,13 @@ fn decoding_the_body_we_encode_gives_the_same_conversation() {
     let body = include_bytes!("../../../tests/fixtures/requests/chat_everything.json");
     let Content::Chat(mut first) = decode_content(body, Task::Chat).unwrap() else { panic!("no chat") };
     assert_eq!(std::mem::take(&mut first.unsaid), ["unknown_member"]);
+    // No vendor takes both what is OpenAI's alone and what others added: one that takes everything.
+    let (verbosity, cache_key) = (first.verbosity.take(), first.cache_key.take());
+    assert_eq!((verbosity, cache_key.as_deref()), (Some(Verbosity::Low), Some("docs-1")));
     for stream in [false, true] {
-        let encoded = crate::openai::chat::encode_body(&first, "m", stream, true).body;
+        let chats = Chats { max_completion_tokens: stream, own_members: false };
+        let ask = Ask { task: Task::Chat, model: "m", stream, ask_usage: true, max_tokens: 9, chats };
+        let encoded = crate::openai::chat::encode_body(&first, &ask).body;
         assert_eq!(decode(Task::Chat, encoded.clone(), &limits()).unwrap().stream_usage, stream);
         assert_eq!(decode_content(&encoded, Task::Chat).unwrap(), Content::Chat(first.clone()));
     }

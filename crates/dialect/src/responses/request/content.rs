@@ -1,13 +1,13 @@
 //! The whole of a responses body in domain words.
 
 use penstock_domain::{
-    Code, Conversation, Error, Logprobs, Message, Part, ResponseFormat, Role, Sampling, Thinking,
+    Code, Conversation, Error, Logprobs, Message, Part, ResponseFormat, Role, Sampling, Thinking, Verbosity,
 };
 use serde_json::value::RawValue;
 
 use super::{items, tools};
 use crate::json::{self, Object, Path};
-use crate::openai::effort;
+use crate::openai::{effort, own};
 use crate::request::Lost;
 
 /// Most entries of `include`.
@@ -32,14 +32,13 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: Option<u32>) -> Resul
     items::read(object, &mut messages, &mut lost)?;
     let tools = tools::read(object, &mut lost)?;
     let thinking = thinking(object, &mut lost)?;
-    let response_format = text(object, &mut lost)?;
+    let (response_format, verbosity) = text(object, &mut lost)?;
     let logprobs = logprobs(object, &mut lost)?;
     let number = |name, max| {
         object.get(name).map(|raw| json::number(raw, 0.0, max, &Path::ROOT.member(name))).transpose()
     };
     let string = |name| object.get(name).map(|raw| json::string(raw, &Path::ROOT.member(name))).transpose();
     lost.note(is_other(object, "truncation", &["disabled"]), "truncation");
-    lost.note(is_other(object, "service_tier", &["auto", "default"]), "service_tier");
     let parallel = object.get("parallel_tool_calls");
     let parallel =
         parallel.map(|raw| json::boolean(raw, &Path::ROOT.member("parallel_tool_calls"))).transpose()?;
@@ -58,6 +57,9 @@ pub(super) fn read(object: &Object<'_>, max_output_tokens: Option<u32>) -> Resul
         },
         thinking,
         user: string("safety_identifier")?.or(string("user")?),
+        verbosity,
+        tier: own::tier(object, &mut lost)?,
+        cache_key: own::cache_key(object)?,
         unsaid: lost.names(),
     })
 }
@@ -74,6 +76,7 @@ const SAID: &[&str] = &[
     "model",
     "parallel_tool_calls",
     "penstock",
+    "prompt_cache_key",
     "reasoning",
     "safety_identifier",
     "service_tier",
@@ -107,14 +110,18 @@ fn thinking(object: &Object<'_>, lost: &mut Lost) -> Result<Option<Thinking>, Er
     reasoning.get("effort").map(|raw| effort::read(raw, &path)).transpose()
 }
 
-fn text(object: &Object<'_>, lost: &mut Lost) -> Result<ResponseFormat, Error> {
+/// The shape of the answer, and how wordy it should be.
+fn text(object: &Object<'_>, lost: &mut Lost) -> Result<(ResponseFormat, Option<Verbosity>), Error> {
     let path = Path::ROOT.member("text");
-    let Some(raw) = object.get("text") else { return Ok(ResponseFormat::Text) };
+    let Some(raw) = object.get("text") else { return Ok((ResponseFormat::Text, None)) };
     let text = json::object(raw, &path)?;
     for name in json::unknown(&text, &["format", "verbosity"]) {
         lost.note(true, &format!("text.{name}"));
     }
-    lost.note(is_other(&text, "verbosity", &["medium"]), "text.verbosity");
+    Ok((format(&text, &path, lost)?, own::verbosity(&text, &path)?))
+}
+
+fn format(text: &Object<'_>, path: &Path<'_>, lost: &mut Lost) -> Result<ResponseFormat, Error> {
     let path = path.member("format");
     let Some(raw) = text.get("format") else { return Ok(ResponseFormat::Text) };
     let format = json::object(raw, &path)?;

@@ -51,7 +51,7 @@ fn item(raw: &RawValue, path: &Path<'_>, out: &mut Vec<Message>, lost: &mut Lost
                 return Err(output.error(Code::InvalidRequest, "is missing; send what the tool gave"));
             };
             let call_id = required(&object, "call_id", path)?;
-            let parts = vec![Part::ToolResult { call_id, parts: parts(raw, &output, lost)? }];
+            let parts = vec![Part::ToolResult { call_id, parts: parts(raw, &output, lost)?, failed: false }];
             out.push(Message { role: Role::Tool, name: None, parts });
         }
         "item_reference" => {
@@ -184,28 +184,28 @@ fn image(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
     // What everybody means without saying it.
     let note = text(object, "detail", path)?.filter(|detail| detail != "auto");
     if let Some(id) = text(object, "file_id", path)? {
-        return Ok(Media { source: MediaSource::FileId(id), mime: None, note });
+        return Ok(Media { note, ..Media::new(MediaSource::FileId(id), None) });
     }
     let url = required(object, "image_url", path)?;
     let (source, mime) = address(url, &path.member("image_url"))?;
-    Ok(Media { source, mime, note })
+    Ok(Media { note, ..Media::new(source, mime) })
 }
 
 fn file(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
     let note = text(object, "filename", path)?;
     if let Some(id) = text(object, "file_id", path)? {
-        return Ok(Media { source: MediaSource::FileId(id), mime: None, note });
+        return Ok(Media { note, ..Media::new(MediaSource::FileId(id), None) });
     }
     if let Some(url) = text(object, "file_url", path)? {
         let (source, mime) = address(url, &path.member("file_url"))?;
-        return Ok(Media { source, mime, note });
+        return Ok(Media { note, ..Media::new(source, mime) });
     }
     let data = required(object, "file_data", path)?;
     let (source, mime) = match data_url(&data) {
         Some((mime, data)) => (MediaSource::Base64(data.to_owned()), Some(mime.to_owned())),
         None => (MediaSource::Base64(data), None),
     };
-    Ok(Media { source, mime, note })
+    Ok(Media { note, ..Media::new(source, mime) })
 }
 
 fn address(url: String, path: &Path<'_>) -> Result<(MediaSource, Option<String>), Error> {

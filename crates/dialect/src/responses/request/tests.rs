@@ -5,7 +5,7 @@ use super::*;
 use crate::splice::upstream_body;
 
 fn decoded(body: &str) -> Result<Decoded, Error> {
-    decode(Bytes::copy_from_slice(body.as_bytes()), &DecodeLimits::default())
+    decode(Task::Chat, Bytes::copy_from_slice(body.as_bytes()), &DecodeLimits::default())
 }
 
 fn read(body: &str) -> Conversation {
@@ -127,10 +127,7 @@ fn what_only_its_vendor_can_do_is_named() {
         "include",
         "input.web_search_call",
         "max_tool_calls",
-        "prompt_cache_key",
         "reasoning.context",
-        "service_tier",
-        "text.verbosity",
         "tool_choice",
         "tools.defer_loading",
         "tools.web_search",

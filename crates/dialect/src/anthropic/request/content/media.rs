@@ -17,33 +17,28 @@ pub(super) fn image(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error
     media(&source, &path)
 }
 
-/// A document. What other dialects have no word for (its context, whether it is to be cited) is named.
-pub(super) fn document(
-    object: &Object<'_>,
-    path: &Path<'_>,
-    out: &mut Vec<Part>,
-    lost: &mut Lost,
-) -> Result<(), Error> {
-    lost.note(object.get("context").is_some(), "messages.document.context");
+/// A document, with what is said about it.
+pub(super) fn document(object: &Object<'_>, path: &Path<'_>, out: &mut Vec<Part>) -> Result<(), Error> {
     let cited =
         object.get("citations").map(|raw| json::object(raw, &path.member("citations"))).transpose()?;
     let enabled = cited.as_ref().and_then(|cited| cited.get("enabled"));
-    lost.note(enabled.is_some_and(|raw| raw.get() == "true"), "messages.document.citations");
-    let note = optional(object, "title", path)?;
+    let cited = enabled.is_some_and(|raw| raw.get() == "true");
+    let (note, context) = (optional(object, "title", path)?, optional(object, "context", path)?);
+    let about = |media: Media| Part::File(Media { note, context, cited, ..media });
     let path = path.member("source");
     let source = source(object, &path)?;
     match required(&source, "type", &path)?.as_str() {
-        "text" => out.push(plain(&required(&source, "data", &path)?, note)),
+        "text" => out.push(about(plain(&required(&source, "data", &path)?))),
         "content" => {
             let content = path.member("content");
             let Some(raw) = source.get("content") else {
                 return Err(content.error(Code::InvalidRequest, "is missing"));
             };
             let (text, images) = pieces(raw, &content)?;
-            out.push(plain(&text, note));
+            out.push(about(plain(&text)));
             out.extend(images);
         }
-        _ => out.push(Part::File(Media { note, ..media(&source, &path)? })),
+        _ => out.push(about(media(&source, &path)?)),
     }
     Ok(())
 }
@@ -62,14 +57,13 @@ pub(super) fn search_result(
         return Err(content.error(Code::InvalidRequest, "is missing; send an array of text blocks"));
     };
     let (text, _) = pieces(raw, &content)?;
-    out.push(plain(&text, optional(object, "title", path)?));
+    out.push(Part::File(Media { note: optional(object, "title", path)?, ..plain(&text) }));
     Ok(())
 }
 
 /// Text as a document: bytes of a type, as every other document is.
-fn plain(text: &str, note: Option<String>) -> Part {
-    let source = MediaSource::Base64(base64::encode(text.as_bytes()));
-    Part::File(Media { source, mime: Some(PLAIN.to_owned()), note })
+fn plain(text: &str) -> Media {
+    Media::new(MediaSource::Base64(base64::encode(text.as_bytes())), Some(PLAIN.to_owned()))
 }
 
 /// A document that was sent as a string or as blocks of text and pictures: its text, and its pictures.
@@ -114,5 +108,5 @@ fn media(source: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
             return Err(path.member("type").error(Code::InvalidValue, say));
         }
     };
-    Ok(Media { source, mime, note: None })
+    Ok(Media::new(source, mime))
 }

@@ -1,6 +1,6 @@
 //! Everything of a messages body besides its turns.
 
-use penstock_domain::{Code, Effort, Error, ResponseFormat, Thinking, Tool, ToolChoice};
+use penstock_domain::{Code, Effort, Error, ResponseFormat, Thinking, Tier, Tool, ToolChoice};
 use serde_json::value::RawValue;
 
 use super::{MAX_BLOCKS, optional, required, strange};
@@ -14,6 +14,18 @@ pub(super) fn user(object: &Object<'_>, lost: &mut Lost) -> Result<Option<String
     let metadata = json::object(raw, &path)?;
     strange(&metadata, &["user_id"], "metadata", lost);
     optional(&metadata, "user_id", &path)
+}
+
+/// Which capacities may serve the request; a word for them that came after this was written is named.
+pub(super) fn tier(object: &Object<'_>, lost: &mut Lost) -> Result<Option<Tier>, Error> {
+    let tier = match optional(object, "service_tier", &Path::ROOT)?.as_deref() {
+        None => return Ok(None),
+        Some("auto") => Some(Tier::Auto),
+        Some("standard_only") => Some(Tier::Default),
+        Some(_) => None,
+    };
+    lost.note(tier.is_none(), "service_tier");
+    Ok(tier)
 }
 
 /// How much the model may think. An effort says more than a budget: it is the vendor's own scale.

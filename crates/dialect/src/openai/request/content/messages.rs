@@ -38,7 +38,7 @@ fn message(raw: &RawValue, path: &Path<'_>, before: &[Message]) -> Result<Messag
                 None if legacy => Vec::new(),
                 None => return Err(absent(&content)),
             };
-            vec![Part::ToolResult { call_id, parts }]
+            vec![Part::ToolResult { call_id, parts, failed: false }]
         }
         (_, Some(raw)) => parts(raw, &content)?,
         (_, None) => return Err(absent(&content)),
@@ -228,13 +228,13 @@ fn image(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
     let url = member(object, "url", path)?;
     let note = object.get("detail").map(|raw| json::string(raw, &path.member("detail"))).transpose()?;
     if let Some((mime, data)) = data_url(&url) {
-        return Ok(Media { source: MediaSource::Base64(data.to_owned()), mime: Some(mime.to_owned()), note });
+        return Ok(Media { note, ..Media::new(MediaSource::Base64(data.to_owned()), Some(mime.to_owned())) });
     }
     if !(url.starts_with("https://") || url.starts_with("http://")) {
         let say = "must be an http, https or base64 data address";
         return Err(path.member("url").error(Code::InvalidValue, say));
     }
-    Ok(Media { source: MediaSource::Url(url), mime: None, note })
+    Ok(Media { note, ..Media::new(MediaSource::Url(url), None) })
 }
 
 fn audio(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
@@ -253,22 +253,21 @@ fn audio(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
                 .error(Code::InvalidValue, "must be a format such as `wav` or `mp3`"));
         }
     };
-    Ok(Media { source: MediaSource::Base64(member(object, "data", path)?), mime: Some(mime), note: None })
+    Ok(Media::new(MediaSource::Base64(member(object, "data", path)?), Some(mime)))
 }
 
 fn file(object: &Object<'_>, path: &Path<'_>) -> Result<Media, Error> {
     let note = object.get("filename").map(|raw| json::string(raw, &path.member("filename"))).transpose()?;
     if let Some(raw) = object.get("file_id") {
         let id = json::string(raw, &path.member("file_id"))?;
-        return Ok(Media { source: MediaSource::FileId(id), mime: None, note });
+        return Ok(Media { note, ..Media::new(MediaSource::FileId(id), None) });
     }
     let data = member(object, "file_data", path)?;
-    match data_url(&data) {
-        Some((mime, data)) => {
-            Ok(Media { source: MediaSource::Base64(data.to_owned()), mime: Some(mime.to_owned()), note })
-        }
-        None => Ok(Media { source: MediaSource::Base64(data), mime: None, note }),
-    }
+    let media = match data_url(&data) {
+        Some((mime, data)) => Media::new(MediaSource::Base64(data.to_owned()), Some(mime.to_owned())),
+        None => Media::new(MediaSource::Base64(data), None),
+    };
+    Ok(Media { note, ..media })
 }
 
 /// Type and base64 text of a data address (RFC 2397).
