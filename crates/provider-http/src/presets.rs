@@ -65,7 +65,7 @@ pub struct Preset {
     pub chat_stream: Option<&'static str>,
     /// Path of the responses ability below the address, for askers of that dialect.
     pub responses: Option<&'static str>,
-    /// Path of the token-counting ability below the address.
+    /// Path of the token-counting ability below the address; of OpenAI's, in the dialect of responses.
     pub count_tokens: Option<&'static str>,
     /// Path of the completion ability below the address.
     pub completions: Option<&'static str>,
@@ -112,6 +112,7 @@ pub const PRESETS: &[Preset] = &[
         example: "https://api.openai.com/v1",
         key: Key::Required("OPENAI_API_KEY"),
         responses: RESPONSES,
+        count_tokens: Some("/responses/input_tokens"),
         chats: Chats::OPENAI,
         ..USUAL
     },
