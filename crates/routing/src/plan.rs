@@ -127,6 +127,12 @@ impl Plan {
         Some(Pick { candidate, why, flight })
     }
 
+    /// How long until the first candidate may be asked again, when all of them cool because their vendors said so; `None` when
+    /// another reason keeps anybody away. For the `retry-after` of a request that [`Plan::next`] has nobody for.
+    pub fn wait(&self, _now: Instant) -> Option<Duration> {
+        None
+    }
+
     /// How long after the first attempt's begin a hedge may start, if this request may have one.
     pub fn hedge_after(&self) -> Option<Duration> {
         None
