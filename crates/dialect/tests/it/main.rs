@@ -6,6 +6,7 @@ mod fidelity;
 mod fuzz;
 mod gemini;
 mod golden;
+mod matrix;
 mod messages;
 mod responses;
 mod schema;
