@@ -1,0 +1,1 @@
+//! Who is asked next, and who is not.
