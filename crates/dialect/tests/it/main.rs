@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 mod chunking;
+mod counting;
 mod fidelity;
 mod fuzz;
 mod gemini;
