@@ -52,16 +52,25 @@ pub struct Ask<'a> {
 pub struct Chats {
     /// The bound of an answer is called `max_completion_tokens`; to others `max_tokens`, as it was once.
     pub max_completion_tokens: bool,
-    /// Takes what is OpenAI's alone (`verbosity`, `prompt_cache_key`, `safety_identifier`, `service_tier`), and refuses what
-    /// servers of open models added (`top_k`, `min_p`).
+    /// Takes what is OpenAI's newest (`verbosity`, `prompt_cache_key`, `safety_identifier`, `service_tier`).
     pub own_members: bool,
+    /// Takes what servers of open models added (`top_k`, `min_p`), or ignores it; others refuse the request.
+    pub open_members: bool,
+    /// Takes `user`, or ignores it; others refuse the request.
+    pub user: bool,
 }
 
 impl Chats {
-    /// OpenAI itself, and who runs its models.
-    pub const OPENAI: Self = Self { max_completion_tokens: true, own_members: true };
-    /// Everybody else, as far as one can know.
-    pub const COMPATIBLE: Self = Self { max_completion_tokens: false, own_members: false };
+    /// OpenAI itself.
+    pub const OPENAI: Self =
+        Self { max_completion_tokens: true, own_members: true, open_members: false, user: true };
+    /// OpenAI's API as it was at some date, which refuses what came after it.
+    pub const DATED: Self = Self { own_members: false, ..Self::OPENAI };
+    /// Servers of open models and everybody else, as far as one can know.
+    pub const COMPATIBLE: Self =
+        Self { max_completion_tokens: false, own_members: false, open_members: true, user: true };
+    /// Those who refuse every member that they do not know.
+    pub const STRICT: Self = Self { open_members: false, user: false, ..Self::COMPATIBLE };
 }
 
 /// A dialect as a vendor's wire.
