@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use penstock_domain::{Content, Delta, Dialect, Error, Request, Task};
+use penstock_domain::{Content, Delta, Dialect, Error, Request, Resume, Task};
 
 use crate::{Encoded, anthropic, bedrock, gemini, openai, responses};
 
@@ -110,9 +110,10 @@ pub fn vendor(dialect: Dialect) -> Option<&'static dyn Vendor> {
     }
 }
 
-/// Whether the answer's bytes can be the asker's as they are.
+/// Whether the answer's bytes can be the asker's as they are: it is asked in the vendor's dialect, and nobody has to know
+/// what is said.
 fn alike(vendor: Dialect, request: &Request) -> bool {
-    request.body.dialect() == vendor
+    request.body.dialect() == vendor && request.resume != Resume::Armed
 }
 
 struct OpenAi;

@@ -167,6 +167,7 @@ impl Fold for Folder {
             }
             Delta::Failed(error) => return Err(error),
             Delta::Dropped(_)
+            | Delta::Resumed
             | Delta::Signature { .. }
             | Delta::Sealed { .. }
             | Delta::Citation { .. }

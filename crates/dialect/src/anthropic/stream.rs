@@ -275,6 +275,7 @@ impl Encode for StreamEncoder {
             | Delta::Sealed { .. }
             | Delta::Citation { .. }
             | Delta::Counted { .. }
+            | Delta::Resumed
             | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Reasoning { .. }

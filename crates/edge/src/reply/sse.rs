@@ -26,6 +26,9 @@ use crate::responses::{After, Pass, Saving};
 /// Ready deltas are put together up to this many bytes, then they are sent.
 const TOGETHER: usize = 16 << 10;
 
+/// Another candidate continues the answer.
+const RESUMED: &[u8] = b": penstock-resumed\n\n";
+
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A run that has not given its first content yet.
@@ -128,6 +131,8 @@ impl Events {
                         together.extend_from_slice(&first);
                     }
                     match delta {
+                        // Clients skip comments; people see it.
+                        Some(Delta::Resumed) => together.extend_from_slice(RESUMED),
                         Some(delta) => self.encoder.encode(delta, &mut together),
                         None => {
                             self.encoder.finish(&mut together);

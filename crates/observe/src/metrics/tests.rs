@@ -6,12 +6,7 @@ use super::*;
 use crate::{Attempt, Outcome, Timings};
 
 fn record(cost: Cost, estimated: bool) -> Record {
-    let attempt = |provider: &str, code| Attempt {
-        provider: provider.into(),
-        model: "m".into(),
-        code,
-        took: Duration::from_millis(1),
-    };
+    let attempt = |provider: &str, code| Attempt::new(provider, "m", code, Duration::from_millis(1));
     Record {
         id: RequestId::new("req_test"),
         at: SystemTime::now(),
@@ -28,6 +23,7 @@ fn record(cost: Cost, estimated: bool) -> Record {
         version: None,
         attempts: 2,
         tries: Box::new([attempt("first", "upstream_error"), attempt("second", "ok")]),
+        considered: Box::default(),
         usage: Some(Usage { input: 5, output: 3, ..Usage::default() }),
         estimated,
         cost,
