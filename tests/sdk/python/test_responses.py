@@ -382,7 +382,7 @@ def test_tokens_are_counted_without_an_answer(client: OpenAI, model: str, mock: 
     assert more.input_tokens > count.input_tokens
 
 
-def test_a_count_counts_what_was_said_before_and_keeps_nothing(client: OpenAI) -> None:
+def test_a_count_counts_what_was_said_before(client: OpenAI) -> None:
     kept = client.responses.create(**say("upstream", "naive", instructions="be brief"))
     alone = client.responses.input_tokens.count(model="upstream", input="go on")
     after = client.responses.input_tokens.count(model="upstream", input="go on", previous_response_id=kept.id)
