@@ -365,3 +365,27 @@ fn bytes_that_are_no_text_are_refused_where_nobody_reads_them_too() {
     assert!(reader::read_whole(Bytes::from_static(whole)).is_err());
     assert!(reader::counted(Bytes::from_static(b"{\"input_tokens\":1,\"x\":\"\xff\"}"), true).is_err());
 }
+
+#[test]
+fn the_region_that_is_asked_for_is_kept_here_too_and_goes_on_as_it_is() {
+    let regions = |members: &str| {
+        let body = format!(
+            r#"{{"model":"m","max_tokens":5,"messages":[{{"role":"user","content":"hi"}}]{members}}}"#
+        );
+        let bytes = Bytes::from(body.clone());
+        let decoded = request::decode(Task::Chat, bytes, &DecodeLimits::default()).map_err(|e| e.code())?;
+        assert_eq!(decoded.body.bytes(), &body, "the vendor reads it too");
+        let residency = decoded.penstock.and_then(|options| options.residency);
+        Ok(residency.map(|all| all.iter().map(|one| one.to_string()).collect::<Vec<_>>()))
+    };
+    let named = |names: &[&str]| Ok(Some(names.iter().map(|name| (*name).to_owned()).collect()));
+    assert_eq!(regions(""), Ok(None));
+    assert_eq!(regions(r#","inference_geo":"global""#), Ok(None));
+    assert_eq!(regions(r#","inference_geo":"us""#), named(&["us"]));
+    let both = |geo: &str, allowed: &str| {
+        regions(&format!(r#","inference_geo":"{geo}","penstock":{{"residency":{allowed}}}"#))
+    };
+    assert_eq!(both("eu", r#"["eu-west","us"]"#), named(&["eu-west"]));
+    assert_eq!(both("eu-west", r#"["eu","us"]"#), named(&["eu-west"]));
+    assert_eq!(both("eu", r#"["us"]"#), Err(Code::InvalidValue));
+}
