@@ -6,7 +6,9 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use penstock_domain::{Code, RequestId, Secret};
-use penstock_identity::{KeyRecord, KeyRequest, KeyStore, Listing, Minted, Needs, Pending, Pepper};
+use penstock_identity::{
+    KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pending, Pepper,
+};
 use penstock_observe::store::MemoryRecords;
 use penstock_observe::{Metrics, Sink, Tally};
 use serde_json::json;
@@ -73,6 +75,7 @@ impl View for Shown {
             name: name.into(),
             kind: "mock".into(),
             status,
+            targets: Vec::new(),
             reason: reason.map(str::to_owned),
         };
         vec![row("a", "ready", None), row("b", "unavailable", Some("no model file"))]
@@ -81,11 +84,25 @@ impl View for Shown {
     fn config(&self) -> Value {
         json!({"server": {"listen": "127.0.0.1:8080"}})
     }
+
+    fn standings(&self) -> Vec<Standing> {
+        let mut organisation = Standing::new(Level::Organisation, "".into());
+        let budget = serde_json::from_value(json!({"usd": 5, "per": "day"})).expect("a budget");
+        organisation.spent.day = 1_500_000;
+        organisation.allow(Allowance { budget: Some(budget), ..Allowance::default() });
+        vec![organisation]
+    }
+
+    fn spending(&self) -> Arc<dyn Spending> {
+        Arc::new(MemoryRecords::default())
+    }
 }
 
 struct House {
     router: axum::Router,
     records: Arc<MemoryRecords>,
+    audit: Arc<MemoryAudit>,
+    denials: Arc<Denials>,
     /// Where requests end.
     sink: Arc<Sink>,
     tally: Mutex<Option<Tally>>,
@@ -110,15 +127,28 @@ impl House {
         let (sink, tally) = Sink::new(Arc::new(Metrics::new("1.2.3")));
         let tally = tally.keeping(Arc::clone(&records) as Arc<dyn RecordStore>);
         let tail = tally.tail();
+        let (audit, denials) = (Arc::<MemoryAudit>::default(), Arc::<Denials>::default());
         let parts = Parts {
             keys: Arc::clone(&keys),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
             tail: tail.clone(),
+            audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
+            denials: Arc::clone(&denials),
             authorize,
             view: Arc::new(Shown),
             now,
         };
-        Self { router: router(parts), keys, shelf, records, sink, tally: Mutex::new(Some(tally)), tail }
+        Self {
+            router: router(parts),
+            keys,
+            shelf,
+            records,
+            audit,
+            denials,
+            sink,
+            tally: Mutex::new(Some(tally)),
+            tail,
+        }
     }
 
     async fn mint(&self, name: &str, scopes: &[&str]) -> Minted {
@@ -158,7 +188,7 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
     let data = house.mint("data", &["chat:*", "embeddings:*", "models:*"]).await;
     for (index, route) in ROUTES.iter().enumerate() {
         let Needs::Scope(scope) = route.needs else { panic!("{} is open", route.path) };
-        let others = ["admin:keys", "admin:read", "admin:content"]
+        let others = ["admin:keys", "admin:read", "admin:content", "admin:audit"]
             .into_iter()
             .filter(|other| *other != scope.to_string());
         let other = house.mint(&format!("other{index}"), &others.collect::<Vec<_>>()).await;
