@@ -119,7 +119,13 @@ impl Catalogue {
 
     /// The dearest tariff of all that a request for this model may be billed at, its fall-backs' too, for so many tokens.
     /// `None` when one of them is not known.
-    pub fn dearest(&self, model: &Model, asked: &Arc<str>, when: SystemTime, usage: &Usage) -> Option<Tariff> {
+    pub fn dearest(
+        &self,
+        model: &Model,
+        asked: &Arc<str>,
+        when: SystemTime,
+        usage: &Usage,
+    ) -> Option<Tariff> {
         let fallbacks = model.fallbacks.iter().filter_map(|name| self.exact.get(name)).map(AsRef::as_ref);
         let mut dearest: Option<(Money, Tariff)> = None;
         for deployment in std::iter::once(model).chain(fallbacks).flat_map(|model| &model.deployments) {

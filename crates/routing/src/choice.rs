@@ -19,7 +19,7 @@ pub(crate) struct Choice {
 /// Where a prompt is at home it may be so much worse than elsewhere, and still be better off for what is remembered there.
 const SPILL: f64 = 1.5;
 /// One that is drawn twice has no rival; when it is so much worse than the best of the others, it gets one.
-const RIVAL: f64 = 2.0;
+const RIVAL: f64 = 1.5;
 
 /// Chooses one of at least one.
 pub(crate) fn choose(choices: &[Choice], prefix: Option<u64>, random: &mut Random) -> Option<usize> {

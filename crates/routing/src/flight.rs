@@ -20,7 +20,8 @@ pub struct Flight {
     size: Size,
     begun: Instant,
     terms: Terms,
-    answering: bool,
+    /// Since when its content comes.
+    answering: Option<Instant>,
     ended: bool,
 }
 
@@ -45,14 +46,15 @@ impl Flight {
             provision.reserve(size.whole);
         }
         drop(state);
-        Self { target, size, begun: now, terms, answering: false, ended: false }
+        Self { target, size, begun: now, terms, answering: None, ended: false }
     }
 
     /// The first content is here.
     pub fn first_content(&mut self, now: Instant) {
-        if std::mem::replace(&mut self.answering, true) {
+        if self.answering.is_some() {
             return;
         }
+        self.answering = Some(now);
         let took = now.saturating_duration_since(self.begun);
         let mut state = self.target.state();
         let (in_flight, tokens) = (state.in_flight, state.tokens);
@@ -66,7 +68,7 @@ impl Flight {
     /// The answer came to its end, with so many tokens in all.
     pub fn complete(mut self, tokens: u64, now: Instant) {
         let mut state = self.target.state();
-        if !self.answering {
+        if self.answering.is_none() {
             self.well(&mut state, now);
         }
         self.release(&mut state, Some(tokens));
@@ -96,8 +98,8 @@ impl Flight {
                 }
                 state.standing.nothing_learnt();
             }
-            Outcome::Answered if !self.answering => self.well(&mut state, now),
-            Outcome::OutOfTime if !self.answering && waited >= self.patience(&state) => {
+            Outcome::Answered if self.answering.is_none() => self.well(&mut state, now),
+            Outcome::OutOfTime if self.answering.is_none() && waited >= self.patience(&state) => {
                 self.sick(&mut state, now);
             }
             Outcome::Answered | Outcome::OutOfTime | Outcome::Nothing => self.nothing(&mut state),
@@ -118,8 +120,10 @@ impl Flight {
 
     fn sick(&self, state: &mut State, now: Instant) {
         let State { standing, random, latency, .. } = state;
-        standing.failed(self.begun, self.answering, now, random);
-        if !self.answering {
+        // An answer that was counted is taken back; it is as old as its first content.
+        let since = self.answering.unwrap_or(self.begun);
+        standing.failed(since, self.answering.is_some(), now, random);
+        if self.answering.is_none() {
             latency.failed(self.size.input, now.saturating_duration_since(self.begun), now);
         }
     }
@@ -154,7 +158,7 @@ impl Flight {
         state.tokens = state.tokens.saturating_sub(self.size.whole);
         if let (true, Some(provision)) = (self.terms.prepaid, &mut state.provision) {
             // Who failed before the first content used nothing; who was cut off used what was expected, as far as we know.
-            let used = used.unwrap_or(if self.answering { self.size.whole } else { 0 });
+            let used = used.unwrap_or(if self.answering.is_some() { self.size.whole } else { 0 });
             provision.settle(self.size.whole, used);
         }
     }
@@ -164,7 +168,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if !self.ended {
             let mut state = self.target.state();
-            if !self.answering {
+            if self.answering.is_none() {
                 self.nothing(&mut state);
             }
             self.release(&mut state, None);

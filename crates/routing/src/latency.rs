@@ -17,6 +17,8 @@ const PENALTY: Duration = Duration::from_secs(5);
 const FADES: f64 = 30.0;
 /// Tokens under way at which a target of which nothing is known counts as half as fast.
 const CAPACITY: f64 = 32_000.0;
+/// Whoever takes so many times as long as usual is a straggler.
+const STRAGGLER: u32 = 4;
 /// Fewer observations than these say nothing about the 95th percentile.
 const ENOUGH: u32 = 20;
 
@@ -52,9 +54,17 @@ impl Latency {
         self.note(class(input), took.max(PENALTY).as_secs_f64(), now);
     }
 
-    /// An attempt has been waiting for so long and is given up: it would have taken at least that.
+    /// An attempt has been waiting for so long that another is begun beside it. If that one wins nobody will know how long the first
+    /// would have taken; it counts as a straggler, or else the stragglers would be missing among what is usual.
     pub(crate) fn late(&mut self, input: u64, waited: Duration, now: Instant) {
-        self.note(class(input), waited.as_secs_f64(), now).sketch.add(waited);
+        self.note(class(input), waited.as_secs_f64(), now).sketch.add(waited * STRAGGLER);
+    }
+
+    /// When an answer to a prompt of this length is late, once enough is known: what 95 of 100 do not exceed, or a few medians where
+    /// more than 5 of 100 are stragglers and the 95th is one of them.
+    pub(crate) fn late_after(&self, input: u64) -> Option<Duration> {
+        let median = self.quantile_for(input, 0.50)?;
+        Some(self.quantile_for(input, 0.95)?.min(median * STRAGGLER))
     }
 
     /// Seconds until the first token is expected.

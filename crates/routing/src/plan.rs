@@ -159,7 +159,7 @@ impl Plan {
         if !self.may_hedge(now) || !self.budgets.as_ref()?.has(Extra::Hedge, now) {
             return None;
         }
-        self.entries.get(self.current?)?.candidate.target.usually_begins_within(self.size.input)
+        self.entries.get(self.current?)?.candidate.target.late_after(self.size.input)
     }
 
     /// Somebody else to ask beside the attempt under way, if the budget for hedges allows it.

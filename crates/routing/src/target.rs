@@ -206,8 +206,8 @@ impl Target {
         }
     }
 
-    /// What 95 of 100 prompts of this length do not exceed.
-    pub(crate) fn usually_begins_within(&self, input: u64) -> Option<Duration> {
-        self.state().latency.quantile_for(input, 0.95)
+    /// When an answer to a prompt of this length is late.
+    pub(crate) fn late_after(&self, input: u64) -> Option<Duration> {
+        self.state().latency.late_after(input)
     }
 }
