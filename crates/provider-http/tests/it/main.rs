@@ -12,5 +12,6 @@ mod responses;
 mod secrets;
 mod streams;
 mod support;
+mod taxonomy;
 mod tls;
 mod whole;
