@@ -183,6 +183,11 @@ impl Plan {
         self.pick(chosen, Why::Hedge, now)
     }
 
+    /// Whether there was anything to choose: more than one candidate, or one that was left out.
+    pub fn has_choice(&self) -> bool {
+        self.entries.len() + self.outside.len() > 1
+    }
+
     /// What was thought of each candidate so far.
     pub fn considered(&self) -> Vec<Considered> {
         let verdict = |entry: &Entry| match (entry.tries, self.suits(entry), self.now) {
