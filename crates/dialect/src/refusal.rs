@@ -101,6 +101,13 @@ pub(crate) fn bad_response(what: &str, found: &[u8]) -> Error {
     Error::new(Code::UpstreamBadResponse, format!("the provider's answer {what}")).with_source(source(found))
 }
 
+/// The vendor refused a prompt for this reason before it said anything, in a 200.
+pub(crate) fn filtered(why: &str, found: &[u8]) -> Error {
+    let say =
+        format!("the provider rejected the request: its prompt was blocked ({})", json::bounded(why, 64));
+    Error::new(Code::ContentFiltered, say).with_source(source(found))
+}
+
 /// The status that an error would have had, had it come before the answer.
 fn status_of(said: &Said) -> u16 {
     let known = |word: &String| {

@@ -361,8 +361,7 @@ fn ends(bytes: &[u8]) -> usize {
     events
         .map(|event| {
             let candidates = event["candidates"].as_array().cloned().unwrap_or_default();
-            let ended = candidates.iter().filter(|candidate| candidate.get("finishReason").is_some()).count();
-            ended + usize::from(event["promptFeedback"]["blockReason"].is_string())
+            candidates.iter().filter(|candidate| candidate.get("finishReason").is_some()).count()
         })
         .sum()
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "the helpers of tests fail the test")]
 
 mod connections;
+mod detection;
 mod failures;
 mod gemini;
 mod messages;
