@@ -259,3 +259,14 @@ def test_check_tells_what_is_wrong_with_the_section(house: House) -> None:
         paths = {problem["path"] for problem in json.loads(done.stdout)["problems"]}
         assert done.returncode == 1
         assert {"auth.oidc[0].issuer", "auth.oidc[0].scopes", "auth.oidc[0].roles.x"} <= paths
+
+
+def test_check_online_tells_which_issuer_cannot_be_reached(house: House) -> None:
+    with harness.scratch("oidc-online") as folder:
+        path = folder / "penstock.yaml"
+        gone = f"http://127.0.0.1:{harness.free_port()}"
+        path.write_text(json.dumps({**house.config, "version": 1, "auth": {"oidc": [
+            {"issuer": house.issuers.certified, "audience": "penstock"}, {"issuer": gone, "audience": "penstock"}]}}))
+        done = harness.cli("check", "--config", str(path), "--online", "--json", folder=folder, env={"ROOT_KEY": house.admin})
+        found = [problem["path"] for problem in json.loads(done.stdout)["problems"] if "oidc" in problem["path"]]
+        assert (done.returncode, found) == (0, ["auth.oidc[1].issuer"])
