@@ -32,13 +32,14 @@ class House:
             return {"provider": "one", "model": "m", "price": PRICE, **more}
 
         self.config: dict[str, Any] = {
-            "providers": {"one": one, "two": two},
+            "providers": {"one": one, "two": two, "tight": {**one, "max_concurrency": 1}},
             "models": {
                 "plain": model(fallbacks=["spare"]),
                 "lasting": model(fallbacks=["spare"], failover={"resume": True}),
                 "bounded": model(max_output_tokens=7),
                 "usual": model(default_output_tokens=5),
                 "alone": model(),
+                "narrow": {**model(fallbacks=["spare"]), "provider": "tight"},
                 "spare": {"provider": "two", "model": "n", "price": PRICE},
             },
             "keys": [
@@ -137,6 +138,21 @@ def test_more_tokens_than_model_or_key_allow_are_cut_and_told(house: House) -> N
         assert reply.json()["usage"]["completion_tokens"] == (bound or asked)
     reply = ask("CALLER", "usual")
     assert reply.json()["usage"]["completion_tokens"] == 5 and "penstock-clamped-params" not in reply.headers
+
+
+def test_a_provider_with_as_many_calls_as_it_may_have_is_followed_by_the_next(house: House) -> None:
+    house.script(house.a, text="slow", first_token_ms=3000)
+    house.script(house.b, text="next")
+    before = house.a.stats()["requests"]
+    slow, box = harness.in_background(lambda: house.gateway.chat(house.keys["CALLER"], "narrow"))
+    harness.until(lambda: house.a.stats()["requests"] > before, "the first call is under way")
+    reply = house.gateway.chat(house.keys["CALLER"], "narrow")
+    assert reply.json()["choices"][0]["message"]["content"] == "next"
+    assert house.a.stats()["requests"] == before + 1, "the full provider was not called"
+    tries = house.record(reply.headers["x-request-id"])["tries"]
+    assert [(one["provider"], one["code"]) for one in tries] == [("tight", "overloaded"), ("two", "ok")]
+    slow.join(harness.PATIENCE)
+    assert box[0].json()["choices"][0]["message"]["content"] == "slow"
 
 
 def test_a_region_is_never_left_and_the_refusal_says_why(house: House) -> None:

@@ -231,11 +231,10 @@ impl Journey {
 
     /// Keeps what was thought of the candidates, where there was a choice.
     pub(crate) fn consider(&mut self, plan: &Plan) {
-        let considered = plan.considered();
-        if considered.len() < 2 {
+        if !plan.has_choice() {
             return;
         }
-        let kept = considered.into_iter().map(|one| Considered {
+        let kept = plan.considered().into_iter().map(|one| Considered {
             provider: one.provider,
             credential: one.credential,
             model: one.model,
