@@ -146,8 +146,8 @@ def test_a4_18_slow_sockets_are_closed_in_time_and_harm_nobody(small: Callable[.
             link.close()
     assert good_traffic(house, 0.5, 100)
     median, worst = statistics.median(busy), sorted(busy)[int(len(busy) * 0.98)]
-    # Generous for a machine whose two cores also run the clients: what a queue behind slow sockets costs is seconds.
-    assert median < 5 * statistics.median(quiet) + 0.01 and worst < 0.5, (statistics.median(quiet), median, worst)
+    # Generous, for two cores also run the clients: behind slow sockets a request would wait for their header time, 3 s.
+    assert median < max(10 * statistics.median(quiet), 0.25) and worst < 1.5, (statistics.median(quiet), median, worst)
 
 
 def test_a4_19_oversize_requests_are_refused_before_they_are_held(small: Callable[..., Small]) -> None:

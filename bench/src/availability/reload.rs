@@ -52,6 +52,11 @@ fn damaged(sound: &str) -> Vec<String> {
 pub(crate) async fn mutations(options: &Options, figures: &mut Figures) -> Result<(), Trouble> {
     let rig = Rig::start(options, json!({"m": deployments("m", &["a", "b", "c"])}), |_| {}).await?;
     let sound = format!("{:#}\n", rig.config);
+    // The log is written in batches: its first words must not be taken for an answer to the first reload.
+    let end = Instant::now() + PATIENCE;
+    while !rig.log().contains("penstock.yaml") && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let stop = Rc::new(Cell::new(false));
     let load = tokio::task::spawn_local(beside(rig.address, Rc::clone(&stop)));
     let (mut refused, mut placed) = (0_u64, 0_u64);
