@@ -1,6 +1,7 @@
 //! Who may call beside the holders of keys.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct OidcIssuer {
     /// Where its keys are. Default: where its discovery document says.
     #[serde(default)]
     pub jwks_url: Option<String>,
+    /// PEM file of the certificate authorities to trust for it instead of the system's, for issuers of your own.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 fn scope_claim() -> String {

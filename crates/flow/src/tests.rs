@@ -6,6 +6,7 @@ mod hedge;
 mod money;
 mod residency;
 mod resume;
+mod revocation;
 mod terms;
 mod vendors;
 
@@ -94,6 +95,7 @@ struct Bench {
     flow: Arc<Flow>,
     kept: Arc<Kept>,
     admission: Arc<Admission>,
+    keys: Keys,
     key_id: String,
 }
 
@@ -153,7 +155,7 @@ fn bench_of(
         made: SystemTime::now(),
     };
     let key_id = keys.list()[0].id.to_string();
-    Bench { flow: Gateway::new(parts).snapshot(), kept, admission, key_id }
+    Bench { flow: Gateway::new(parts).snapshot(), kept, admission, keys, key_id }
 }
 
 pub(crate) fn request(model: &str) -> Request {

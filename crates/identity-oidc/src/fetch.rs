@@ -4,6 +4,7 @@
 //! between check and use nothing can change (DNS rebinding). Redirects are refused.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use hyper_rustls::ConfigBuilderExt;
 use hyper_util::rt::TokioIo;
 use penstock_config::OidcIssuer;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -43,6 +45,9 @@ enum NamedBy {
     Document,
 }
 
+/// Who named an address, and the file of the authorities to trust there instead of the system's.
+type How<'a> = (NamedBy, Option<&'a Path>);
+
 #[derive(Deserialize)]
 struct Discovery {
     issuer: String,
@@ -54,20 +59,21 @@ struct Discovery {
 /// # Errors
 /// A sentence for the log.
 pub(crate) async fn keys(settings: &OidcIssuer) -> Result<Fetched, String> {
+    let trust = settings.ca_file.as_deref();
     let (url, named) = match &settings.jwks_url {
         Some(url) => (parse(url)?, NamedBy::Operator),
-        None => discover(&settings.issuer).await?,
+        None => discover(&settings.issuer, trust).await?,
     };
-    let (headers, body) = get(&url, named).await?;
+    let (headers, body) = get(&url, (named, trust)).await?;
     let keys = jwk::read(&body).map_err(|why| format!("{url}: {why}"))?;
     Ok(Fetched { keys, fresh_for: max_age(&headers) })
 }
 
 /// Where the keys are, by OpenID Connect Discovery 1.0, section 4.
-async fn discover(issuer: &str) -> Result<(Uri, NamedBy), String> {
+async fn discover(issuer: &str, trust: Option<&Path>) -> Result<(Uri, NamedBy), String> {
     let issuer_url = parse(issuer)?;
     let url = parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
-    let (_, body) = get(&url, NamedBy::Operator).await?;
+    let (_, body) = get(&url, (NamedBy::Operator, trust)).await?;
     let found: Discovery =
         serde_json::from_slice(&body).map_err(|_| format!("{url} is not a discovery document"))?;
     if found.issuer != issuer {
@@ -92,14 +98,14 @@ fn parse(text: &str) -> Result<Uri, String> {
     if !secure || userinfo || text.contains('#') { Err(bad()) } else { Ok(uri) }
 }
 
-async fn get(url: &Uri, named: NamedBy) -> Result<(HeaderMap, Bytes), String> {
-    match tokio::time::timeout(MAX_TIME, get_slowly(url, named)).await {
+async fn get(url: &Uri, how: How<'_>) -> Result<(HeaderMap, Bytes), String> {
+    match tokio::time::timeout(MAX_TIME, get_slowly(url, how)).await {
         Ok(outcome) => outcome.map_err(|why| format!("{url}: {why}")),
         Err(_) => Err(format!("{url} did not answer within {} seconds", MAX_TIME.as_secs())),
     }
 }
 
-async fn get_slowly(url: &Uri, named: NamedBy) -> Result<(HeaderMap, Bytes), String> {
+async fn get_slowly(url: &Uri, (named, trusted): How<'_>) -> Result<(HeaderMap, Bytes), String> {
     let host = url.host().ok_or("there is no host in it")?.trim_matches(['[', ']']);
     let tls = url.scheme_str() == Some("https");
     let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -108,7 +114,7 @@ async fn get_slowly(url: &Uri, named: NamedBy) -> Result<(HeaderMap, Bytes), Str
         return ask(stream, url).await;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| "its host is no name that TLS knows")?;
-    let connector = tokio_rustls::TlsConnector::from(trust().await?);
+    let connector = tokio_rustls::TlsConnector::from(trust(trusted).await?);
     let stream = connector.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
     ask(stream, url).await
 }
@@ -196,21 +202,42 @@ where
     }
 }
 
-/// The system's trust roots, read once, off the runtime's threads.
-async fn trust() -> Result<Arc<ClientConfig>, String> {
+/// Whom to trust: the authorities of a file, read each time so that a new one is taken up, or those of the system, read once.
+/// Off the runtime's threads.
+async fn trust(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     static SYSTEM: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
-    let read = || {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_native_roots()
-            .map_err(|error| format!("the system's trust roots cannot be read: {error}"))?
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+    let off = |read: Box<dyn FnOnce() -> Result<ClientConfig, String> + Send>| async {
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| error.to_string())?.map(Arc::new)
     };
-    let init = || async { tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())? };
-    SYSTEM.get_or_try_init(init).await.map(Arc::clone)
+    match file.map(Path::to_owned) {
+        Some(file) => off(Box::new(move || only(&file))).await,
+        None => SYSTEM.get_or_try_init(|| off(Box::new(system))).await.map(Arc::clone),
+    }
+}
+
+fn system() -> Result<ClientConfig, String> {
+    let config = versions()?.with_native_roots();
+    let config = config.map_err(|error| format!("the system's trust roots cannot be read: {error}"))?;
+    Ok(config.with_no_client_auth())
+}
+
+fn only(file: &Path) -> Result<ClientConfig, String> {
+    let bad = |error: &dyn std::fmt::Display| format!("ca_file {} cannot be used: {error}", file.display());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(&error))? {
+        roots.add(certificate.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(bad(&"there is no certificate in it"));
+    }
+    Ok(versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn versions() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {

@@ -3,6 +3,7 @@
 mod forge;
 mod forgeries;
 mod served;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,7 @@ pub(crate) fn settings(issuer: &str) -> OidcIssuer {
         algorithms: vec![TokenAlgorithm::Rs256, TokenAlgorithm::Es256],
         token_type: TokenType::AccessToken,
         jwks_url: None,
+        ca_file: None,
     }
 }
 

@@ -22,6 +22,7 @@ fn settings() -> OidcIssuer {
         algorithms: vec![TokenAlgorithm::Rs256],
         token_type: penstock_config::TokenType::AccessToken,
         jwks_url: None,
+        ca_file: None,
     }
 }
 

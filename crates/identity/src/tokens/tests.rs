@@ -53,6 +53,7 @@ fn auth(issuers: &[&str]) -> Auth {
         algorithms: vec![TokenAlgorithm::Rs256],
         token_type: TokenType::AccessToken,
         jwks_url: None,
+        ca_file: None,
     };
     Auth { oidc: issuers.iter().map(one).collect(), resource: None }
 }
