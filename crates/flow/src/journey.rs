@@ -9,7 +9,7 @@ use penstock_domain::{
 };
 use penstock_identity::Caller;
 use penstock_observe::{Considered, Gaps, Outcome, Record, Recorder, Timings};
-use penstock_routing::{Candidate, Plan};
+use penstock_routing::{Candidate, Plan, Prices};
 use penstock_tokenizer::estimate_json;
 
 use crate::capture::{Captures, Capturing};
@@ -209,8 +209,8 @@ impl Journey {
         let (known, request) = (self.prompt, &self.request);
         let prompt = || prompt(known, request.as_deref());
         let paid =
-            |tariffs: tries::Tariffs<'_>| Paid::by(task, (code, false), &Tally::default(), prompt, tariffs);
-        self.tries.close(turn, code, now, paid, at);
+            |prices: Option<&Prices>| Paid::by(task, (code, false), &Tally::default(), prompt, (prices, at));
+        self.tries.close(turn, code, now, paid);
     }
 
     /// Ends what is under way: one has its first content, and the other is left.
@@ -381,8 +381,8 @@ impl Journey {
         let (at, task, tally) = (self.at, self.task, &self.tally);
         let (known, request) = (self.prompt, &self.request);
         let prompt = || prompt(known, request.as_deref());
-        let paid = |tariffs: tries::Tariffs<'_>| Paid::by(task, (code, complete), tally, prompt, tariffs);
-        self.tries.settle(broke, paid, at)
+        let paid = |prices: Option<&Prices>| Paid::by(task, (code, complete), tally, prompt, (prices, at));
+        self.tries.settle(broke, paid)
     }
 
     /// How a request ends whose answer came to its end: a relayed refusal is delivered whole and is a refusal all the same.

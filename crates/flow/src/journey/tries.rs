@@ -34,7 +34,7 @@ impl Open {
 }
 
 /// Prices and the moment at which they are looked at.
-pub(super) type Tariffs<'a> = (Option<&'a Prices>, SystemTime);
+type Tariffs<'a> = (Option<&'a Prices>, SystemTime);
 
 #[derive(Default)]
 pub(super) struct Tries {
@@ -71,8 +71,7 @@ impl Tries {
         turn: Turn,
         code: &'static str,
         now: Instant,
-        paid: impl FnOnce(Tariffs<'_>) -> Paid,
-        at: SystemTime,
+        paid: impl FnOnce(Option<&Prices>) -> Paid,
     ) {
         let open = match turn {
             Turn::Main => self.main.take(),
@@ -81,7 +80,7 @@ impl Tries {
         let Some(Open { target, prices, why, since }) = open else { return };
         let answers = code == "ok";
         // What the one that answers uses is known at its end.
-        let Paid { used, cost } = if answers { Paid::default() } else { paid((prices.as_deref(), at)) };
+        let Paid { used, cost } = if answers { Paid::default() } else { paid(prices.as_deref()) };
         if answers {
             self.answers = Some((self.done.len(), prices));
         }
@@ -102,12 +101,11 @@ impl Tries {
     pub(super) fn settle(
         &mut self,
         broke: Option<&'static str>,
-        paid: impl FnOnce(Tariffs<'_>) -> Paid,
-        at: SystemTime,
+        paid: impl FnOnce(Option<&Prices>) -> Paid,
     ) -> Option<Usage> {
         let (place, prices) = self.answers.take()?;
         let one = self.done.get_mut(place)?;
-        let Paid { used, cost } = paid((prices.as_deref(), at));
+        let Paid { used, cost } = paid(prices.as_deref());
         one.code = broke.unwrap_or(one.code);
         one.usage = used.map(|used| used.usage);
         one.estimated = used.is_some_and(|used| used.estimated);

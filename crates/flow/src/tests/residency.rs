@@ -16,7 +16,7 @@ async fn with_only_foreign_candidates_nobody_is_called_and_the_sentence_says_why
         let layout = Layout { bounds, regions: &["us", "us-east"], ..Layout::default() };
         let street = street(layout, vec![Vec::new(), Vec::new()]);
         let (refusal, record) = street.ask(Request { residency, ..asking() }).await;
-        let error = refusal.err().expect("a refusal").error;
+        let error = refusal.expect_err("a refusal").error;
         assert_eq!(error.code(), Code::DataResidencyMismatch);
         assert!(error.say().contains("'large'") && error.say().contains("only eu"), "{}", error.say());
         assert_eq!((street.who(), record.attempts), (String::new(), 0));
@@ -29,7 +29,7 @@ async fn a_failover_stays_inside_even_if_only_a_foreign_candidate_is_left() {
     let refuse = || vec![Act::Refuse(Code::UpstreamError, None)];
     let street = street(layout, vec![refuse(), Vec::new(), refuse()]);
     let (refusal, _) = street.ask(asking()).await;
-    assert_eq!(refusal.err().expect("a refusal").error.code(), Code::UpstreamError);
+    assert_eq!(refusal.expect_err("a refusal").error.code(), Code::UpstreamError);
     assert_eq!(street.who(), "ac");
 }
 
