@@ -6,5 +6,6 @@ mod alone;
 mod bounds;
 mod budget;
 mod detection;
+mod engine;
 mod recovery;
 mod world;
