@@ -62,8 +62,9 @@ class Reader:
         self.work = folder / "work"
         for name in ("run", "scripts", "models.lock"):
             (self.work / name).symlink_to(harness.ROOT / name)
-        (self.work / "mistral-key").write_text("sk-mistral\n")
-        (self.work / "mistral-key").chmod(0o600)
+        for name in ("mistral-key", "second-openai-key"):
+            (self.work / name).write_text(f"sk-{name}\n")
+            (self.work / name).chmod(0o600)
         self.env = folder / "env.sh"
         self.env.write_text("")
         # The model servers that the pages speak of are the mock's.

@@ -43,6 +43,8 @@ SCRIPTS: dict[str, dict[str, Any]] = {
 }
 # The model of the third generation demands a signature on calls.
 NAMES = ("gemini-3-pro-preview", "gemini-2.5-flash")
+# Models of providers that are told to fail.
+ILL = ("busy", "keyless", "broken")
 
 
 def script() -> dict[str, Any]:
@@ -60,9 +62,12 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Mock]:
 @pytest.fixture(scope="module")
 def gateway(fake: harness.Mock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Gateway]:
     folder: pathlib.Path = tmp_path_factory.mktemp("gemini")
+    google = {"kind": "gemini", "base_url": f"{fake.url}/v1beta", "api_key": "${GEMINI_API_KEY}"}
+    models = {name: {"provider": "google", "model": name} for name in (*NAMES, "gemini-embedding-001")}
     config = {
-        "providers": {"google": {"kind": "gemini", "base_url": f"{fake.url}/v1beta", "api_key": "${GEMINI_API_KEY}"}},
-        "models": {name: {"provider": "google", "model": name} for name in (*NAMES, "gemini-embedding-001")},
+        # What is learnt of a provider from its errors is to be nobody else's trouble.
+        "providers": {"google": google, **{name: google for name in ILL}},
+        "models": models | {name: {"provider": name, "model": NAMES[0]} for name in ILL},
         "keys": [{"name": "suite", "key": "${SUITE_KEY}", "team": "suite", "scopes": ["*"]}],
         "teams": {"suite": {}},
     }
@@ -282,21 +287,21 @@ def test_usage_blocked_prompts_and_withheld_answers(gpt: OpenAI, claude: Anthrop
 
 
 def test_errors_become_the_askers(gpt: OpenAI, claude: Anthropic) -> None:
-    ask: Any = {"model": NAMES[0], "messages": [{"role": "user", "content": "[busy]"}]}
+    ask: Any = {"model": "busy", "messages": [{"role": "user", "content": "[busy]"}]}
     with pytest.raises(openai.RateLimitError) as busy:
         gpt.chat.completions.create(**ask)
     assert busy.value.code == "upstream_rate_limited" and busy.value.response.headers["retry-after"] == "7"
     with pytest.raises(anthropic.RateLimitError):
         claude.messages.create(**ask, max_tokens=9)
-    ask["messages"][0]["content"] = "[key]"
+    ask |= {"model": "keyless", "messages": [{"role": "user", "content": "[key]"}]}
     with pytest.raises(openai.InternalServerError) as key:
         gpt.chat.completions.create(**ask)
     assert key.value.code == "upstream_auth"
     for broken in ("[error-event]", "[no-end]"):
-        ask["messages"][0]["content"] = broken
+        ask |= {"model": "broken", "messages": [{"role": "user", "content": broken}]}
         with pytest.raises(openai.APIError):
             list(gpt.chat.completions.create(**ask, stream=True))
-    ask["messages"][0]["content"] = "[shaped]"
+    ask |= {"model": NAMES[0], "messages": [{"role": "user", "content": "[shaped]"}]}
     chunks = gpt.chat.completions.create(**ask, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "One two, a naïve 🦀."
 
