@@ -6,8 +6,8 @@
 //! What it promises: a request is authorised by the row of the route that matched, before its body is read; bodies over
 //! [`MAX_BODY`] are refused; a key's text is in the answer that made it and in no other; who may make keys cannot give
 //! away admin rights that they do not hold; what was captured of requests is shown only to keys with a scope of its own;
-//! what was changed and what was denied is in the audit log, a change before it is answered; whose words were
-//! read is logged under the target `audit`.
+//! what was changed and what was denied is in the audit log, a change before it is answered, and so is whose
+//! words were read.
 //!
 //! What it refuses to know: where keys are kept, the flow, the edge, the vendors. What it shows of them is handed in
 //! as a [`View`].

@@ -10,7 +10,7 @@ use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, StatusCode, Uri};
 use penstock_domain::{Code, Credential, Error};
-use penstock_identity::{Caller, Scope};
+use penstock_identity::{AuditEvent, Caller, Scope};
 use penstock_observe::store::{Filter, MAX_PAGE, Page, ended};
 use penstock_observe::{Entry, Unwatched};
 use serde_json::{Value, json};
@@ -65,7 +65,8 @@ pub(crate) async fn get(parts: &Parts, caller: &Caller, id: &str) -> Answer {
     let allowed = caller.scopes.allows(CONTENT, None);
     shown["content"] = content.filter(|_| allowed).map_or(Value::Null, record::content);
     if allowed && content.is_some() {
-        tracing::info!(target: "audit", event = "content.read", caller = %caller.key_id, request = id, "captured content shown");
+        let event = AuditEvent::new((parts.now)(), caller.key_id.as_str(), "content.read", id);
+        parts.audit.append(event).await?;
     }
     Ok((StatusCode::OK, shown))
 }

@@ -116,6 +116,8 @@ async fn what_was_said_needs_a_scope_of_its_own() {
     let path = "/admin/v1/requests/req_a";
     let (_, body) = house.ask(&both, "GET", path, Value::Null).await;
     assert_eq!(body["content"]["request"], "what was asked");
+    let noted = house.audit.page(None, 1).await.unwrap().entries.remove(0).event;
+    assert_eq!((&*noted.action, &*noted.object), ("content.read", "req_a"), "whose words were read is noted");
     assert_eq!(body["content"]["answer"], "what was said \u{fffd}");
     assert_eq!((&body["content"]["form"], &body["content"]["dialect"]), (&json!("body"), &json!("openai")));
     let (status, _) = house.ask(&content, "GET", path, Value::Null).await;
