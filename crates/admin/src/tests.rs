@@ -438,8 +438,7 @@ async fn kinds_providers_and_config_are_shown_as_handed_in() {
     let (_, kinds) = house.ask(&reader.key, "GET", "/admin/v1/kinds", Value::Null).await;
     assert_eq!(kinds, Shown.kinds());
     let (_, providers) = house.ask(&reader.key, "GET", "/admin/v1/providers", Value::Null).await;
-    let unavailable =
-        json!({"name": "b", "kind": "mock", "status": "unavailable", "reason": "no model file"});
+    let unavailable = json!({"name": "b", "kind": "mock", "status": "unavailable", "reason": "no model file", "targets": []});
     assert_eq!(providers["data"][1], unavailable);
     let (_, config) = house.ask(&reader.key, "GET", "/admin/v1/config", Value::Null).await;
     assert_eq!(config, Shown.config());
