@@ -305,14 +305,111 @@ def test_a4_13_a_429_goes_to_another_at_once_and_tells_its_wait_when_there_is_no
     assert 6_000 <= int(told.headers["retry-after-ms"]) <= 8_000 and told.headers["x-should-retry"] == "true", told.headers
 
 
-STATUSES = {408: True, 409: True, 500: True, 502: True, 503: True, 504: True, 529: True, 400: False, 404: False, 413: False, 422: False}
+def test_a4_13_a_credential_cools_for_exactly_the_time_that_was_asked(rig: Rig) -> None:
+    wait = 1.5
+    rig.script("b")
+    rig.script("a", status=429, retry_after={"ms": int(wait * 1e3)}, repeat=1, then={"text": ANSWER})
+    model = rig.model("openai")
+    began = time.monotonic()
+    assert rig.call("chat", model).headers["penstock-provider"] == "b-openai"
+    cooled = time.monotonic()
+    other = rig.model("openai", spare=False)
+
+    def back() -> bool:
+        outcome = rig.call("chat", model)
+        assert (outcome.text, outcome.complete) == (ANSWER, True), outcome
+        return outcome.headers["penstock-provider"] == "a-openai"
+
+    assert rig.call("chat", other).headers["penstock-provider"] == "a-openai", "the limit is that model's alone"
+    harness.until(back, "the target is asked again", 20)
+    assert time.monotonic() - began >= wait, "not before its time"
+    # Nobody asked it in between: one refusal, the other model's call, and the one that it answered.
+    assert rig.asked("a") == 3, rig.calls("a")
+    assert time.monotonic() - cooled < 15, "and not long after it"
+
+
+def test_a4_13_the_smallest_wait_is_told_when_all_are_limited(rig: Rig) -> None:
+    rig.script("a", status=429, retry_after=30)
+    rig.script("b", status=429, retry_after={"ms": 4_000})
+    model = rig.model("openai")
+    for _ in range(2):
+        told = rig.call("chat", model)
+        assert (told.status, told.code) == (429, "upstream_rate_limited"), told
+        assert 1_500 <= int(told.headers["retry-after-ms"]) <= 4_000 and told.headers["x-should-retry"] == "true", told.headers
+        rig.record(told.id)
+
+
+# What a vendor says of a key that is spent or refused, in its own dialect.
+SPENT: dict[str, dict[str, Any]] = {
+    "quota": {"status": 429, "body": {"error": {
+        "message": "You exceeded your current quota, please check your plan and billing details.",
+        "type": "insufficient_quota", "param": None, "code": "insufficient_quota"}}},
+    "401": {"status": 401}, "402": {"status": 402}, "403": {"status": 403},
+}
+
+
+class Keyed(Rig):
+    """A rig whose provider `a-openai` has three keys; the mock tells them apart."""
+
+    KEYS = ("sk-first-0001", "sk-second-0002", "sk-third-0003")
+
+    def providers(self, ports: dict[str, int]) -> dict[str, Any]:
+        found = super().providers(ports)
+        del found["a-openai"]["api_key"]
+        found["a-openai"]["api_keys"] = list(self.KEYS)
+        return found
+
+    def used(self) -> dict[str, int]:
+        """Calls of the mock `a` by key."""
+        digests = {call["key_digest"] for call in self.calls("a")}
+        return {digest: sum(call["key_digest"] == digest for call in self.calls("a")) for digest in digests}
+
+
+@pytest.mark.parametrize("fault", SPENT)
+def test_a4_14_a_key_that_is_spent_or_refused_is_retired_and_another_takes_over(fault: str) -> None:
+    with harness.scratch("keys") as folder:
+        rig = Keyed(folder)
+        try:
+            bad, good = Keyed.KEYS[:2], Keyed.KEYS[2]
+            rig.script("b")
+            rig.script("a", rules=[{"when": {"key": key}, "do": SPENT[fault]} for key in bad])
+            model = rig.model("openai", spare=False)
+            for _ in range(12):
+                outcome = rig.call("chat", model)
+                assert (outcome.status, outcome.text) == (200, ANSWER), outcome
+                assert outcome.attempts <= 3
+                rig.record(outcome.id)
+            used = sorted(rig.used().values())
+            assert used[-1] == 12 and sum(used[:-1]) <= 2, (good, "each refused key was tried once at most", used)
+        finally:
+            rig.close()
+
+
+@pytest.mark.parametrize("fault", SPENT)
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+def test_a4_14_when_every_key_is_spent_it_is_never_the_callers_401(dialect: str, fault: str) -> None:
+    with harness.scratch("keys") as folder:
+        rig = Keyed(folder)
+        try:
+            rig.script("a", **SPENT[fault])
+            rig.script("b")
+            for stream in (False, True):
+                told = rig.call(dialect, rig.model("openai", spare=False), stream=stream)
+                assert told.status in (502, 503) and told.code in ("upstream_auth", "upstream_quota_exceeded"), told
+                assert told.headers["x-should-retry"] == "false", "waiting does not help"
+                rig.record(told.id)
+            spare = rig.call(dialect, rig.model("openai"), stream=True)
+            assert (spare.text, spare.complete) == (ANSWER, True), spare
+        finally:
+            rig.close()
+
+
+STATUSES = {408: True, 409: True, 500: True, 502: True, 503: True, 504: True, 529: True, 413: True, 400: False, 422: False}
 
 
 @pytest.mark.parametrize(("dialect", "kind"), [("chat", "openai"), ("messages", "anthropic"), ("chat", "gemini")])
 def test_a4_15_each_status_is_retried_elsewhere_or_not_as_the_table_says(rig: Rig, dialect: str, kind: str) -> None:
     for status, moves in STATUSES.items():
-        if status == 404:
-            continue
         rig.script("a", status=status)
         rig.script("b")
         outcome = rig.call(dialect, rig.model(kind))

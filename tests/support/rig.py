@@ -242,7 +242,8 @@ class Rig:
         return harness.until(found, f"a record of {id}", 20)
 
     def settle(self, outcome: Outcome) -> Any:
-        """After one request: its record agrees with what the client saw, and its tokens are the vendor's or marked estimated."""
+        """After one request: its record agrees with what the client saw, every call that a vendor bills is an attempt of the
+        record, and the tokens of each are the vendor's own or marked estimated."""
         record = self.record(outcome.id)
         for mock in self.mocks.values():
             harness.until(lambda: mock.stats()["in_flight"] == 0, "the upstream is idle", 20)
@@ -250,13 +251,18 @@ class Rig:
         if "penstock-attempts" in outcome.headers:
             assert record["attempts"] >= outcome.attempts, (record, outcome)
         assert (record["status"] == "ok") == (outcome.code is None and outcome.broken is None), (record, outcome)
-        tokens = record["tokens"] or {"input": 0, "output": 0}
-        if record["provider"] and not record["estimated"]:
-            count = self.mocks[record["provider"].partition("-")[0]].stats()
+        for name, mock in self.mocks.items():
+            count = mock.stats()
             said = (count["prompt_tokens"], count["completion_tokens"])
-            assert (tokens["input"], tokens["output"]) == said or record["status"] != "ok", (record, count)
-            if record["status"] != "ok":
-                assert tokens["output"] <= count["completion_tokens"], (record, count)
+            tries = [one for one in record["tries"] if one["provider"].startswith(f"{name}-")]
+            told = [(one["tokens"]["input"], one["tokens"]["output"]) for one in tries if one["tokens"]]
+            assert told or said == (0, 0), (name, "a call was billed that no attempt shows", record, said)
+            if not any(one["estimated"] for one in tries):
+                assert tuple(map(sum, zip(*told))) == (said if told else ()), (name, record, said)
+        shown = [one["tokens"] for one in record["tries"] if one["tokens"]]
+        for part in ("input", "output"):
+            assert (record["tokens"] or {part: 0})[part] == sum(one[part] for one in shown), record
+        assert record["estimated"] == any(one["estimated"] for one in record["tries"]), record
         return record
 
     @contextlib.contextmanager

@@ -97,7 +97,7 @@ impl MockProvider {
         }
         self.counters.answered(path, 200);
         flight.status(200);
-        if request.task != Task::CountTokens {
+        if request.task != Task::CountTokens && directives.billed(request.stream) {
             self.counters.bill_prompt(asked.prompt_tokens);
         }
         flight.open();

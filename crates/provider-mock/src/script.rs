@@ -375,6 +375,12 @@ impl Directives {
         Ok(())
     }
 
+    /// Whether an answer under these directives costs its prompt. A stream whose first event is an error was refused, whatever
+    /// its status says, and vendors bill no refusal.
+    pub(crate) fn billed(&self, stream: bool) -> bool {
+        !(stream && self.error_event == Some(0))
+    }
+
     /// The directives for the use of this number, counted from 0; `None` when `repeat` is used up and nothing follows.
     pub(crate) fn at_use(&self, mut used: u64) -> Option<&Directives> {
         let mut link = self;

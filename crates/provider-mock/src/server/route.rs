@@ -274,7 +274,9 @@ impl Turn {
             }
             Early::Answer => {}
         }
-        self.shared.counters.bill_prompt(asked.prompt_tokens);
+        if directives.billed(head.stream) {
+            self.shared.counters.bill_prompt(asked.prompt_tokens);
+        }
         flight.status(200);
         if head.stream {
             flight.open();

@@ -201,6 +201,8 @@ async fn an_error_event_ends_the_stream_at_every_index_in_both_dialects() {
         assert_eq!(answer.events().len(), index + 1);
     }
     assert_eq!(mock.stats().streams_completed, 8);
+    // The two streams that began with an error were refused; the six others were begun, and cost their prompt of 3 tokens.
+    assert_eq!(mock.stats().prompt_tokens, 6 * 3);
 }
 
 #[tokio::test]
