@@ -72,10 +72,11 @@ impl penstock_config::Settings for Settings {
 pub struct PhaseTimeouts {
     /// Name resolution, TCP and TLS. Default 5s.
     pub connect: Option<DurationText>,
-    /// From the sent request to the first event of a stream or to an embedding; default 60s. A chat answer that is not
-    /// streamed comes in one piece when it is complete, so `total` bounds the wait for it.
+    /// From the sent request to the first content of a stream (comments and opening events are none) or to an embedding;
+    /// default 60s. A chat answer that is not streamed comes in one piece when it is complete, so `total` bounds the wait
+    /// for it.
     pub first_token: Option<DurationText>,
-    /// Longest silence after that. Default 60s.
+    /// Longest silence after that; bytes that trickle in without completing a line are silence. Default 60s.
     pub idle: Option<DurationText>,
     /// The whole call. Default 10m.
     pub total: Option<DurationText>,
