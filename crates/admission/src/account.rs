@@ -148,6 +148,16 @@ impl State {
             })
     }
 
+    /// The most that can ever be held for an answer to a prompt of this length; `parts` of such answers at once.
+    pub(crate) fn longest(&self, input: u64, parts: u64) -> u64 {
+        let longest = |bucket: &Bucket| match bucket.meter {
+            Meter::Output => Some(bucket.limit),
+            Meter::Tokens => Some(bucket.limit.saturating_sub(input)),
+            Meter::Requests | Meter::Input => None,
+        };
+        self.buckets.iter().filter_map(longest).min().map_or(u64::MAX, |most| (most / parts).max(1))
+    }
+
     /// Whether so much more may be held on debt.
     pub(crate) fn lends(&self, more: &Need, now: u64) -> bool {
         let rich = self.allowance.budget.is_none_or(|budget| {

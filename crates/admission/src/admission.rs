@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 use penstock_config::Per;
-use penstock_domain::{Code, Error, RequestId, Tags, Tariff};
+use penstock_domain::{Error, RequestId, Tags, Tariff};
 
 use crate::account::{Lack, Spent, State};
 use crate::ledger::{Book, LedgerStore, Open, Recovered, Sums, Writer};
@@ -24,6 +24,9 @@ use crate::rules::{Allowance, Level, Need, Now, Rate, Rules};
 const SHARDS: usize = 16;
 /// A shard looks for idle accounts when it has grown to this many, and then whenever it has doubled.
 const FIRST_SWEEP: usize = 64;
+
+/// So many answers of unknown length are to find room beside each other.
+const CROWD: u64 = 4;
 
 /// Decides whether a request may run now.
 pub struct Admission {
@@ -170,7 +173,8 @@ impl Admission {
             let mut state = account.state.lock();
             state.spent.turn(wall);
             let Spent { day, month, lifetime } = &mut state.spent;
-            for (sum, more) in [(&mut day.1, sums.day), (&mut month.1, sums.month), (lifetime, sums.lifetime)] {
+            for (sum, more) in [(&mut day.1, sums.day), (&mut month.1, sums.month), (lifetime, sums.lifetime)]
+            {
                 *sum = sum.saturating_add(more);
             }
         }
@@ -199,29 +203,40 @@ impl Admission {
         count: impl FnOnce() -> u64,
     ) -> (Rate, Result<Permit, Error>) {
         let at = self.nanos(now.at);
-        if self.book.as_ref().is_some_and(|book| !book.is_open()) {
-            let say = "the ledger cannot be written and too much waits for it: try again later, and see the log";
-            return (Rate::default(), Err(Error::new(Code::StoreUnavailable, say)));
-        }
+        let place = match self.book.as_ref().map(Book::place) {
+            Some(None) => return (Rate::default(), Err(refuse::behind())),
+            place => place.flatten(),
+        };
         let accounts = self.accounts(rules, &claim, at);
         let mut input = claim.input;
         let mut guards = Self::lock(&accounts);
-        let predicted = guards[Level::Model as usize].as_ref().and_then(|model| model.sketch.as_ref()?.predict());
+        let predicted =
+            guards[Level::Model as usize].as_ref().and_then(|model| model.sketch.as_ref()?.predict());
         let (output, predicted, grows) = match claim.output {
             Output::Bound(most) => (most, None, false),
             Output::Free { cold, choices } => match predicted {
-                Some(each) => (each.saturating_mul(choices).min(cold), Some(each.saturating_mul(choices)), true),
+                Some(each) => {
+                    (each.saturating_mul(choices).min(cold), Some(each.saturating_mul(choices)), true)
+                }
                 None => (cold, None, true),
             },
         };
-        let mut need = Need::of(input, output, claim.tariff);
-        let coarse = input > 0 && guards.iter().flatten().any(|state| state.weighs() && !state.is_roomy(&need, at));
+        // What grows as it goes need not fit as a whole, and a guess is to leave room for others.
+        let parts = if predicted.is_some() { 1 } else { CROWD };
+        let held = |guards: &Guards<'_>, input: u64| {
+            let longest = guards.iter().flatten().map(|state| state.longest(input, parts)).min();
+            let output = if grows { output.min(longest.unwrap_or(output)) } else { output };
+            Need::of(input, output, claim.tariff)
+        };
+        let mut need = held(&guards, input);
+        let coarse =
+            input > 0 && guards.iter().flatten().any(|state| state.weighs() && !state.is_roomy(&need, at));
         if coarse {
             // Counting takes longer than anybody may hold a lock.
             drop(guards);
             input = input.min(count());
-            need = Need::of(input, output, claim.tariff);
             guards = Self::lock(&accounts);
+            need = held(&guards, input);
         }
         for state in guards.iter_mut().flatten() {
             state.spent.turn(now.wall);
@@ -236,7 +251,7 @@ impl Admission {
         drop(guards);
         let open = self.open(&claim, need, now);
         let admission = Arc::clone(self);
-        (rate, Ok(Permit::new(Held { admission, accounts, open, need, predicted, grows })))
+        (rate, Ok(Permit::new(Held { admission, accounts, open, place, need, predicted, grows })))
     }
 
     fn open(&self, claim: &Claim<'_>, need: Need, now: Now) -> Arc<Open> {
@@ -327,7 +342,8 @@ impl Admission {
         let mut all = vec![(Level::Organisation, Arc::clone(&self.organisation))];
         for shard in &self.shards {
             let shard = shard.lock();
-            for (level, accounts) in [Level::Key, Level::Team, Level::Model].into_iter().zip(&shard.accounts) {
+            for (level, accounts) in [Level::Key, Level::Team, Level::Model].into_iter().zip(&shard.accounts)
+            {
                 all.extend(accounts.values().map(|account| (level, Arc::clone(account))));
             }
         }
@@ -391,7 +407,8 @@ impl Shard {
     /// holds a second reference.
     fn sweep(&mut self, now: u64) {
         for accounts in &mut self.accounts {
-            accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.state.lock().is_idle(now));
+            accounts
+                .retain(|_, account| Arc::strong_count(account) > 1 || !account.state.lock().is_idle(now));
         }
         self.sweep_at = (self.len() * 2).max(FIRST_SWEEP);
         for accounts in &mut self.accounts {
@@ -417,7 +434,11 @@ impl Account {
             allowance: state.allowance,
             in_flight: state.in_flight,
             held: state.held,
-            spent: Sums { day: state.spent.day.1, month: state.spent.month.1, lifetime: state.spent.lifetime },
+            spent: Sums {
+                day: state.spent.day.1,
+                month: state.spent.month.1,
+                lifetime: state.spent.lifetime,
+            },
             left: budget.map(|budget| state.left(budget)),
             renewed: budget.and_then(|budget| state.spent.renewed(budget.per)),
             rate,

@@ -23,6 +23,9 @@ use crate::rules::{Level, Need};
 /// Entries that may wait for a store that fails.
 pub const WAITING: usize = 64 * 1024;
 
+/// Reservations that may be open or wait to be written.
+const PLACES: usize = 4 * WAITING;
+
 /// The longest time for which what an open answer has used is known to the memory alone.
 const JOURNAL: Duration = Duration::from_millis(250);
 /// Open answers that are written down in one [`JOURNAL`]; with more of them it takes longer.
@@ -191,6 +194,7 @@ impl Batch {
     }
 }
 
+#[derive(Debug)]
 enum Line {
     Opened(Arc<Open>),
     Closed(Box<Entry>),
@@ -201,14 +205,20 @@ enum Line {
 /// The side of the permits: never blocks.
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
-    lines: mpsc::UnboundedSender<Line>,
+    lines: mpsc::Sender<Line>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Room for the end of one reservation, taken when it begins: an end is never lost for want of room.
+#[derive(Debug)]
+pub(crate) struct Place {
+    line: mpsc::OwnedPermit<Line>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Book {
     pub(crate) fn new(store: Arc<dyn LedgerStore>) -> (Self, Writer) {
-        // Bounded all the same: what is not closed is in flight, and who waits too long lets nobody in.
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(PLACES);
         let waiting = Arc::new(AtomicUsize::new(0));
         let writer = Writer {
             store,
@@ -223,30 +233,37 @@ impl Book {
         (Self { lines: sender, waiting }, writer)
     }
 
-    /// Whether entries can still be taken.
-    pub(crate) fn is_open(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < WAITING
+    /// Room for one more reservation, unless too many ends wait to be written.
+    pub(crate) fn place(&self) -> Option<Place> {
+        if self.waiting.load(Ordering::Relaxed) >= WAITING {
+            return None;
+        }
+        let line = self.lines.clone().try_reserve_owned().ok()?;
+        Some(Place { line, waiting: Arc::clone(&self.waiting) })
     }
 
     pub(crate) fn opened(&self, open: Arc<Open>) {
-        // Without a writer there is nobody to keep it: the program is ending.
-        let _ = self.lines.send(Line::Opened(open));
-    }
-
-    pub(crate) fn closed(&self, entry: Entry) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = self.lines.send(Line::Closed(Box::new(entry)));
+        // Without room it is written when it ends; only a crash in between would not find it.
+        let _ = self.lines.try_send(Line::Opened(open));
     }
 
     pub(crate) fn end(&self) {
-        let _ = self.lines.send(Line::End);
+        // Without room the writer is working still: whoever waits for it says for how long.
+        let _ = self.lines.try_send(Line::End);
+    }
+}
+
+impl Place {
+    pub(crate) fn closed(self, entry: Entry) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.line.send(Line::Closed(Box::new(entry)));
     }
 }
 
 /// The side of the store: run it as one task.
 pub struct Writer {
     store: Arc<dyn LedgerStore>,
-    lines: mpsc::UnboundedReceiver<Line>,
+    lines: mpsc::Receiver<Line>,
     waiting: Arc<AtomicUsize>,
     open: HashMap<RequestId, Watched>,
     fresh: Vec<Arc<Open>>,
@@ -314,8 +331,7 @@ impl Writer {
 
     async fn write(&mut self) {
         // What came and went within one batch is written once, as closed.
-        let opened: Vec<_> =
-            self.fresh.drain(..).filter(|open| self.open.contains_key(&open.id)).collect();
+        let opened: Vec<_> = self.fresh.drain(..).filter(|open| self.open.contains_key(&open.id)).collect();
         let batch = Batch { opened, grown: self.grown(), closed: std::mem::take(&mut self.closed) };
         if batch.is_empty() {
             return;

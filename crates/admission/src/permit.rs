@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use penstock_domain::{Cost, Error, Usage};
 
 use crate::admission::{Account, Admission};
-use crate::ledger::{End, Entry, Open};
+use crate::ledger::{End, Entry, Open, Place};
 use crate::refuse;
 use crate::rules::{Level, Need, Now};
 
@@ -34,6 +34,8 @@ pub(crate) struct Held {
     /// In the order of [`Level`].
     pub(crate) accounts: [Option<Arc<Account>>; 4],
     pub(crate) open: Arc<Open>,
+    /// Where the end goes in the ledger.
+    pub(crate) place: Option<Place>,
     pub(crate) need: Need,
     /// The length of the answer that was predicted, where the asker named no bound.
     pub(crate) predicted: Option<u64>,
@@ -109,13 +111,13 @@ impl Permit {
     /// Ends it with what was used.
     pub fn settle(mut self, truth: Truth, ended: SystemTime, now: Now) {
         if let Some(held) = self.0.take() {
-            held.end(truth, ended, now);
+            (*held).end(truth, ended, now);
         }
     }
 }
 
 impl Held {
-    fn end(self: Box<Self>, truth: Truth, ended: SystemTime, now: Now) {
+    fn end(self, truth: Truth, ended: SystemTime, now: Now) {
         let usage = truth.usage.unwrap_or_default();
         let micros = truth.cost.known().unwrap_or_default().micros();
         let used = Need { input: usage.input, output: usage.output, micros };
@@ -132,9 +134,9 @@ impl Held {
             model.sketch.get_or_insert_default().learn(usage.output, self.predicted);
         }
         drop(accounts);
-        if let Some(book) = &self.admission.book {
+        if let Some(place) = self.place {
             let nothing = truth.usage.is_none() && micros == 0 && truth.cost != Cost::Unknown;
-            book.closed(Entry {
+            place.closed(Entry {
                 open: self.open,
                 held: self.need,
                 end: if nothing { End::Refunded } else { End::Settled },
@@ -152,7 +154,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(held) = self.0.take() {
             let now = Now::read();
-            held.end(Truth::default(), now.wall, now);
+            (*held).end(Truth::default(), now.wall, now);
         }
     }
 }

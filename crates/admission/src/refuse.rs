@@ -82,6 +82,13 @@ pub(crate) fn cut(level: Level, name: &str, money: bool) -> Error {
     Error::new(code, say)
 }
 
+/// The error of a request whose end could not be kept.
+#[cold]
+pub(crate) fn behind() -> Error {
+    let say = "the ledger cannot be written and too much waits for it: try again later, and see the log";
+    Error::new(Code::StoreUnavailable, say)
+}
+
 fn owner(level: Level, name: &str) -> String {
     match level {
         Level::Key => "this key".to_owned(),

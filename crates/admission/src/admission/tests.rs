@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use penstock_config::{Budget, Limits, Per, Usd};
-use penstock_domain::{Cost, Money, Price, Rates, Retry, Usage};
+use penstock_domain::{Code, Cost, Money, Price, Rates, Retry, Usage};
 
 use super::*;
 use crate::permit::Truth;
@@ -71,7 +71,12 @@ impl Bench {
     }
 
     /// Asks for a bound that nobody could count more exactly.
-    fn ask(&self, own: Allowance, (input, output): (u64, u64), after: Duration) -> (Rate, Result<Permit, Error>) {
+    fn ask(
+        &self,
+        own: Allowance,
+        (input, output): (u64, u64),
+        after: Duration,
+    ) -> (Rate, Result<Permit, Error>) {
         let claim = self.claim(own, input, Output::Bound(output));
         self.admission.reserve(&self.rules, claim, self.now(after), || input)
     }
@@ -83,7 +88,8 @@ impl Bench {
 
     fn settle(&self, permit: Permit, (input, output): (u64, u64), after: Duration) {
         let usage = Usage { input, output, ..Usage::default() };
-        let truth = Truth { usage: Some(usage), cost: self.tariff.cost(&usage), estimated: false, whole: true };
+        let truth =
+            Truth { usage: Some(usage), cost: self.tariff.cost(&usage), estimated: false, whole: true };
         let now = self.now(after);
         permit.settle(truth, now.wall, now);
     }
@@ -131,7 +137,11 @@ fn a_refusal_uses_up_nothing_of_any_account() {
     for level in [Level::Key, Level::Team, Level::Organisation] {
         let all = bench.admission.standings(&bench.rules, bench.now(Duration::ZERO));
         for one in all.iter().filter(|one| one.level == level) {
-            assert_eq!((one.in_flight, one.held, one.spent), (0, Need::default(), Sums::default()), "{level:?}");
+            assert_eq!(
+                (one.in_flight, one.held, one.spent),
+                (0, Need::default(), Sums::default()),
+                "{level:?}"
+            );
         }
     }
 }
@@ -139,7 +149,8 @@ fn a_refusal_uses_up_nothing_of_any_account() {
 #[test]
 fn the_wait_that_is_told_is_the_wait_that_helps() {
     let bench = Bench::new();
-    let own = limits(Limits { requests_per_minute: Some(7), tokens_per_minute: Some(700), ..Limits::default() });
+    let own =
+        limits(Limits { requests_per_minute: Some(7), tokens_per_minute: Some(700), ..Limits::default() });
     for _ in 0..7 {
         let permit = bench.ask(own, (50, 50), Duration::ZERO).1.expect("within the limit");
         bench.settle(permit, (50, 50), Duration::ZERO);
@@ -198,7 +209,7 @@ fn the_prompt_is_counted_only_where_that_can_change_anything() {
             counted = true;
             input / 4
         });
-        (outcome.1.map(|permit| std::mem::forget(permit)).is_ok(), counted)
+        (outcome.1.map(std::mem::forget).is_ok(), counted)
     };
     assert_eq!(reserve(1_000), (true, false), "a sixteenth of what is left");
     assert_eq!(reserve(1_000), (true, true), "more than a sixteenth");
@@ -245,11 +256,16 @@ fn an_answer_that_grows_is_lent_one_bucket_and_a_tenth_of_the_budget_and_then_en
         (limits(Limits { output_tokens_per_minute: Some(1_000), ..Limits::default() }), 2_000),
         (Allowance { budget: budget(1_000, Per::Day), ..Allowance::default() }, 1_100),
     ] {
-        let bench = Bench { admission: Arc::new(Admission::new(bench.start)), key: "b".into(), ..Bench::new() };
+        let bench =
+            Bench { admission: Arc::new(Admission::new(bench.start)), key: "b".into(), ..Bench::new() };
         let claim = bench.claim(own, 0, free);
         let now = bench.now(Duration::ZERO);
         let mut permit = bench.admission.reserve(&bench.rules, claim, now, || 0).1.expect("room");
-        assert_eq!(permit.watch(), 320, "four fifths of what is held");
+        assert_eq!(
+            permit.watch(),
+            if own.budget.is_some() { 320 } else { 200 },
+            "four fifths of what is held"
+        );
         let (mut used, mut error) = (0, None);
         while error.is_none() {
             used += 10;
@@ -264,6 +280,16 @@ fn an_answer_that_grows_is_lent_one_bucket_and_a_tenth_of_the_budget_and_then_en
         let expected = if own.budget.is_some() { Code::BudgetExceeded } else { Code::RateLimitExceeded };
         assert_eq!(code, expected);
     }
+}
+
+#[test]
+fn an_answer_of_unknown_length_begins_with_a_part_of_the_rate_and_not_with_the_models_bound() {
+    let bench = Bench::new();
+    let own = limits(Limits { tokens_per_minute: Some(500), ..Limits::default() });
+    let claim = bench.claim(own, 100, Output::Free { cold: 4_096, choices: 1 });
+    let permit =
+        bench.admission.reserve(&bench.rules, claim, bench.now(Duration::ZERO), || 100).1.expect("room");
+    assert_eq!(permit.held(), Need { input: 100, output: 100, micros: 200 });
 }
 
 #[test]
@@ -314,7 +340,9 @@ fn a_thousand_requests_at_once_get_exactly_what_is_allowed() {
                                 bench.settle(permit, (50, 50), Duration::ZERO);
                                 break;
                             }
-                            Err(error) if error.code() == Code::ConcurrencyLimitExceeded => std::thread::yield_now(),
+                            Err(error) if error.code() == Code::ConcurrencyLimitExceeded => {
+                                std::thread::yield_now()
+                            }
                             Err(_) => break,
                         }
                     }
@@ -341,7 +369,11 @@ fn memory_is_bounded_by_the_keys_that_were_lately_active() {
     }
     let remembered = bench.admission.remembered();
     assert!(remembered <= SHARDS * (FIRST_SWEEP + 1), "{remembered} accounts remembered");
-    assert_eq!(bench.admission.in_flight("long-lived"), 1, "a key with a request in flight is never forgotten");
+    assert_eq!(
+        bench.admission.in_flight("long-lived"),
+        1,
+        "a key with a request in flight is never forgotten"
+    );
     drop(held);
 }
 
@@ -354,5 +386,8 @@ fn what_was_spent_before_the_start_counts() {
     let own = Allowance { budget: budget(100, Per::Day), ..Allowance::default() };
     assert_eq!(code(bench.ask(own, (0, 31), Duration::ZERO).1), Code::BudgetExceeded);
     assert!(bench.ask(own, (0, 30), Duration::ZERO).1.is_ok());
-    assert_eq!(Cost::Known(Money::from_micros(30)), bench.tariff.cost(&Usage { output: 30, ..Usage::default() }));
+    assert_eq!(
+        Cost::Known(Money::from_micros(30)),
+        bench.tariff.cost(&Usage { output: 30, ..Usage::default() })
+    );
 }

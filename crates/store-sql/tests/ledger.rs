@@ -1,0 +1,137 @@
+//! The ledger's promises, executed against the file.
+
+#![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use penstock_admission::ledger::{Batch, End, Entry, LedgerStore, Open, Sums};
+use penstock_admission::{Admission, Allowance, Claim, Level, Need, Now, Output, Permit, Rules, Truth};
+use penstock_domain::{Cost, Money, Price, Rates, RequestId, Tags, Tariff, Usage};
+use penstock_observe::store::{By, Group, Hours, Spending};
+use penstock_store_sql::SqlLedger;
+
+/// 2026-11-23T17:00:00Z.
+fn wall() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_453_200)
+}
+
+/// One micro-dollar for each token.
+fn tariff() -> Tariff {
+    let one = Price::per_million("1").expect("a price");
+    Tariff { rates: Rates { input: one, output: Some(one), ..Rates::default() }, long: None }
+}
+
+fn entry(id: &str, after: Duration, cost: u64) -> Entry {
+    let mut open = Open::left(RequestId::new(id), wall(), Need { input: 9, output: 9, micros: 18 });
+    open.key = "key_a".into();
+    open.team = Some("support".into());
+    open.model = Some("large".into());
+    open.tags = [("app", "shop")].into_iter().collect();
+    Entry {
+        open: Arc::new(open),
+        held: Need::default(),
+        end: End::Settled,
+        at: wall() + after,
+        usage: Some(Usage { input: cost, output: 0, ..Usage::default() }),
+        estimated: false,
+        cost: Cost::Known(Money::from_micros(cost)),
+        kept: false,
+    }
+}
+
+async fn write(ledger: &SqlLedger, closed: Vec<Entry>) {
+    ledger.write(&Batch { closed, ..Batch::default() }).await.expect("written");
+}
+
+async fn spent(ledger: &SqlLedger, now: SystemTime) -> Vec<(Level, Box<str>, Sums)> {
+    let mut spent = ledger.recover(now).await.expect("readable").spent;
+    spent.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    spent
+}
+
+#[tokio::test]
+async fn what_was_spent_is_known_by_day_month_and_ever_on_every_level() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = SqlLedger::new(dir.path());
+    let day = Duration::from_secs(86_400);
+    write(&ledger, vec![entry("req_1", Duration::ZERO, 5), entry("req_2", day, 7), entry("req_3", 9 * day, 11)]).await;
+    let sums = |day, month| Sums { day, month, lifetime: 23 };
+    let all = |sums| {
+        let names = [(Level::Key, "key_a"), (Level::Team, "support"), (Level::Organisation, ""), (Level::Model, "large")];
+        names.map(|(level, name)| (level, Box::<str>::from(name), sums)).to_vec()
+    };
+    assert_eq!(spent(&ledger, wall() + 9 * day).await, all(sums(11, 11)), "the second of December");
+    let report = ledger.spend(&By::Team, Hours::around(wall(), wall() + day)).await.expect("a report");
+    assert_eq!((report.total.requests, report.total.cost), (1, 5), "the next day begins an hour that is not part of it");
+    let report = ledger.spend(&By::Tag("app".into()), Hours::around(wall(), wall() + 10 * day)).await.expect("a report");
+    assert_eq!((&report.rows[0].0, report.rows[0].1.cost), (&Group::Named("shop".into()), 23));
+}
+
+#[tokio::test]
+async fn a_request_has_one_end_and_no_second_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = SqlLedger::new(dir.path());
+    write(&ledger, vec![entry("req_1", Duration::ZERO, 5)]).await;
+    write(&ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)]).await;
+    let all = spent(&ledger, wall()).await;
+    assert!(all.iter().all(|(_, _, sums)| *sums == Sums { day: 12, month: 12, lifetime: 12 }), "{all:?}");
+}
+
+fn reserve(admission: &Arc<Admission>, now: Now) -> Permit {
+    let (key, id) = (Arc::from("key_a"), RequestId::new("req_open"));
+    let claim = Claim {
+        id: &id,
+        tags: &Tags::default(),
+        key: &key,
+        own: Allowance::default(),
+        team: None,
+        model: None,
+        input: 100,
+        output: Output::Bound(100),
+        tariff: Some(&tariff()),
+    };
+    admission.reserve(&Rules::default(), claim, now, || 100).1.expect("no limits")
+}
+
+#[tokio::test]
+async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let now = Now { at: Instant::now(), wall: wall() };
+    let store = Arc::new(SqlLedger::new(dir.path()));
+    let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+    let admission = Arc::new(admission);
+    let called = reserve(&admission, now);
+    called.calling();
+    called.used(Some(40), 7);
+    admission.close();
+    writer.run().await;
+    // The process is gone: nobody settles.
+    std::mem::forget(called);
+    let next = SqlLedger::new(dir.path());
+    let recovered = next.recover(wall()).await.expect("readable");
+    let sums = Sums { day: 47, month: 47, lifetime: 47 };
+    assert_eq!(recovered.orphans, 1);
+    assert!(recovered.spent.contains(&(Level::Key, "key_a".into(), sums)), "{recovered:?}");
+    let again = next.recover(wall()).await.expect("readable");
+    assert_eq!((again.orphans, again.spent.len()), (0, recovered.spent.len()));
+    let report = next.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
+    assert_eq!((report.total.requests, report.total.estimated, report.total.cost), (1, 1, 47));
+}
+
+#[tokio::test]
+async fn short_requests_cost_one_row_and_what_used_nothing_is_refunded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let now = Now { at: Instant::now(), wall: wall() };
+    let store = Arc::new(SqlLedger::new(dir.path()));
+    let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+    let admission = Arc::new(admission);
+    let usage = Usage { input: 3, output: 4, ..Usage::default() };
+    let truth = Truth { usage: Some(usage), estimated: false, cost: tariff().cost(&usage), whole: true };
+    reserve(&admission, now).settle(truth, wall(), now);
+    admission.close();
+    writer.run().await;
+    let report = store.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
+    assert_eq!((report.total.requests, report.total.cost), (1, 7));
+    assert_eq!(store.recover(wall()).await.expect("readable").orphans, 0, "nothing was left open");
+}
