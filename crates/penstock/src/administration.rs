@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use penstock_admission::Standing;
 use penstock_admin::{Parts, ProviderRow, TargetRow, View};
+use penstock_admission::Standing;
 use penstock_config::show;
 use penstock_edge::StoreHealth;
 use penstock_flow::Gateway;

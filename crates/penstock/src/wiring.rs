@@ -278,8 +278,7 @@ impl Trusted {
         let issuers = Arc::new(Issuers::start(&config.auth.oidc, current.as_deref()));
         let prover = Arc::clone(&issuers) as Arc<dyn penstock_identity::Prover>;
         let address = format!("http://{}", config.server.listen);
-        let tokens =
-            Tokens::new(&config.auth, prover, config.limits, &address).map_err(problems_of)?;
+        let tokens = Tokens::new(&config.auth, prover, config.limits, &address).map_err(problems_of)?;
         keys.ring().use_tokens(tokens);
         *current = Some(issuers);
         Ok(())

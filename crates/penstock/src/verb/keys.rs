@@ -212,7 +212,10 @@ fn budget(text: &str) -> Result<Budget, Failure> {
         Some(Budget { usd: Usd::parse(usd)?, per })
     };
     read().ok_or_else(|| {
-        format!("--budget is '{text}'; expected US dollars and a time, such as 5/day, 0.25/month or 100/lifetime").into()
+        format!(
+            "--budget is '{text}'; expected US dollars and a time, such as 5/day, 0.25/month or 100/lifetime"
+        )
+        .into()
     })
 }
 
