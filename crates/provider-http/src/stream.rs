@@ -9,7 +9,6 @@
 //!
 //! What it refuses to know: what the events mean; the lane does.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,8 +17,9 @@ use futures_core::Stream;
 use http_body::Body;
 use penstock_dialect::Lane;
 use penstock_domain::{Delta, Error};
+use penstock_provider::Alarm;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::exchange::Arriving;
@@ -36,7 +36,7 @@ pub(crate) struct Events {
     lane: Box<dyn Lane>,
     clock: Clock,
     /// The one timer of the answer. It may fire early; the truth is in the instants.
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
     /// When the first event must be here, while none is.
     first_by: Option<Instant>,
     /// Since when we wait for the vendor in vain.
@@ -58,7 +58,7 @@ impl Events {
         first_by: Instant,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let timer = Box::pin(sleep_until(first_by.min(clock.end())));
+        let timer = Alarm::at(first_by.min(clock.end()));
         Self {
             body: Some(body),
             lane,
@@ -90,7 +90,8 @@ impl Events {
 
     /// Nothing is here: waits for the vendor, or gives it up when its time is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let since = *self.silent_since.get_or_insert(now);
         let idle = self.clock.timeouts.idle;
         let phase_end = match self.first_by {
             _ if self.lane.is_over() => since + LINGER,
@@ -98,12 +99,12 @@ impl Events {
             None => since + idle,
         };
         let end = phase_end.min(self.clock.end());
-        if self.timer.deadline() > end {
-            self.timer.as_mut().reset(end);
+        if self.timer.due() > end {
+            self.timer.set(end);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() < end {
-                self.timer.as_mut().reset(end);
+        while self.timer.poll(cx, now).is_ready() {
+            if now < end {
+                self.timer.set(end);
                 continue;
             }
             let fault = match self.clock.over() {
@@ -137,10 +138,11 @@ impl Stream for Events {
                 // Nobody wants what follows the end marker.
                 Poll::Ready(Some(Ok(_))) if this.lane.is_over() => this.body = None,
                 Poll::Ready(Some(Ok(frame))) => {
-                    this.silent_since = None;
+                    // Where we waited, the wait has kept the time; an answer that never lets us wait is held to it here.
+                    let over = if this.silent_since.take().is_none() { this.clock.over() } else { None };
                     let pushed = frame.into_data().map_or(Ok(()), |chunk| this.lane.push(chunk));
                     // A lane that cannot go on counts as over, so its fault is kept here.
-                    if let Some(fault) = this.clock.over().or(pushed.err()) {
+                    if let Some(fault) = over.or(pushed.err()) {
                         this.body = None;
                         this.fault = Some(fault);
                     }

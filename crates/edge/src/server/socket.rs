@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use penstock_provider::{Bell, Turn};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -27,6 +28,9 @@ pub(crate) struct Wire {
     busy: AtomicBool,
     /// The last head could be read in two ways.
     ambiguous: AtomicBool,
+    /// What an HTTP/1 connection waits for rings it. On HTTP/2, where every stream is a task of its own, it is never
+    /// answered, and so never still.
+    pub(super) bell: Bell,
 }
 
 /// Marks a connection as busy until it is dropped.
@@ -38,6 +42,18 @@ impl Wire {
     pub(super) fn begin(self: &Arc<Self>) -> (Busy, bool) {
         self.busy.store(true, Ordering::Relaxed);
         (Busy(Arc::clone(self)), self.ambiguous.load(Ordering::Relaxed))
+    }
+}
+
+impl Busy {
+    /// The turn in which the connection is polled now.
+    pub(crate) fn turn(&self) -> Turn {
+        self.0.bell.turn()
+    }
+
+    /// Whether nothing has happened since then that could give an answer more to say.
+    pub(crate) fn is_still(&self, turn: Turn) -> bool {
+        self.0.bell.is_still(turn)
     }
 }
 
