@@ -42,6 +42,8 @@ impl Builders {
         one.timer(TokioTimer::new())
             // The socket keeps this time itself, and more cheaply; hyper's would allocate a timer per request.
             .header_read_timeout(None)
+            // The socket also watches for clients that leave: hyper would keep a read buffer per open answer for it.
+            .half_close(true)
             .max_headers(MAX_HEADERS)
             .max_header_size(settings.max_head)
             .max_buf_size(settings.max_head.max(WRITE_BUFFER))

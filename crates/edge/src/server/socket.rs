@@ -105,6 +105,7 @@ pub(super) async fn open(
         idle_before: false,
         writing: None,
         blocked: false,
+        watched: false,
     };
     // A client that has begun its head is on the clock from the first byte.
     if protocol == Protocol::One {
@@ -133,6 +134,8 @@ pub(super) struct Socket {
     idle_before: bool,
     writing: Option<Pin<Box<Sleep>>>,
     blocked: bool,
+    /// Whoever reads waits for more and will see the end, or it was seen, or bytes wait that nobody wants yet.
+    watched: bool,
 }
 
 impl Socket {
@@ -187,6 +190,24 @@ impl Socket {
         Poll::Pending
     }
 
+    /// Notices a client that leaves while it is being answered, when nobody reads. A client that closes its half and still
+    /// wants the answer cannot be told from one that is gone; it is taken for gone.
+    fn look(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.scan.is_none() || self.watched || !self.wire.busy.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut byte = [0];
+        match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(_)) => {
+                self.watched = true;
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
     /// Bounds how long a write may make no progress at all.
     fn poll_written<T>(
         &mut self,
@@ -198,16 +219,14 @@ impl Socket {
             return outcome;
         }
         let wait = self.write_timeout;
-        let timer = match self.writing.as_mut() {
-            Some(timer) => {
-                if !self.blocked {
-                    timer.as_mut().reset(Instant::now() + wait);
-                }
-                timer
-            }
-            None => self.writing.insert(Box::pin(sleep(wait))),
-        };
+        match self.writing.as_mut() {
+            Some(timer) if !self.blocked => timer.as_mut().reset(Instant::now() + wait),
+            Some(_) => {}
+            None => self.writing = Some(Box::pin(sleep(wait))),
+        }
         self.blocked = true;
+        self.look(context)?;
+        let Some(timer) = self.writing.as_mut() else { return Poll::Pending };
         ready!(timer.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
@@ -230,10 +249,14 @@ impl AsyncRead for Socket {
         match Pin::new(&mut this.stream).poll_read(context, buf) {
             Poll::Pending if buf.filled().len() > before => {}
             // An end of input, for hyper to close on.
-            Poll::Pending => return this.poll_patience(context).map(Ok),
+            Poll::Pending => {
+                this.watched = true;
+                return this.poll_patience(context).map(Ok);
+            }
             Poll::Ready(outcome) => outcome?,
         }
         let filled = &buf.filled()[before..];
+        this.watched = filled.is_empty();
         if !filled.is_empty() {
             this.arrived(filled);
         }
@@ -263,7 +286,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        this.look(context)?;
+        Pin::new(&mut this.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
