@@ -100,6 +100,7 @@ class Body(types._common.BaseModel):
     tools: list[types.Tool] | None = None
     tool_config: types.ToolConfig | None = None
     generation_config: types.GenerationConfig | None = None
+    service_tier: types.ServiceTier | None = None
 
 
 class Count(types._common.BaseModel):

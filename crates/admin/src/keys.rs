@@ -1,17 +1,16 @@
 //! What the key routes do.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use penstock_config::{DurationText, TimeText};
 use penstock_domain::{Code, Error};
-use penstock_identity::{Caller, Flaw, KeyRecord, KeyRequest, KeySource, Limits, Minted, ScopeSet};
+use penstock_identity::{Caller, Denial, Flaw, KeyRecord, KeyRequest, KeySource, Limits, Minted, ScopeSet};
 use serde_json::{Map, Value, json};
 
-use crate::Parts;
 use crate::fields::Fields;
 use crate::problem::Refusal;
+use crate::{Parts, audit};
 
 /// A status and its JSON body.
 pub(crate) type Answer = Result<(StatusCode, Value), Refusal>;
@@ -85,9 +84,9 @@ pub(crate) async fn create(parts: &Parts, caller: &Caller, body: Map<String, Val
         Some(new) if flaws.is_empty() => new,
         _ => return Err(flaws.into()),
     };
-    hold_back(caller, new.scopes())?;
+    hold_back(parts, caller, new.scopes())?;
     let minted = parts.keys.create(new, now).await?;
-    audit("key.create", caller, &minted.record);
+    audit::note(parts, ("key.create", caller), None, &minted.record).await?;
     Ok((StatusCode::CREATED, show_minted(&minted, now)))
 }
 
@@ -99,9 +98,13 @@ fn read_wish(body: Map<String, Value>) -> (KeyRequest, Fields) {
         scopes: fields.need("scopes", "a list of texts such as [\"chat:*\"]").unwrap_or_default(),
         models: fields.take("models", "a list of texts, or null for every model"),
         limits: Limits::default(),
+        budget: fields.take("budget", "an object such as {\"usd\": 5, \"per\": \"day\"}"),
         expires: fields
             .take::<TimeText>("expires", "a time such as \"2027-01-31T12:00:00Z\"")
             .map(|time| time.0),
+        allow_ips: fields
+            .take("allow_ips", "a list of addresses or ranges such as [\"10.0.0.0/8\"]")
+            .unwrap_or_default(),
         created_by: None,
     };
     let limits = fields.take("limits", "an object").map(|object| read_limits(object, &mut fields));
@@ -110,10 +113,23 @@ fn read_wish(body: Map<String, Value>) -> (KeyRequest, Fields) {
 
 fn read_limits(object: Map<String, Value>, outer: &mut Fields) -> Limits {
     let mut fields = Fields::new(object, "limits");
-    let expected = "a whole number from 1 to 4294967295";
+    let small = "a whole number from 1 to 4294967295";
+    let large = "a whole number from 1 to 18446744073709551615";
     let limits = Limits {
-        requests_per_minute: fields.take("requests_per_minute", expected),
-        concurrent_requests: fields.take("concurrent_requests", expected),
+        requests_per_minute: fields.take("requests_per_minute", small),
+        requests_per_hour: fields.take("requests_per_hour", small),
+        requests_per_day: fields.take("requests_per_day", small),
+        tokens_per_minute: fields.take("tokens_per_minute", large),
+        tokens_per_hour: fields.take("tokens_per_hour", large),
+        tokens_per_day: fields.take("tokens_per_day", large),
+        input_tokens_per_minute: fields.take("input_tokens_per_minute", large),
+        input_tokens_per_hour: fields.take("input_tokens_per_hour", large),
+        input_tokens_per_day: fields.take("input_tokens_per_day", large),
+        output_tokens_per_minute: fields.take("output_tokens_per_minute", large),
+        output_tokens_per_hour: fields.take("output_tokens_per_hour", large),
+        output_tokens_per_day: fields.take("output_tokens_per_day", large),
+        concurrent_requests: fields.take("concurrent_requests", small),
+        max_output_tokens: fields.take("max_output_tokens", small),
     };
     for flaw in fields.finish() {
         outer.flaw(&flaw.member, flaw.say);
@@ -129,35 +145,37 @@ pub(crate) async fn rotate(parts: &Parts, caller: &Caller, id: &str, body: Map<S
         return Err(flaws.into());
     }
     // Whoever rotates a key learns its new text: that must not be a way to more rights.
-    hold_back(caller, &parts.keys.get(id)?.scopes)?;
+    let before = parts.keys.get(id)?;
+    hold_back(parts, caller, &before.scopes)?;
     let now = (parts.now)();
     let minted = parts.keys.rotate(id, overlap.map_or_else(Default::default, |text| text.0), now).await?;
-    audit("key.rotate", caller, &minted.record);
+    audit::note(parts, ("key.rotate", caller), Some(&before), &minted.record).await?;
     Ok((StatusCode::OK, show_minted(&minted, now)))
 }
 
 pub(crate) async fn revoke(parts: &Parts, caller: &Caller, id: &str) -> Answer {
     let now = (parts.now)();
+    let before = parts.keys.get(id).ok();
     let record = parts.keys.revoke(id, now).await?;
-    audit("key.revoke", caller, &record);
+    audit::note(parts, ("key.revoke", caller), before.as_deref(), &record).await?;
     Ok((StatusCode::OK, show(&record, now)))
 }
 
 /// Refuses to hand out admin rights that the caller does not hold.
-fn hold_back(caller: &Caller, scopes: &ScopeSet) -> Result<(), Error> {
+fn hold_back(parts: &Parts, caller: &Caller, scopes: &ScopeSet) -> Result<(), Error> {
     match caller.scopes.admin_beyond(scopes) {
         None => Ok(()),
         Some(scope) => {
-            tracing::warn!(target: "audit", event = "denied", caller = %caller.key_id, %scope, "tried to hand out more rights than held");
+            let code = Code::InsufficientScope;
+            parts.denials.note(Denial {
+                code,
+                caller: Some(caller.key_id.shared()),
+                what: "more rights than held",
+            });
             let say = format!("this key does not hold {scope} and so cannot hand it out");
-            Err(Error::new(Code::InsufficientScope, say).with_param("scopes"))
+            Err(Error::new(code, say).with_param("scopes"))
         }
     }
-}
-
-fn audit(event: &'static str, caller: &Caller, record: &Arc<KeyRecord>) {
-    let scopes = record.scopes.to_vec().join(" ");
-    tracing::info!(target: "audit", event, caller = %caller.key_id, key = %record.id, name = %record.name, scopes, "key changed");
 }
 
 fn show_minted(minted: &Minted, now: SystemTime) -> Value {
@@ -166,7 +184,7 @@ fn show_minted(minted: &Minted, now: SystemTime) -> Value {
     shown
 }
 
-fn show(record: &KeyRecord, now: SystemTime) -> Value {
+pub(crate) fn show(record: &KeyRecord, now: SystemTime) -> Value {
     let time = |time: SystemTime| jiff::Timestamp::try_from(time).map(|stamp| stamp.to_string()).ok();
     let previous = record.previous.as_ref().filter(|previous| previous.until > now);
     json!({
@@ -180,6 +198,8 @@ fn show(record: &KeyRecord, now: SystemTime) -> Value {
         "scopes": record.scopes.to_vec(),
         "models": record.models.patterns(),
         "limits": record.limits,
+        "allow_ips": record.allow_ips,
+        "budget": record.budget,
         "created": (record.source == KeySource::Database && record.created > UNIX_EPOCH).then(|| time(record.created)).flatten(),
         "created_by": record.created_by.as_ref().map(|id| id.as_str()),
         "expires": record.expires.and_then(time),

@@ -6,11 +6,13 @@
 //! What it promises: a request is authorised by the row of the route that matched, before its body is read; bodies over
 //! [`MAX_BODY`] are refused; a key's text is in the answer that made it and in no other; who may make keys cannot give
 //! away admin rights that they do not hold; what was captured of requests is shown only to keys with a scope of its own;
-//! what was changed, what was denied and whose words were read is logged under the target `audit`.
+//! what was changed and what was denied is in the audit log, a change before it is answered; whose words were
+//! read is logged under the target `audit`.
 //!
 //! What it refuses to know: where keys are kept, the flow, the edge, the vendors. What it shows of them is handed in
 //! as a [`View`].
 
+mod audit;
 mod fields;
 mod keys;
 mod problem;
@@ -19,20 +21,24 @@ mod record;
 mod requests;
 mod routes;
 mod serve;
+mod spend;
 mod usage;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use penstock_admission::Standing;
 use penstock_domain::{Credential, Error};
-use penstock_identity::{Caller, Keys, Scope};
+use penstock_identity::{AuditLog, Caller, Denials, Keys, Scope};
+use penstock_observe::store::Spending;
 use penstock_observe::{RecordStore, Tail};
 use serde_json::{Map, Value};
 
 pub use record::record;
 pub use routes::{Handler, ROUTES};
 pub use serve::router;
+pub use spend::csv;
 
 /// The largest body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -51,10 +57,16 @@ pub trait View: Send + Sync {
 
     /// The effective config, with every secret already hidden.
     fn config(&self) -> Value;
+
+    /// Every account that has limits, a budget, or has spent something.
+    fn standings(&self) -> Vec<Standing>;
+
+    /// What was spent, by the ledger.
+    fn spending(&self) -> Arc<dyn Spending>;
 }
 
 /// One provider as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ProviderRow {
     /// Its name in the config.
     pub name: String,
@@ -64,6 +76,37 @@ pub struct ProviderRow {
     pub status: &'static str,
     /// Why it is not ready.
     pub reason: Option<String>,
+    /// What was learnt of every model and credential that it was asked with.
+    pub targets: Vec<TargetRow>,
+}
+
+/// One model of a provider with one credential, as it is shown. Times are milliseconds, shares 0 to 1.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct TargetRow {
+    /// Which of the provider's credentials, from 0.
+    pub credential: u32,
+    /// The model as the provider names it.
+    pub model: String,
+    /// `healthy`, `ejected`, `returning`, `cooling` or `retired`.
+    pub state: &'static str,
+    /// How long it stays away before it is tried again.
+    pub wait_ms: Option<f64>,
+    /// The part of its usual traffic that it is given now.
+    pub share: f64,
+    /// The share of attempts that failed lately.
+    pub error_rate: f64,
+    /// How far the evidence of a fault has come; at 1 it is ejected.
+    pub suspicion: f64,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// The most attempts that it is given at once, where it was learnt.
+    pub limit: Option<u32>,
+    /// The median time to the first token.
+    pub ttft_p50_ms: Option<f64>,
+    /// The time to the first token that 5 of 100 exceed.
+    pub ttft_p95_ms: Option<f64>,
+    /// How often it was ejected.
+    pub ejections: u64,
 }
 
 /// What the router works with.
@@ -75,6 +118,10 @@ pub struct Parts {
     pub records: Arc<dyn RecordStore>,
     /// Records as they come.
     pub tail: Tail,
+    /// Who changed what.
+    pub audit: Arc<dyn AuditLog>,
+    /// Who was turned away.
+    pub denials: Arc<Denials>,
     /// Who may do what.
     pub authorize: Authorize,
     /// The rest of the program.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use penstock_domain::{Cost, Money};
+use penstock_domain::{Cost, Money, Usage};
 use penstock_observe::store::{Status, Sums};
 use penstock_observe::{Captured, Entry, Form};
 use serde_json::{Map, Value, json};
@@ -31,18 +31,22 @@ pub fn record(entry: &Entry) -> Value {
         "attempts": record.attempts,
         "tries": record.tries.iter().map(|one| json!({
             "provider": one.provider,
+            "credential": one.credential,
             "model": one.model,
+            "why": one.why,
             "code": one.code,
             "ms": millis(one.took),
+            "tokens": one.usage.map(tokens),
+            "estimated": one.estimated,
+            "cost": cost(one.cost),
         })).collect::<Value>(),
-        "tokens": record.usage.map(|usage| json!({
-            "input": usage.input,
-            "output": usage.output,
-            "cached_input": usage.cached_input,
-            "cache_write": usage.cache_write,
-            "cache_write_hour": usage.cache_write_hour,
-            "reasoning": usage.reasoning,
-        })),
+        "considered": record.considered.iter().map(|one| json!({
+            "provider": one.provider,
+            "credential": one.credential,
+            "model": one.model,
+            "verdict": one.verdict,
+        })).collect::<Value>(),
+        "tokens": record.usage.map(tokens),
         "estimated": record.estimated,
         "cost": cost(record.cost),
         "finish": record.finish.map(penstock_domain::FinishReason::name),
@@ -82,6 +86,17 @@ pub(crate) fn content(content: &Captured) -> Value {
         "answer_cut": content.answer_cut,
         "form": content.form.name(),
         "dialect": dialect,
+    })
+}
+
+fn tokens(usage: Usage) -> Value {
+    json!({
+        "input": usage.input,
+        "output": usage.output,
+        "cached_input": usage.cached_input,
+        "cache_write": usage.cache_write,
+        "cache_write_hour": usage.cache_write_hour,
+        "reasoning": usage.reasoning,
     })
 }
 

@@ -21,8 +21,14 @@ pub enum Handler {
     TailRequests,
     /// One record.
     GetRequest,
+    /// Who changed what, and who was turned away.
+    Audit,
     /// Sums over records.
     Usage,
+    /// Sums over the ledger.
+    Spend,
+    /// What may still be asked for and spent.
+    Budgets,
     /// Kinds of plug-ins and their schemas.
     Kinds,
     /// Providers and their health.
@@ -33,6 +39,7 @@ pub enum Handler {
 
 const KEYS: Needs = Needs::Scope(Scope::new("admin", "keys"));
 const READ: Needs = Needs::Scope(Scope::new("admin", "read"));
+const AUDIT: Needs = Needs::Scope(Scope::new("admin", "audit"));
 const JSON: &str = "application/json";
 
 const ID: Parameter = Parameter { name: "id", place: Place::Path, about: "the key's id", kind: "string" };
@@ -223,6 +230,62 @@ pub const ROUTES: &[Route<Handler>] = &[
             replies: &[ok("the sums", "Usage")],
         },
         handler: Handler::Usage,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/audit",
+        needs: AUDIT,
+        operation: Operation {
+            id: "listAudit",
+            tag: "operation",
+            summary: "Lists who changed what and who was turned away, the newest first",
+            parameters: &[
+                AFTER,
+                Parameter {
+                    name: "limit",
+                    place: Place::Query,
+                    about: "rows per page, 1 to 500, 50 when left out",
+                    kind: "integer",
+                },
+            ],
+            request: "",
+            replies: &[ok("one page", "AuditList")],
+        },
+        handler: Handler::Audit,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/spend",
+        needs: READ,
+        operation: Operation {
+            id: "getSpend",
+            tag: "spend",
+            summary: "Adds up what was spent over whole hours, by the ledger; as JSON or as CSV",
+            parameters: &[
+                asked("by", "`hour`, `key`, `model`, `team` or `tag`; `hour` when left out"),
+                asked("tag", "with `by=tag`: the label's name"),
+                asked("from", "an RFC 3339 time, or how long ago; a day before `to` when left out"),
+                asked("to", "an RFC 3339 time, or how long ago; now when left out"),
+                asked("format", "`json` or `csv`; `json` when left out"),
+            ],
+            request: "",
+            replies: &[ok("the sums", "Usage")],
+        },
+        handler: Handler::Spend,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/budgets",
+        needs: READ,
+        operation: Operation {
+            id: "listBudgets",
+            tag: "spend",
+            summary: "Lists budgets and limits of keys, teams, models and the organisation, with what is left of them",
+            parameters: &[],
+            request: "",
+            replies: &[ok("the accounts", "BudgetList")],
+        },
+        handler: Handler::Budgets,
     },
     Route {
         method: Method::Get,

@@ -1,5 +1,7 @@
 //! From a matched route to its answer: authorise by the row, read the body, do, answer.
 
+use std::net::IpAddr;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
@@ -8,12 +10,12 @@ use axum::routing::{MethodFilter, on};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use penstock_domain::{Code, Credential, Error, RequestId};
-use penstock_identity::{Method, Needs, Route, credential};
+use penstock_identity::{Denial, Method, Needs, Route, credential};
 use serde_json::{Map, Value, json};
 
 use crate::keys::Answer;
 use crate::problem::Refusal;
-use crate::{Handler, MAX_BODY, Parts, ROUTES, keys, requests, usage};
+use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, keys, requests, spend, usage};
 
 /// The admin API as a router. A [`RequestId`] among the request's extensions becomes the `instance` of problems.
 pub fn router(parts: Parts) -> Router {
@@ -62,6 +64,15 @@ async fn serve(
     if route.handler == Handler::TailRequests {
         return watch(route, &parts, &request).unwrap_or_else(|refusal| refusal.response(id.as_ref()));
     }
+    if route.handler == Handler::Spend {
+        let allowed = authorize(route, &parts, &shown(&request)).map_err(Refusal::from);
+        let uri = request.into_parts().0.uri;
+        let answered = match allowed {
+            Ok(_) => spend::spend(&parts, &uri).await,
+            Err(refusal) => Err(refusal),
+        };
+        return answered.unwrap_or_else(|refusal| refusal.response(id.as_ref()));
+    }
     match answer(route, &parts, &path, request).await {
         Ok((status, body)) => {
             let mut response = (status, Body::from(body.to_string())).into_response();
@@ -80,15 +91,15 @@ async fn serve(
     }
 }
 
-/// The one answer that is no JSON.
+/// An answer that is no JSON.
 fn watch(route: &Route<Handler>, parts: &Parts, request: &Request) -> Result<Response, Refusal> {
-    authorize(route, parts, request.headers())?;
+    authorize(route, parts, &shown(request))?;
     let Needs::Scope(scope) = route.needs else { return Err(open_route().into()) };
-    requests::watch(parts, request.uri(), shown(request.headers()), scope)
+    requests::watch(parts, request.uri(), shown(request), scope)
 }
 
 async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
-    let caller = authorize(route, parts, request.headers())?;
+    let caller = authorize(route, parts, &shown(&request))?;
     let (head, body) = request.into_parts();
     let id = path.iter().find(|(name, _)| *name == "id").map_or("", |(_, value)| value);
     match route.handler {
@@ -99,8 +110,10 @@ async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, req
         Handler::RevokeKey => keys::revoke(parts, &caller, id).await,
         Handler::ListRequests => requests::list(parts, &head.uri).await,
         Handler::GetRequest => requests::get(parts, &caller, id).await,
+        Handler::Audit => audit::list(parts, &head.uri).await,
         Handler::Usage => usage::usage(parts, &head.uri).await,
-        Handler::TailRequests => Err(Error::new(Code::InternalError, "this route is wired wrongly").into()),
+        Handler::Budgets => spend::budgets(parts),
+        Handler::TailRequests | Handler::Spend => Err(Error::new(Code::InternalError, "this route is wired wrongly").into()),
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
         Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers()}))),
         Handler::Config => Ok((StatusCode::OK, parts.view.config())),
@@ -111,13 +124,14 @@ async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, req
 fn authorize(
     route: &Route<Handler>,
     parts: &Parts,
-    headers: &HeaderMap,
+    credential: &Credential,
 ) -> Result<std::sync::Arc<penstock_identity::Caller>, Error> {
     let Needs::Scope(scope) = route.needs else {
         return Err(open_route());
     };
-    (parts.authorize)(&shown(headers), scope, None).inspect_err(|error| {
-        tracing::warn!(target: "audit", event = "denied", route = route.operation.id, code = %error.code(), "admin access denied");
+    (parts.authorize)(credential, scope, None).inspect_err(|error| {
+        parts.denials.note(Denial { code: error.code(), caller: None, what: route.operation.id });
+        tracing::debug!(route = route.operation.id, code = %error.code(), "admin access denied");
     })
 }
 
@@ -125,8 +139,10 @@ fn open_route() -> Error {
     Error::new(Code::InternalError, "a route of the admin API needs no scope: this is a defect")
 }
 
-fn shown(headers: &HeaderMap) -> Credential {
-    credential(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+/// What the asker shows; the listener put the address that it comes from among the extensions.
+fn shown(request: &Request) -> Credential {
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    credential(headers, request.extensions().get::<IpAddr>().copied())
 }
 
 /// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.

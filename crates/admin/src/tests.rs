@@ -5,8 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use penstock_admission::{Allowance, Level};
 use penstock_domain::{Code, RequestId, Secret};
-use penstock_identity::{KeyRecord, KeyRequest, KeyStore, Listing, Minted, Needs, Pending, Pepper};
+use penstock_identity::{
+    KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pending, Pepper,
+};
 use penstock_observe::store::MemoryRecords;
 use penstock_observe::{Metrics, Sink, Tally};
 use serde_json::json;
@@ -73,6 +76,7 @@ impl View for Shown {
             name: name.into(),
             kind: "mock".into(),
             status,
+            targets: Vec::new(),
             reason: reason.map(str::to_owned),
         };
         vec![row("a", "ready", None), row("b", "unavailable", Some("no model file"))]
@@ -81,11 +85,25 @@ impl View for Shown {
     fn config(&self) -> Value {
         json!({"server": {"listen": "127.0.0.1:8080"}})
     }
+
+    fn standings(&self) -> Vec<Standing> {
+        let mut organisation = Standing::new(Level::Organisation, "".into());
+        let budget = serde_json::from_value(json!({"usd": 5, "per": "day"})).expect("a budget");
+        organisation.spent.day = 1_500_000;
+        organisation.allow(Allowance { budget: Some(budget), ..Allowance::default() });
+        vec![organisation]
+    }
+
+    fn spending(&self) -> Arc<dyn Spending> {
+        Arc::new(MemoryRecords::default())
+    }
 }
 
 struct House {
     router: axum::Router,
     records: Arc<MemoryRecords>,
+    audit: Arc<MemoryAudit>,
+    denials: Arc<Denials>,
     /// Where requests end.
     sink: Arc<Sink>,
     tally: Mutex<Option<Tally>>,
@@ -110,15 +128,28 @@ impl House {
         let (sink, tally) = Sink::new(Arc::new(Metrics::new("1.2.3")));
         let tally = tally.keeping(Arc::clone(&records) as Arc<dyn RecordStore>);
         let tail = tally.tail();
+        let (audit, denials) = (Arc::<MemoryAudit>::default(), Arc::<Denials>::default());
         let parts = Parts {
             keys: Arc::clone(&keys),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
             tail: tail.clone(),
+            audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
+            denials: Arc::clone(&denials),
             authorize,
             view: Arc::new(Shown),
             now,
         };
-        Self { router: router(parts), keys, shelf, records, sink, tally: Mutex::new(Some(tally)), tail }
+        Self {
+            router: router(parts),
+            keys,
+            shelf,
+            records,
+            audit,
+            denials,
+            sink,
+            tally: Mutex::new(Some(tally)),
+            tail,
+        }
     }
 
     async fn mint(&self, name: &str, scopes: &[&str]) -> Minted {
@@ -158,7 +189,7 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
     let data = house.mint("data", &["chat:*", "embeddings:*", "models:*"]).await;
     for (index, route) in ROUTES.iter().enumerate() {
         let Needs::Scope(scope) = route.needs else { panic!("{} is open", route.path) };
-        let others = ["admin:keys", "admin:read", "admin:content"]
+        let others = ["admin:keys", "admin:read", "admin:content", "admin:audit"]
             .into_iter()
             .filter(|other| *other != scope.to_string());
         let other = house.mint(&format!("other{index}"), &others.collect::<Vec<_>>()).await;
@@ -427,51 +458,46 @@ async fn a_store_that_is_down_is_unavailable_with_the_mend() {
     assert_eq!(status, 200, "reading goes on");
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Paper {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn changes_and_denials_are_audited_without_any_key() {
-    let paper = Paper::default();
-    let writer = paper.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
     let house = House::new();
     let admin = house.mint("admin", &["admin:keys"]).await;
+    let auditor = house.mint("auditor", &["role:auditor"]).await;
     let data = house.mint("data", &["chat:*"]).await;
-    let wish = json!({"name": "ci", "scopes": ["chat:*"]});
+    let wish = json!({"name": "ci", "scopes": ["chat:*"], "allow_ips": ["10.0.0.0/8"]});
     let (_, made) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish.clone()).await;
+    assert_eq!(made["allow_ips"], json!(["10.0.0.0/8"]), "{made}");
     let id = made["id"].as_str().unwrap();
     let (_, rotated) =
         house.ask(&admin.key, "POST", &format!("/admin/v1/keys/{id}/rotate"), Value::Null).await;
     house.ask(&admin.key, "DELETE", &format!("/admin/v1/keys/{id}"), Value::Null).await;
     house.ask(&data.key, "POST", "/admin/v1/keys", wish).await;
+    house.ask(&data.key, "POST", "/admin/v1/keys", Value::Null).await;
     house.ask(&admin.key, "POST", "/admin/v1/keys", json!({"name": "x", "scopes": ["*"]})).await;
-    let log = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains(" audit: ")).collect();
-    let expected = [
-        ("key.create", id),
-        ("key.rotate", id),
-        ("key.revoke", id),
-        ("denied", "insufficient_scope"),
-        ("denied", "admin:read"),
-    ];
-    assert_eq!(lines.len(), expected.len(), "{log}");
-    for (line, (event, object)) in lines.iter().zip(expected) {
-        assert!(line.contains(event) && line.contains(object), "{line}");
+    let due = house.denials.due(std::time::Instant::now(), now());
+    assert_eq!(due.len(), 2, "two kinds: {due:?}");
+    for event in due {
+        house.audit.append(event).await.unwrap();
     }
+    let (status, page) = house.ask(&auditor.key, "GET", "/admin/v1/audit?limit=2", Value::Null).await;
+    assert_eq!((status.as_u16(), page["has_more"].as_bool()), (200, Some(true)));
+    let denied = page["data"].as_array().unwrap();
+    assert!(denied.iter().all(|row| row["action"] == "denied"), "{page}");
+    assert!(denied.iter().any(|row| row["object"] == "createKey" && row["after"]["count"] == 2), "{page}");
+    assert!(denied.iter().any(|row| row["actor"] == admin.record.id.as_str()), "{page}");
+    let next = format!("/admin/v1/audit?after={}", page["next"].as_str().unwrap());
+    let (_, rest) = house.ask(&auditor.key, "GET", &next, Value::Null).await;
+    let rows = rest["data"].as_array().unwrap();
+    let seen: Vec<_> =
+        rows.iter().map(|row| (row["action"].as_str().unwrap(), row["object"].as_str().unwrap())).collect();
+    assert_eq!(seen, [("key.revoke", id), ("key.rotate", id), ("key.create", id)]);
+    assert_eq!(
+        (&rows[0]["before"]["state"], &rows[0]["after"]["state"]),
+        (&json!("active"), &json!("revoked"))
+    );
+    assert_eq!((&rows[2]["before"], &rows[2]["actor"]), (&Value::Null, &json!(admin.record.id.as_str())));
+    assert_eq!(house.audit.verify().await.unwrap().broken, None);
+    let log = format!("{page}{rest}");
     let texts = [
         admin.key.expose(),
         data.key.expose(),
@@ -481,4 +507,35 @@ async fn changes_and_denials_are_audited_without_any_key() {
     for text in texts {
         assert!(!log.contains(&text[8..30]), "a key is in the log");
     }
+}
+
+#[tokio::test]
+async fn roles_are_scopes_with_a_name_and_cannot_be_handed_out_by_whoever_lacks_them() {
+    let house = House::new();
+    let operator = house.mint("operator", &["role:operator"]).await;
+    let viewer = house.mint("viewer", &["role:viewer"]).await;
+    for (key, method, path, status) in [
+        (&viewer.key, "GET", "/admin/v1/config", 200),
+        (&viewer.key, "GET", "/admin/v1/keys", 403),
+        (&viewer.key, "GET", "/admin/v1/audit", 403),
+        (&operator.key, "GET", "/admin/v1/config", 200),
+        (&operator.key, "GET", "/admin/v1/keys", 200),
+        (&operator.key, "GET", "/admin/v1/audit", 403),
+    ] {
+        assert_eq!(house.ask(key, method, path, Value::Null).await.0.as_u16(), status, "{method} {path}");
+    }
+    for (role, status) in
+        [("role:viewer", 201), ("role:operator", 201), ("role:auditor", 403), ("role:admin", 403)]
+    {
+        let wish = json!({"name": role.replace(':', "-"), "scopes": [role]});
+        let (found, made) = house.ask(&operator.key, "POST", "/admin/v1/keys", wish).await;
+        assert_eq!(found.as_u16(), status, "{role}: {made}");
+        if status == 201 {
+            assert_eq!(made["scopes"], json!([role]), "shown as it was given");
+        }
+    }
+    let (status, problem) = house
+        .ask(&operator.key, "POST", "/admin/v1/keys", json!({"name": "r", "scopes": ["role:root"]}))
+        .await;
+    assert_eq!(status, 400, "{problem}");
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
-use penstock_observe::store::{By, Group, Hours};
+use penstock_observe::store::{By, Group, Hours, Report};
 use serde_json::{Value, json};
 
 use crate::Parts;
 use crate::keys::Answer;
+use crate::problem::Refusal;
 use crate::query::Parameters;
 use crate::record;
 
@@ -16,14 +17,23 @@ const SINCE: Duration = Duration::from_secs(24 * 3_600);
 /// The longest range.
 const MAX_DAYS: u64 = 400;
 
-/// Sums over whole hours by key, model, team, label or hour.
+/// Sums over whole hours by key, model, team, label or hour, from the records.
 pub(crate) async fn usage(parts: &Parts, uri: &Uri) -> Answer {
-    let now = (parts.now)();
-    let mut parameters = Parameters::new(uri, now)?;
+    let (by, hours) = asked(Parameters::new(uri, (parts.now)())?, parts, ("since", "until"))?;
+    let report = parts.records.usage(&by, hours).await?;
+    Ok((StatusCode::OK, body(parts, &by, hours, &report)))
+}
+
+/// What is to be added up; `since` and `until` are called as the route calls them.
+pub(crate) fn asked(
+    mut parameters: Parameters,
+    parts: &Parts,
+    (first, last): (&'static str, &'static str),
+) -> Result<(By, Hours), Refusal> {
     let by = parameters.text("by");
     let tag = parameters.text("tag");
-    let until = parameters.time("until").unwrap_or(now);
-    let since = parameters.time("since").or(until.checked_sub(SINCE)).unwrap_or(until);
+    let until = parameters.time(last).unwrap_or_else(parts.now);
+    let since = parameters.time(first).or(until.checked_sub(SINCE)).unwrap_or(until);
     let by = match (by.as_deref(), tag) {
         (Some("key"), None) => Some(By::Key),
         (Some("model"), None) => Some(By::Model),
@@ -45,13 +55,16 @@ pub(crate) async fn usage(parts: &Parts, uri: &Uri) -> Answer {
     };
     let hours = Hours::around(since, until);
     if since > until {
-        parameters.flaw("since", "is later than until".to_owned());
+        parameters.flaw(first, format!("is later than {last}"));
     } else if hours.until - hours.since > MAX_DAYS * 24 {
-        parameters.flaw("since", format!("is more than {MAX_DAYS} days before until"));
+        parameters.flaw(first, format!("is more than {MAX_DAYS} days before {last}"));
     }
     parameters.finish()?;
-    let Some(by) = by else { return Err(Vec::new().into()) };
-    let report = parts.records.usage(&by, hours).await?;
+    by.map(|by| (by, hours)).ok_or_else(|| Vec::new().into())
+}
+
+/// A report as JSON.
+pub(crate) fn body(parts: &Parts, by: &By, hours: Hours, report: &Report) -> Value {
     let listed: u64 = report.rows.iter().map(|(_, sums)| sums.requests).sum();
     let rows: Vec<Value> = report
         .rows
@@ -59,31 +72,32 @@ pub(crate) async fn usage(parts: &Parts, uri: &Uri) -> Answer {
         .map(|(group, sums)| {
             let mut row = record::sums(*sums);
             row.shift_insert(0, "group".to_owned(), shown(group));
-            if let (By::Key, Group::Named(id)) = (&by, group) {
-                let name = parts.keys.get(id).ok().map(|key| key.name.to_string());
-                row.shift_insert(1, "name".to_owned(), name.into());
+            if let (By::Key, Group::Named(id)) = (by, group) {
+                row.shift_insert(1, "name".to_owned(), key_name(parts, id).into());
             }
             Value::Object(row)
         })
         .collect();
-    let name = match &by {
+    let name = match by {
         By::Key => "key",
         By::Model => "model",
         By::Team => "team",
         By::Hour => "hour",
         By::Tag(_) => "tag",
     };
-    Ok((
-        StatusCode::OK,
-        json!({
-            "by": name,
-            "since": record::time(Hours::begins(hours.since)),
-            "until": record::time(Hours::begins(hours.until)),
-            "total": record::sums(report.total),
-            "truncated": listed < report.total.requests,
-            "data": rows,
-        }),
-    ))
+    json!({
+        "by": name,
+        "since": record::time(Hours::begins(hours.since)),
+        "until": record::time(Hours::begins(hours.until)),
+        "total": record::sums(report.total),
+        "truncated": listed < report.total.requests,
+        "data": rows,
+    })
+}
+
+/// The name of a key that is still known.
+pub(crate) fn key_name(parts: &Parts, id: &str) -> Option<String> {
+    parts.keys.get(id).ok().map(|key| key.name.to_string())
 }
 
 fn shown(group: &Group) -> Value {

@@ -56,9 +56,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "server.header_timeout", a.header_timeout == b.header_timeout, true);
     one(&mut changes, "server.body_timeout", a.body_timeout == b.body_timeout, false);
     one(&mut changes, "server.keep_alive", a.keep_alive == b.keep_alive, false);
+    one(&mut changes, "server.trusted_proxies", a.trusted_proxies == b.trusted_proxies, true);
     one(&mut changes, "data_dir", old.data_dir == new.data_dir, true);
     one(&mut changes, "stores.database", old.stores.database == new.stores.database, true);
     one(&mut changes, "stores.shared", old.stores.shared == new.stores.shared, true);
+    one(&mut changes, "auth", old.auth == new.auth, false);
     named("providers", &old.providers, &new.providers, &mut changes);
     named("models", &old.models, &new.models, &mut changes);
     named("teams", &old.teams, &new.teams, &mut changes);
@@ -67,6 +69,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     };
     named("keys", &by_name(&old.keys), &by_name(&new.keys), &mut changes);
     one(&mut changes, "limits", old.limits == new.limits, false);
+    one(&mut changes, "organisation", old.organisation == new.organisation, false);
     one(&mut changes, "records.retention", old.records.retention == new.records.retention, false);
     one(&mut changes, "responses", old.responses == new.responses, false);
     one(&mut changes, "relay", old.relay == new.relay, false);

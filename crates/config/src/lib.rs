@@ -10,12 +10,15 @@
 //! What it refuses to know: what a provider, a store or a key does with its settings. It opens no socket and writes no
 //! file, and it is the only crate that reads the process environment.
 
+mod auth;
 mod diff;
 mod environment;
+mod limits;
 mod load;
 mod model;
 mod price;
 mod problem;
+mod range;
 mod registry;
 mod schema;
 mod section;
@@ -23,15 +26,18 @@ mod starter;
 mod text;
 mod watch;
 
+pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
+pub use limits::{Budget, Limits, Meter, Organisation, Per, Span, Usd};
 pub use load::{Loaded, Source, load, show};
 pub use model::{
-    Capture, Config, ContentFilter, Database, Deployment, Failover, FileKey, Limits, Log, LogFormat, Model,
+    Capture, Config, ContentFilter, Database, Deployment, Failover, FileKey, Log, LogFormat, Model,
     Placement, Provisioned, Records, Relay, Responses, Server, SharedState, Stores, Team, Trust, exposure,
 };
 pub use price::{LongPrices, ModelPrice, PriceRow, PriceText};
 pub use problem::{Place, Problem, Severity, report};
+pub use range::IpRange;
 pub use registry::{Kind, KindSchemas, Kinds, Registry, Settings, schema_of};
 pub use schema::schema;
 pub use section::Section;

@@ -8,7 +8,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{ByteSize, DurationText, ModelPrice, Problem, SecretText, Section, TimeText};
+use crate::{
+    Auth, Budget, ByteSize, DurationText, IpRange, Limits, ModelPrice, Organisation, Problem, SecretText,
+    Section, TimeText,
+};
 
 /// The whole configuration: one immutable snapshot.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +24,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where state lives.
     pub stores: Stores,
+    /// Who may call beside the holders of keys.
+    pub auth: Auth,
     /// Back ends by the name that `models` use.
     pub providers: BTreeMap<String, Section>,
     /// The names that clients ask for.
@@ -31,6 +36,8 @@ pub struct Config {
     pub keys: Vec<FileKey>,
     /// Limits of keys that have none of their own.
     pub limits: Limits,
+    /// What all keys together may ask for and spend.
+    pub organisation: Organisation,
     /// How long records are kept.
     pub records: Records,
     /// What is kept of responses, for those who go on from them.
@@ -58,6 +65,9 @@ pub(crate) struct File {
     /// Where state lives.
     #[serde(default)]
     pub(crate) stores: Stores,
+    /// Who may call beside the holders of keys.
+    #[serde(default)]
+    pub(crate) auth: Auth,
     /// Back ends by name.
     #[serde(default)]
     #[schemars(schema_with = "providers")]
@@ -74,6 +84,9 @@ pub(crate) struct File {
     /// Limits of keys that have none of their own.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// What all keys together may ask for and spend.
+    #[serde(default)]
+    pub(crate) organisation: Organisation,
     /// How long records of requests are kept.
     #[serde(default)]
     pub(crate) records: Records,
@@ -121,6 +134,10 @@ pub struct Server {
     pub body_timeout: DurationText,
     /// How often a silent stream gets a comment line, so that proxies in between do not cut it. Default 15s.
     pub keep_alive: DurationText,
+    /// Proxies whose `x-forwarded-for` is believed, as addresses or ranges: `[10.0.0.0/8]`. Matters for keys with
+    /// `allow_ips`. Without any, the address of the connection counts.
+    #[schemars(length(max = 256))]
+    pub trusted_proxies: Vec<IpRange>,
 }
 
 fn address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -150,6 +167,7 @@ impl Default for Server {
             header_timeout: DurationText(Duration::from_secs(10)),
             body_timeout: DurationText(Duration::from_secs(30)),
             keep_alive: DurationText(Duration::from_secs(15)),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -216,6 +234,10 @@ pub struct Model {
     pub price: Option<ModelPrice>,
     /// What happens when a deployment fails or is slow.
     pub failover: Failover,
+    /// How much all keys together may ask of it, by whichever of its names.
+    pub limits: Limits,
+    /// What all keys together may spend on it.
+    pub budget: Option<Budget>,
 }
 
 /// One place that serves a model.
@@ -340,6 +362,10 @@ pub struct Team {
     pub residency: Vec<String>,
     /// Whether its requests go to providers with `trust: internal` alone. Default false.
     pub internal_only: bool,
+    /// How much its keys may ask for together.
+    pub limits: Limits,
+    /// What its keys may spend together.
+    pub budget: Option<Budget>,
 }
 
 /// What is kept of the words of requests and answers.
@@ -435,32 +461,16 @@ pub struct FileKey {
     /// Its own limits; what is missing comes from the top-level `limits`.
     #[serde(default)]
     pub limits: Limits,
+    /// What it may spend.
+    #[serde(default)]
+    pub budget: Option<Budget>,
     /// When it stops working.
     #[serde(default)]
     pub expires: Option<TimeText>,
-}
-
-/// How much a key may ask for. What is missing is not limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Requests per minute.
-    #[schemars(range(min = 1))]
-    pub requests_per_minute: Option<u32>,
-    /// Requests at the same time.
-    #[schemars(range(min = 1))]
-    pub concurrent_requests: Option<u32>,
-}
-
-impl Limits {
-    /// These limits, and `defaults` where these say nothing.
-    #[must_use]
-    pub fn or(self, defaults: Limits) -> Limits {
-        Limits {
-            requests_per_minute: self.requests_per_minute.or(defaults.requests_per_minute),
-            concurrent_requests: self.concurrent_requests.or(defaults.concurrent_requests),
-        }
-    }
+    /// The addresses that it may be sent from, as addresses or ranges: `[10.0.0.0/8]`; empty is everywhere.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub allow_ips: Vec<IpRange>,
 }
 
 /// What is logged and how.
@@ -500,7 +510,7 @@ pub fn exposure(config: &Config, stored_keys: usize) -> Option<Problem> {
     } else {
         ("server.admin_listen", config.server.admin_listen.filter(public)?)
     };
-    (config.keys.is_empty() && stored_keys == 0).then(|| {
+    (config.keys.is_empty() && stored_keys == 0 && config.auth.oidc.is_empty()).then(|| {
         Problem::error(path, format!("{address} can be reached from other machines, and there is no key yet"))
             .with_cause("a public address without authentication hands the models to everybody")
             .with_hint(format!(

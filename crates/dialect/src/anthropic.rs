@@ -68,6 +68,12 @@ fn stop_reason(finish: Option<FinishReason>, refused: bool) -> &'static str {
     }
 }
 
+/// What an answer tells besides why it stopped. Of a refusal other dialects know no more than that it is one: what the
+/// model said about it is its text.
+fn stop_details(stop_reason: &str) -> Option<Value> {
+    (stop_reason == "refusal").then(|| json!({"type": "refusal", "category": null, "explanation": null}))
+}
+
 /// Anthropic's usage: input without what the cache read or wrote. What nobody said is null, not zero.
 fn usage(usage: &Usage) -> Value {
     let cached = usage.cached_input.unwrap_or(0).saturating_add(usage.cache_write.unwrap_or(0));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_domain::{Body, Conversation, Hints, Origin, Request, RequestId, Tags, Task, Tier, Verbosity};
+use penstock_domain::{Body, Conversation, Hints, Origin, Request, RequestId, Resume, Tags, Task, Tier, Verbosity};
 
 /// Bounds that a request body must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,10 @@ impl Decoded {
             arrived: None,
             hints: Hints::default(),
             residency: self.penstock.as_ref().and_then(|options| options.residency.clone()),
+            resume: match &self.penstock {
+                Some(PenstockOptions { resume: Some(false), .. }) => Resume::Off,
+                _ => Resume::Unsaid,
+            },
             tags: self.penstock.map_or_else(Tags::default, |options| options.tags.into_iter().collect()),
             body: self.body,
         }
@@ -77,6 +81,8 @@ pub struct PenstockOptions {
     pub tags: BTreeMap<String, String>,
     /// The regions that the request may not leave: 1 to 16 names.
     pub residency: Option<Arc<[Arc<str>]>>,
+    /// Whether another candidate may continue the answer should it break; the model's policy has to allow it too.
+    pub resume: Option<bool>,
 }
 
 /// A conversation written for a vendor of another dialect.

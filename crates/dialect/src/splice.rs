@@ -1,7 +1,8 @@
 //! The vendor's request as the asker's bytes with a few members exchanged.
 //!
 //! What it promises: unknown members, their order, spelling and white space survive byte for byte; one allocation, and
-//! none when nothing changes. What it refuses to know: everything but `model`, `stream_options`, `store` and `penstock`.
+//! none when nothing changes. What it refuses to know: everything but `model`, `stream_options`, `store`, `penstock` and
+//! the bound of the answer where another one holds.
 
 #[cfg(test)]
 mod tests;
@@ -12,12 +13,19 @@ use bytes::Bytes;
 use penstock_domain::{Dialect, Request, Span, Task};
 
 use crate::json::{self, Path};
+use crate::vendor::Chats;
 
 const ASK_USAGE: &str = r#"{"include_usage":true}"#;
 
 /// The original body with the vendor's model name, with `stream_options.include_usage` when the answer streams and
-/// `ask_usage` says that the vendor knows it, with `store` off where the dialect has it, and without the `penstock` member.
+/// `ask_usage` says that the vendor knows it, with `store` off where the dialect has it, with the bound of the answer where
+/// [`penstock_domain::Body::bound`] has one, and without the `penstock` member.
 pub fn upstream_body(request: &Request, model: &str, ask_usage: bool) -> Bytes {
+    upstream_body_for(Chats::OPENAI, request, model, ask_usage)
+}
+
+/// The same for a vendor of which is known what it understands: a bound that is new takes the name that it knows.
+pub fn upstream_body_for(chats: Chats, request: &Request, model: &str, ask_usage: bool) -> Bytes {
     let bytes = request.body.bytes();
     let members = request.body.members();
     let Ok(text) = std::str::from_utf8(bytes) else { return bytes.clone() };
@@ -39,11 +47,35 @@ pub fn upstream_body(request: &Request, model: &str, ask_usage: bool) -> Bytes {
             None => edits.insert(range(members.model).end, r#","store":false"#.to_owned()),
         }
     }
+    if let Some(most) = request.body.bound() {
+        bound(text, (request, chats), most, &mut edits);
+    }
     if let Some(at) = members.penstock.map(range) {
         let cut = json::member_range(text.as_bytes(), at.clone()).unwrap_or(at);
         edits.replace(cut, String::new());
     }
     edits.apply(bytes)
+}
+
+/// Bounds the answer: in place of every bound that stands there, else behind the model's name.
+fn bound(text: &str, (request, chats): (&Request, Chats), most: u32, edits: &mut Edits) {
+    let names: &[&str] = match (request.body.dialect(), request.task) {
+        (Dialect::Responses, _) => &["max_output_tokens"],
+        (Dialect::OpenAi, Task::Chat) if chats.max_completion_tokens => {
+            &["max_completion_tokens", "max_tokens"]
+        }
+        (Dialect::OpenAi, Task::Chat) => &["max_tokens", "max_completion_tokens"],
+        _ => &["max_tokens"],
+    };
+    let Ok(object) = json::object_of(text, &Path::ROOT) else { return };
+    let before = edits.0.len();
+    for (_, raw) in object.0.iter().filter(|(name, _)| names.contains(&name.as_ref())) {
+        edits.replace(json::place_of(text, raw.get()), most.to_string());
+    }
+    if edits.0.len() == before {
+        let model = range(request.body.members().model);
+        edits.insert(model.end, format!(r#","{}":{most}"#, names[0]));
+    }
 }
 
 /// Makes the vendor's `stream_options` ask for usage, keeping what else stands in it.

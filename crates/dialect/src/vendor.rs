@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use penstock_domain::{Content, Delta, Dialect, Error, Request, Task};
+use penstock_domain::{Content, Delta, Dialect, Error, Request, Resume, Task};
 
 use crate::{Encoded, anthropic, bedrock, gemini, openai, responses};
 
@@ -52,16 +52,25 @@ pub struct Ask<'a> {
 pub struct Chats {
     /// The bound of an answer is called `max_completion_tokens`; to others `max_tokens`, as it was once.
     pub max_completion_tokens: bool,
-    /// Takes what is OpenAI's alone (`verbosity`, `prompt_cache_key`, `safety_identifier`, `service_tier`), and refuses what
-    /// servers of open models added (`top_k`, `min_p`).
+    /// Takes what is OpenAI's newest (`verbosity`, `prompt_cache_key`, `safety_identifier`, `service_tier`).
     pub own_members: bool,
+    /// Takes what servers of open models added (`top_k`, `min_p`), or ignores it; others refuse the request.
+    pub open_members: bool,
+    /// Takes `user`, or ignores it; others refuse the request.
+    pub user: bool,
 }
 
 impl Chats {
-    /// OpenAI itself, and who runs its models.
-    pub const OPENAI: Self = Self { max_completion_tokens: true, own_members: true };
-    /// Everybody else, as far as one can know.
-    pub const COMPATIBLE: Self = Self { max_completion_tokens: false, own_members: false };
+    /// OpenAI itself.
+    pub const OPENAI: Self =
+        Self { max_completion_tokens: true, own_members: true, open_members: false, user: true };
+    /// OpenAI's API as it was at some date, which refuses what came after it.
+    pub const DATED: Self = Self { own_members: false, ..Self::OPENAI };
+    /// Servers of open models and everybody else, as far as one can know.
+    pub const COMPATIBLE: Self =
+        Self { max_completion_tokens: false, own_members: false, open_members: true, user: true };
+    /// Those who refuse every member that they do not know.
+    pub const STRICT: Self = Self { open_members: false, user: false, ..Self::COMPATIBLE };
 }
 
 /// A dialect as a vendor's wire.
@@ -101,9 +110,10 @@ pub fn vendor(dialect: Dialect) -> Option<&'static dyn Vendor> {
     }
 }
 
-/// Whether the answer's bytes can be the asker's as they are.
+/// Whether the answer's bytes can be the asker's as they are: it is asked in the vendor's dialect, and nobody has to know
+/// what is said.
 fn alike(vendor: Dialect, request: &Request) -> bool {
-    request.body.dialect() == vendor
+    request.body.dialect() == vendor && request.resume != Resume::Armed
 }
 
 struct OpenAi;

@@ -368,6 +368,17 @@ pub enum EmbeddingInput {
 }
 
 impl Content {
+    /// The same with this bound of generated tokens; vectors have none.
+    #[must_use]
+    pub fn bounded(mut self, bound: u32) -> Self {
+        match &mut self {
+            Content::Chat(chat) => chat.sampling.max_output_tokens = Some(bound),
+            Content::Completion(completion) => completion.sampling.max_output_tokens = Some(bound),
+            Content::Embedding(_) => {}
+        }
+        self
+    }
+
     /// The chat.
     ///
     /// # Errors

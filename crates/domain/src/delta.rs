@@ -99,6 +99,8 @@ pub enum Delta {
     Whole(RawBody),
     /// A step of the answer to a [`crate::Task::Relay`]; nothing else belongs to such an answer but `Failed`.
     Relayed(Relayed),
+    /// From here on another candidate continues the answer. Says nothing itself: streams show it as a comment.
+    Resumed,
     /// The answer broke after it had begun. Always last.
     Failed(Error),
 }
@@ -108,7 +110,11 @@ impl Delta {
     /// unseen.
     pub fn is_content(&self) -> bool {
         match self {
-            Delta::Started(_) | Delta::Dropped(_) | Delta::Usage(_) | Delta::Failed(_) => false,
+            Delta::Started(_)
+            | Delta::Dropped(_)
+            | Delta::Usage(_)
+            | Delta::Resumed
+            | Delta::Failed(_) => false,
             Delta::Raw(raw) => raw.notes.content,
             _ => true,
         }

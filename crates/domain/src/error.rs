@@ -161,14 +161,22 @@ codes! {
     InvalidApiKey = "invalid_api_key", Unauthenticated, Client;
     /// The API key has passed its expiry.
     ExpiredApiKey = "expired_api_key", Unauthenticated, Client;
+    /// The access token is malformed, forged, not for this gateway, or of an issuer that it does not trust.
+    InvalidToken = "invalid_token", Unauthenticated, Client;
+    /// The access token has passed its expiry.
+    ExpiredToken = "expired_token", Unauthenticated, Client;
     /// Two different credentials were sent at once.
     ConflictingCredentials = "conflicting_credentials", Unauthenticated, Client;
     /// The key lacks the scope that the route needs.
     InsufficientScope = "insufficient_scope", Forbidden, Client;
+    /// The key is good, but not from the address that it was sent from.
+    IpNotAllowed = "ip_not_allowed", Forbidden, Client;
     /// The request names an origin or a host that is not allowed.
     ForbiddenOrigin = "forbidden_origin", Forbidden, Client;
     /// No provider of this model is inside the regions that the caller or the request allows.
     DataResidencyMismatch = "data_residency_mismatch", Forbidden, Client;
+    /// A budget holds for the caller, and the price of what is asked is not known, so that it cannot be kept.
+    PriceUnknown = "price_unknown", Forbidden, Gateway;
     /// The model does not exist, or this key may not use it.
     ModelNotFound = "model_not_found", NotFound, Client;
     /// There is no such path.
@@ -179,11 +187,11 @@ codes! {
     MethodNotAllowed = "method_not_allowed", Method, Client;
     /// An object of this name exists already, or its state does not allow the change.
     Conflict = "conflict", Conflict, Client;
-    /// The key has used up its requests per minute.
+    /// A rate of requests or tokens of the key, its team, the organisation or the model is used up.
     RateLimitExceeded = "rate_limit_exceeded", RateLimited, Client;
-    /// The key has too many requests in flight.
+    /// The key, its team, the organisation or the model has too many requests in flight.
     ConcurrencyLimitExceeded = "concurrency_limit_exceeded", RateLimited, Client;
-    /// A budget of the key, its team or its organisation is spent.
+    /// A budget of the key, its team, the organisation or the model is spent.
     BudgetExceeded = "budget_exceeded", RateLimited, Client;
     /// The vendor limits the rate of our credential.
     UpstreamRateLimited = "upstream_rate_limited", RateLimited, Vendor;
@@ -213,6 +221,8 @@ codes! {
     NoProviderAvailable = "no_provider_available", Unavailable, Gateway;
     /// The gateway is shutting down.
     ServerShutdown = "server_shutdown", Unavailable, Gateway;
+    /// The keys of the access token's issuer are not here yet.
+    IssuerUnavailable = "issuer_unavailable", Unavailable, Gateway;
     /// The database or another store did not answer.
     StoreUnavailable = "store_unavailable", Unavailable, Gateway;
     /// A fault of the gateway.

@@ -29,7 +29,7 @@ pub use delta::{
 pub use error::{Blame, Code, Error, Kind, Remedy, Retry};
 pub use money::{Cost, Money, Price, Rates, Tariff};
 pub use relay::{Passage, Relayed, RelayedHead};
-pub use request::{Body, Dialect, Hint, Hints, Members, Origin, Request, RequestId, Span, Task};
+pub use request::{Body, Dialect, Hint, Hints, Members, Origin, Request, RequestId, Resume, Span, Task};
 pub use secret::{Credential, Secret};
 pub use stage::Stage;
 pub use tags::Tags;

@@ -62,6 +62,17 @@ impl Cost {
             Cost::None | Cost::Unknown => None,
         }
     }
+
+    /// Both together: what is unknown in part is unknown.
+    #[must_use]
+    pub const fn plus(self, other: Cost) -> Self {
+        match (self, other) {
+            (Cost::Unknown, _) | (_, Cost::Unknown) => Cost::Unknown,
+            (Cost::Known(mine), Cost::Known(other)) => Cost::Known(mine.plus(other)),
+            (Cost::None, other) => other,
+            (mine, Cost::None) => mine,
+        }
+    }
 }
 
 /// What one token costs, in pico-dollars.

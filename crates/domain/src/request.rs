@@ -116,6 +116,10 @@ pub struct Body {
     decode: fn(&[u8], Task) -> Result<Content, Error>,
     content: Arc<OnceLock<Result<Content, Error>>>,
     passage: Option<Arc<Passage>>,
+    /// The bound of the answer that holds instead of the one in the bytes.
+    bound: Option<u32>,
+    /// The content was changed: the bytes no longer say what is asked.
+    rewritten: bool,
 }
 
 impl Body {
@@ -127,7 +131,17 @@ impl Body {
         members: Members,
         decode: fn(&[u8], Task) -> Result<Content, Error>,
     ) -> Self {
-        Self { dialect, task, bytes, members, decode, content: Arc::new(OnceLock::new()), passage: None }
+        Self {
+            dialect,
+            task,
+            bytes,
+            members,
+            decode,
+            content: Arc::new(OnceLock::new()),
+            passage: None,
+            bound: None,
+            rewritten: false,
+        }
     }
 
     /// Keeps the bytes of a request that is passed on, and where they go. Nobody can decode them.
@@ -141,6 +155,40 @@ impl Body {
     /// Where a relayed request goes; `None` for every other.
     pub fn passage(&self) -> Option<&Passage> {
         self.passage.as_deref()
+    }
+
+    /// The same with another bound of the answer, in tokens per choice: whoever forwards the bytes splices it in.
+    #[must_use]
+    pub fn bounded(&self, bound: u32) -> Self {
+        let content = if self.rewritten {
+            // Nothing else says what is asked.
+            let content = self.content.get().cloned().map(|known| known.map(|content| content.bounded(bound)));
+            content.map_or_else(OnceLock::new, OnceLock::from)
+        } else {
+            OnceLock::new()
+        };
+        Self { bound: Some(bound), content: Arc::new(content), ..self.clone() }
+    }
+
+    /// The bound of the answer that holds instead of the one in the bytes, where there is one.
+    pub fn bound(&self) -> Option<u32> {
+        self.bound
+    }
+
+    /// The same with other content; its bytes are dropped, so that every vendor is asked by the content.
+    #[must_use]
+    pub fn rewritten(&self, content: Content) -> Self {
+        let content = match self.bound {
+            Some(bound) => content.bounded(bound),
+            None => content,
+        };
+        let content = Arc::new(OnceLock::from(Ok(content)));
+        Self { bytes: Bytes::new(), members: Members::default(), content, rewritten: true, ..self.clone() }
+    }
+
+    /// Whether the bytes say what is asked, in this dialect.
+    pub fn is_wire(&self, dialect: Dialect) -> bool {
+        self.dialect == dialect && !self.rewritten
     }
 
     /// The same without its bytes.
@@ -168,7 +216,14 @@ impl Body {
     /// # Errors
     /// `invalid_request` (or a more exact code) when a member that translation needs is missing or has the wrong shape.
     pub fn content(&self) -> Result<&Content, Error> {
-        self.content.get_or_init(|| (self.decode)(&self.bytes, self.task)).as_ref().map_err(Clone::clone)
+        let decode = || {
+            let content = (self.decode)(&self.bytes, self.task)?;
+            Ok(match self.bound {
+                Some(bound) => content.bounded(bound),
+                None => content,
+            })
+        };
+        self.content.get_or_init(decode).as_ref().map_err(Clone::clone)
     }
 }
 
@@ -215,6 +270,18 @@ impl Hints {
     }
 }
 
+/// Whether another candidate may continue an answer that breaks in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// The asker did not say: the model's policy decides.
+    #[default]
+    Unsaid,
+    /// The asker does not want it.
+    Off,
+    /// It may. Such an answer is read, never passed on as bytes: whoever continues it has to know what was said.
+    Armed,
+}
+
 /// One request, as every stage sees it.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -244,6 +311,8 @@ pub struct Request {
     pub tags: Tags,
     /// The regions that it may not leave, as the asker says it; `None` leaves that to the caller's team.
     pub residency: Option<Arc<[Arc<str>]>>,
+    /// Whether another candidate may continue the answer should it break.
+    pub resume: Resume,
     /// The original body.
     pub body: Body,
 }

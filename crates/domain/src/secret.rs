@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 
 /// Text that must not be shown: `Debug` and `Display` print a fixed placeholder, there is no serialisation, and the
 /// bytes are overwritten when the last owner drops it.
@@ -43,8 +44,10 @@ impl fmt::Display for Secret {
 pub enum Credential {
     /// No credential of any spelling was sent.
     Missing,
-    /// An API key, whichever header carried it.
+    /// An API key or an access token, whichever header carried it, from nobody knows where.
     Key(Secret),
+    /// The same, and the address that it came from.
+    KeyFrom(Secret, IpAddr),
     /// Two credentials were sent and they differ: refused, because guessing which one counts is how checks get skipped.
     Conflicting,
 }

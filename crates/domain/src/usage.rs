@@ -28,6 +28,24 @@ impl Usage {
         self.input.saturating_add(self.output)
     }
 
+    /// Both together, as two calls are paid for; what one of them did not tell counts as nothing beside the other's word.
+    #[must_use]
+    pub fn plus(&self, other: &Usage) -> Usage {
+        let part = |mine: Option<u64>, other: Option<u64>| match (mine, other) {
+            (Some(mine), Some(other)) => Some(mine.saturating_add(other)),
+            (mine, other) => mine.or(other),
+        };
+        Usage {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cached_input: part(self.cached_input, other.cached_input),
+            cache_write: part(self.cache_write, other.cache_write),
+            cache_write_hour: part(self.cache_write_hour, other.cache_write_hour),
+            reasoning: part(self.reasoning, other.reasoning),
+            doubtful: self.doubtful || other.doubtful,
+        }
+    }
+
     /// Whether the numbers contradict each other or nature: parts larger than their whole, a total that is not the sum,
     /// more than 2^40 tokens.
     pub fn is_contradictory(&self) -> bool {

@@ -1,14 +1,15 @@
 //! The first stage: bytes and headers become a request and a credential.
 
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use hyper::body::Incoming;
 use penstock_dialect::asker;
 use penstock_domain::{
-    Code, Credential, Dialect, Error, Hints, Kind, Origin, Request, RequestId, Stage, Task,
+    Code, Credential, Dialect, Error, Hints, Kind, Origin, Request, RequestId, Resume, Stage, Task,
 };
 use penstock_flow::{Flow, Scope};
 
@@ -19,9 +20,13 @@ pub(crate) const STRANGERS_BODY: u64 = 64 << 10;
 /// The longest wait that a client may ask for; more is cut, so that arithmetic on clocks cannot overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+/// The header with which an asker refuses that another candidate continues a broken stream: `off`.
+const RESUME: HeaderName = HeaderName::from_static("penstock-resume");
+
 /// The credential of a request, by the one extractor.
-pub(crate) fn credential(headers: &HeaderMap) -> Credential {
-    penstock_identity::credential(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+pub(crate) fn credential(headers: &HeaderMap, from: Option<IpAddr>) -> Credential {
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    penstock_identity::credential(headers, from)
 }
 
 /// What a request brings besides its body.
@@ -32,6 +37,8 @@ pub(crate) struct Arriving<'a> {
     pub(crate) task: Task,
     pub(crate) dialect: Dialect,
     pub(crate) scope: Scope,
+    /// Where it comes from.
+    pub(crate) from: Option<IpAddr>,
     /// Gets the body of a request that may have to be passed on after all.
     pub(crate) kept: &'a OnceLock<Bytes>,
 }
@@ -47,9 +54,9 @@ pub(crate) async fn decode(
     flow: &Flow,
     settings: &EdgeSettings,
 ) -> Result<(Request, Credential), Error> {
-    let Arriving { id, arrived, headers, task, dialect, scope, kept } = arriving;
+    let Arriving { id, arrived, headers, task, dialect, scope, from, kept } = arriving;
     upload::check_media(headers)?;
-    let credential = credential(headers);
+    let credential = credential(headers, from);
     // An unknown length counts as long. Nobody makes us hold megabytes before they have shown a key.
     if upload::announced(headers)
         .is_none_or(|length| length > STRANGERS_BODY && length <= settings.max_body as u64)
@@ -70,6 +77,9 @@ pub(crate) async fn decode(
     let mut request = decoded.into_request(id.clone(), Origin::Http, deadline);
     request.arrived = Some(arrived);
     request.hints = hints(headers, dialect);
+    if headers.get(RESUME).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"off")) {
+        request.resume = Resume::Off;
+    }
     Ok((request, credential))
 }
 

@@ -1,6 +1,7 @@
 //! The edge itself: what a matched route does.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -59,6 +60,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) edge: &'a Inner,
     pub(crate) id: &'a RequestId,
     pub(crate) arrived: Instant,
+    /// The address that it comes from.
+    pub(crate) from: Option<IpAddr>,
     /// Whether somebody has taken over the duty to record this request.
     pub(crate) recorded: &'a AtomicBool,
     /// The body that was read for a route of ours, where another may answer it.
@@ -68,6 +71,11 @@ pub(crate) struct Visit<'a> {
 pub(crate) type Outcome = Result<Response<Reply>, Box<Refused>>;
 
 impl Visit<'_> {
+    /// What the asker shows, and from where.
+    pub(crate) fn credential(&self, headers: &HeaderMap) -> Credential {
+        decode::credential(headers, self.from)
+    }
+
     /// Authorises by the matched row, then answers.
     pub(crate) async fn serve(
         &self,
@@ -84,7 +92,7 @@ impl Visit<'_> {
                 self.stored((what, scope), (rest, query), headers).await
             }
             (handler, Needs::Scope(scope)) => {
-                let credential = decode::credential(headers);
+                let credential = self.credential(headers);
                 let flow = self.edge.gateway.snapshot();
                 let caller = flow.authorize(&credential, scope, None)?;
                 let listed = flow.models(&caller);
@@ -109,6 +117,7 @@ impl Visit<'_> {
             Handler::DocsScript => Ok(pages::docs_script()),
             Handler::ErrorPage => Ok(pages::error_page(rest)?),
             Handler::Home => Ok(pages::home()),
+            Handler::Resource => Ok(pages::resource(self.edge)?),
             Handler::Infer(..) | Handler::Stored(_) | Handler::Models | Handler::Model | Handler::Relay => {
                 Err(misrouted())
             }
@@ -125,6 +134,9 @@ impl Visit<'_> {
         let bytes = upload::read(&parts.headers, body, &bounds).await?;
         // Problems name the request they belong to.
         parts.extensions.insert(self.id.clone());
+        if let Some(from) = self.from {
+            parts.extensions.insert(from);
+        }
         let request = Request::from_parts(parts, axum::body::Body::new(Full::new(bytes)));
         self.recorded.store(true, Ordering::Relaxed);
         let answered = self.edge.drain.unless_over(router.oneshot(request)).await?;
@@ -139,8 +151,16 @@ impl Visit<'_> {
         body: Incoming,
     ) -> Outcome {
         let flow = self.edge.gateway.snapshot();
-        let arriving =
-            Arriving { id: self.id, arrived: self.arrived, headers, task, dialect, scope, kept: &self.kept };
+        let arriving = Arriving {
+            id: self.id,
+            arrived: self.arrived,
+            headers,
+            task,
+            dialect,
+            scope,
+            from: self.from,
+            kept: &self.kept,
+        };
         let refuse = |error: Error| {
             let error = error.at(Stage::Decode);
             // What may be passed on is recorded once it is clear who answers.
@@ -200,7 +220,7 @@ impl Visit<'_> {
         }
         let mut response = json(bytes);
         response.headers_mut().reserve(16);
-        reply::describe(response.headers_mut(), &head);
+        reply::describe(response.headers_mut(), &head, dialect);
         if let Some(cost) = bill.and_then(|bill| bill.cost().known()) {
             reply::price(response.headers_mut(), cost);
         }
@@ -237,7 +257,7 @@ impl Visit<'_> {
         let events = Events::new(source, (dialect, after), encoder, silence, (keep_alive, drain.clone()));
         let mut response = reply::events(events);
         if let Some(head) = head {
-            reply::describe(response.headers_mut(), &head);
+            reply::describe(response.headers_mut(), &head, dialect);
         }
         Ok(response)
     }

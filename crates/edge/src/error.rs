@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use penstock_dialect::{anthropic, openai};
-use penstock_domain::{Code, Error, Kind, RequestId, Retry};
+use penstock_domain::{Code, Dialect, Error, Kind, RequestId, Retry};
 use penstock_flow::Head;
 
 use crate::reply::{self, Reply};
@@ -97,6 +97,7 @@ pub(crate) fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Respo
         (Shape::Anthropic, Kind::Unavailable) if anthropic::error::is_overload(error) => {
             StatusCode::from_u16(529).unwrap_or(status(error.kind()))
         }
+        (Shape::Anthropic, _) if error.code() == Code::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
         (_, kind) => status(kind),
     };
     let (media, body) = match shape {
@@ -109,11 +110,16 @@ pub(crate) fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Respo
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     if let Some(head) = head {
-        reply::describe(headers, head);
+        let anthropic = shape == Shape::Anthropic;
+        reply::describe(headers, head, if anthropic { Dialect::Anthropic } else { Dialect::OpenAi });
     }
     advise(headers, error.retry(), status);
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        let challenge = match error.code() {
+            Code::InvalidToken | Code::ExpiredToken => "Bearer error=\"invalid_token\"",
+            _ => "Bearer",
+        };
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if let Some(allow) = allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
         headers.insert(ALLOW, allow);

@@ -1,14 +1,15 @@
 //! What every request passes, whatever its route: an id, the panic guard, the `Host` and `Origin` checks, the headers
 //! that every response carries. One function instead of a stack of boxed layers: this is the hot path.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::header::{HOST, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use penstock_domain::{Code, Error, RequestId, Stage};
 use penstock_flow::Seen;
@@ -18,19 +19,26 @@ use crate::error::{self, Refused, Shape};
 use crate::reply::Reply;
 use crate::request_id;
 use crate::routes::{self, Found};
+use crate::visitor;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const CLIENT_REQUEST_ID: &str = "x-client-request-id";
 
 /// Answers one request. Never fails and never panics: whatever happens becomes a response.
-pub(crate) async fn guarded(edge: &Inner, request: Request<Incoming>, ambiguous: bool) -> Response<Reply> {
+pub(crate) async fn guarded(
+    edge: &Inner,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    ambiguous: bool,
+) -> Response<Reply> {
     let arrived = Instant::now();
     let (id, id_value) = request_id::draw();
     let shape = Shape::of(request.uri().path(), request.headers());
     label(&id, request.headers());
     let recorded = AtomicBool::new(false);
-    let visit = Visit { edge, id: &id, arrived, recorded: &recorded, kept: OnceLock::new() };
+    let from = visitor::address(peer, request.headers(), &edge.settings.trusted_proxies);
+    let visit = Visit { edge, id: &id, arrived, from, recorded: &recorded, kept: OnceLock::new() };
     let outcome = AssertUnwindSafe(answer(&visit, request, ambiguous)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| {
         Err(Error::new(Code::InternalError, "the gateway failed while answering; the log has the cause")
@@ -42,11 +50,24 @@ pub(crate) async fn guarded(edge: &Inner, request: Request<Incoming>, ambiguous:
         }
         error::response(&refused, shape, &id)
     });
+    if response.status() == StatusCode::UNAUTHORIZED {
+        show_the_way(edge, response.headers_mut());
+    }
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id_value.clone());
     headers.insert(REQUEST_ID, id_value);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Says where a token can be had, where tokens are taken (RFC 9728, 5.1).
+fn show_the_way(edge: &Inner, headers: &mut HeaderMap) {
+    let Some(challenge) = edge.gateway.snapshot().challenge() else { return };
+    let before = headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or("Bearer");
+    let between = if before == "Bearer" { " " } else { ", " };
+    if let Ok(value) = HeaderValue::try_from(format!("{before}{between}{challenge}")) {
+        headers.insert(WWW_AUTHENTICATE, value);
+    }
 }
 
 async fn answer(

@@ -33,6 +33,7 @@ mod routes;
 mod server;
 mod settings;
 mod upload;
+mod visitor;
 
 pub use drain::Drain;
 pub use edge::Edge;

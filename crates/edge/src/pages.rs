@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use penstock_domain::{Code, Error};
+use penstock_identity::KNOWN_SCOPES;
 use penstock_provider::Health;
 use serde_json::{Map, Value, json};
 
@@ -48,6 +49,29 @@ pub(crate) fn ready(edge: &Inner) -> Response<Reply> {
     }
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// How to get in with an access token (RFC 9728).
+///
+/// # Errors
+/// `route_not_found` where no tokens are taken.
+pub(crate) fn resource(edge: &Inner) -> Result<Response<Reply>, Error> {
+    let Some(resource) = edge.gateway.snapshot().resource() else {
+        return Err(Error::new(Code::RouteNotFound, "this gateway takes API keys and no access tokens"));
+    };
+    let scopes: Vec<String> = KNOWN_SCOPES
+        .iter()
+        .flat_map(|(family, actions)| actions.iter().map(move |action| format!("{family}:{action}")))
+        .collect();
+    let issuers: Vec<&str> = resource.issuers.iter().map(|issuer| &**issuer).collect();
+    let body = json!({
+        "resource": &*resource.address,
+        "resource_name": "Penstock",
+        "authorization_servers": issuers,
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": scopes,
+    });
+    Ok(edge::json(body.to_string()))
 }
 
 fn tell(health: &Health) -> Value {
@@ -134,6 +158,7 @@ mod tests {
         let parts = penstock_flow::Parts {
             keys: Arc::new(penstock_identity::KeyRing::new(penstock_identity::Pepper::new([7; 32]))),
             admission: Arc::new(penstock_admission::Admission::new(Instant::now())),
+            rules: Default::default(),
             catalogue: penstock_routing::Catalogue::new([]),
             fleet: Default::default(),
             bounds: HashMap::new(),

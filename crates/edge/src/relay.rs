@@ -162,7 +162,7 @@ impl Visit<'_> {
         let family = path.split('/').nth(1);
         self.relays(parts)
             && flow
-                .authorize(&decode::credential(&parts.headers), RELAY, family)
+                .authorize(&self.credential(&parts.headers), RELAY, family)
                 .is_ok_and(|caller| caller.models.patterns().is_none())
     }
 
@@ -170,7 +170,7 @@ impl Visit<'_> {
     pub(crate) async fn relay(&self, parts: &request::Parts, body: Sent) -> Outcome {
         let flow = self.edge.gateway.snapshot();
         let (request, credential) = match self.passage(parts, body, &flow).await {
-            Ok(request) => (request, decode::credential(&parts.headers)),
+            Ok(request) => (request, self.credential(&parts.headers)),
             Err(error) => {
                 let error = error.at(Stage::Decode);
                 self.refuse(Some(Task::Relay), &error);
@@ -187,7 +187,7 @@ impl Visit<'_> {
             _ => return Err(strange().into()),
         };
         let mut response = head_of(&head)?;
-        reply::describe(response.headers_mut(), &answer.head);
+        reply::describe(response.headers_mut(), &answer.head, Dialect::OpenAi);
         // Nobody polls a body that has no bytes, and an answer settles only at its end.
         let empty = head.length == Some(0) || matches!(head.status, 204 | 304);
         if empty && let Some(Delta::Failed(error)) = drain.unless_over(answer.deltas.next()).await? {
@@ -216,7 +216,7 @@ impl Visit<'_> {
                 let empty = body.is_end_stream();
                 if !empty
                     && upload::announced(headers).is_none_or(large)
-                    && let Err(error) = flow.authorize(&decode::credential(headers), RELAY, None)
+                    && let Err(error) = flow.authorize(&self.credential(headers), RELAY, None)
                     && error.kind() == Kind::Unauthenticated
                 {
                     return Err(error);
@@ -241,6 +241,7 @@ impl Visit<'_> {
             deadline: wait.map(|wait| self.arrived + wait),
             tags: Tags::default(),
             residency: None,
+            resume: Default::default(),
             body: Asked::relayed(Dialect::OpenAi, bytes, passage),
         })
     }

@@ -52,6 +52,8 @@ pub enum Handler {
     ErrorPage,
     /// What this is.
     Home,
+    /// How to get in with an access token.
+    Resource,
 }
 
 const CHAT: Needs = Needs::Scope(Scope::new("chat", "invoke"));
@@ -442,6 +444,20 @@ pub const ROUTES: &[Route<Handler>] = &[
             &[Reply { status: 200, about: "the page", media: "text/html", schema: "" }],
         ),
         handler: Handler::Home,
+    },
+    Route {
+        method: Method::Get,
+        path: "/.well-known/oauth-protected-resource",
+        needs: Needs::Nothing("who has no token yet reads here where to get one (RFC 9728)"),
+        operation: page(
+            "getProtectedResource",
+            "Says which issuers' access tokens are taken",
+            &[
+                Reply { status: 200, about: "the metadata", media: JSON, schema: "" },
+                Reply { status: 404, about: "no access tokens are taken", media: JSON, schema: "" },
+            ],
+        ),
+        handler: Handler::Resource,
     },
 ];
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use penstock_conversation::{Conversations, MemoryResponses, Policy};
 use penstock_dialect::DecodeLimits;
+use penstock_identity::IpRange;
 
 /// Which routes a listener answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +51,8 @@ pub struct EdgeSettings {
     /// Names under which this gateway may be addressed. Empty allows every `Host`, but then browsers may change things
     /// only under IP addresses and `localhost`, which no DNS rebinding can fake.
     pub hosts: Vec<String>,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpRange>,
     /// Bounds of the request decoder.
     pub decode: DecodeLimits,
 }
@@ -71,6 +74,7 @@ impl Default for EdgeSettings {
             max_connections: 16 * 1024,
             max_http2_streams: 100,
             hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             decode: DecodeLimits::default(),
         }
     }

@@ -20,6 +20,8 @@ pub struct Head {
     pub rate: Option<Rate>,
     /// Members of the request that the vendor's dialect cannot express, by path.
     pub dropped: Vec<String>,
+    /// The bound of the answer, in tokens, that holds instead of what was asked for.
+    pub clamped: Option<u32>,
     /// The answer is a number of tokens that was estimated.
     pub estimated: bool,
     /// Time spent per stage so far.

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use penstock_admission::Admission;
+use penstock_admission::{Admission, Now, Rules, Standing};
 use penstock_domain::{Code, Credential, Error, Stage};
 use penstock_identity::{Caller, KeyRing, Scope};
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
-use penstock_routing::{Bounds, Catalogue, Fleet};
+use penstock_routing::{Bounds, Catalogue, Fleet, TargetReport};
 
 use crate::Captures;
 
@@ -21,8 +21,10 @@ const INFERENCE: [Scope; 2] = [Scope::new("chat", "invoke"), Scope::new("embeddi
 pub struct Parts {
     /// Who may call.
     pub keys: Arc<KeyRing>,
-    /// Rates and slots.
+    /// Rates, slots and money.
     pub admission: Arc<Admission>,
+    /// What teams, models and all keys together may ask for and spend.
+    pub rules: Rules,
     /// Model names.
     pub catalogue: Catalogue,
     /// What was learnt of every target; it outlives reloads too.
@@ -101,6 +103,16 @@ impl Flow {
         }
     }
 
+    /// What clients may know of how to get in, where access tokens are taken.
+    pub fn resource(&self) -> Option<penstock_identity::Resource> {
+        self.parts.keys.resource()
+    }
+
+    /// The parameter of `www-authenticate` that leads there.
+    pub fn challenge(&self) -> Option<String> {
+        self.parts.keys.challenge()
+    }
+
     /// The models that a caller may use, sorted by name; patterns are not listed. A caller without any right to
     /// inference, who only looks, sees all that its allow-list has.
     pub fn models(&self, caller: &Caller) -> Vec<ModelInfo> {
@@ -136,6 +148,18 @@ impl Flow {
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// What was learnt of every target of this snapshot's providers, sorted.
+    pub fn targets(&self) -> Vec<TargetReport> {
+        let mut all = self.parts.fleet.report(Instant::now());
+        all.retain(|target| self.parts.providers.contains_key(&target.provider));
+        all
+    }
+
+    /// Every account that has limits, a budget, or has spent something.
+    pub fn standings(&self) -> Vec<Standing> {
+        self.parts.admission.standings(&self.parts.rules, Now::read())
     }
 
     /// The providers of this snapshot, so that a reload can keep those whose configuration did not change.

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use penstock_admission::Rate;
+use penstock_admission::{Now, Permit, Rate, Truth};
 use penstock_domain::{
-    Code, Cost, Delta, Dialect, Error, FinishReason, Money, Relayed, Request, RequestId, Stage, Tags, Task,
+    Blame, Code, Delta, Dialect, Error, FinishReason, Relayed, Request, RequestId, Stage, Tags, Task, Usage,
 };
 use penstock_identity::Caller;
-use penstock_observe::{Attempt, Gaps, Outcome, Record, Recorder, Timings};
-use penstock_routing::{Candidate, Prices};
+use penstock_observe::{Considered, Gaps, Outcome, Record, Recorder, Timings};
+use penstock_routing::{Candidate, Plan};
 use penstock_tokenizer::estimate_json;
 
 use crate::capture::{Captures, Capturing};
-use crate::tally::{Tally, Used};
+use crate::tally::Tally;
 use crate::{Bill, Head};
+use tries::{Open, Paid, Tries};
+
+mod tries;
+
+pub(crate) use tries::Turn;
 
 /// The longest name of a model version that is kept.
 const MAX_VERSION: usize = 256;
@@ -35,15 +40,23 @@ pub(crate) struct Journey {
     provider: Option<Arc<str>>,
     upstream_model: Option<Arc<str>>,
     version: Option<Arc<str>>,
-    tries: Vec<Attempt>,
-    /// Since when a call is under way.
-    trying: Option<Instant>,
-    prices: Option<Arc<Prices>>,
+    tries: Tries,
+    /// Which of the calls under way answers.
+    won: Turn,
+    considered: Box<[Considered]>,
     /// Kept while the prompt may have to be counted.
     request: Option<Arc<Request>>,
     prompt: Option<u64>,
     pub(crate) rate: Option<Rate>,
+    /// What is held for the request, until it ends.
+    permit: Option<Permit>,
+    /// From how many generated tokens on more has to be held.
+    watch: u64,
+    /// Why the answer may not go on.
+    overdrawn: Option<Error>,
     pub(crate) dropped: Vec<String>,
+    /// The bound of the answer that holds instead of what was asked for.
+    pub(crate) clamped: Option<u32>,
     /// The answer is a count of tokens that was estimated.
     pub(crate) counted: bool,
     timings: Timings,
@@ -101,13 +114,17 @@ impl Journey {
             provider: None,
             upstream_model: None,
             version: None,
-            tries: Vec::new(),
-            trying: None,
-            prices: None,
+            tries: Tries::default(),
+            won: Turn::Main,
+            considered: Box::default(),
             request: None,
             prompt: None,
             rate: None,
+            permit: None,
+            watch: u64::MAX,
+            overdrawn: None,
             dropped: Vec::new(),
+            clamped: None,
             counted: false,
             timings,
             stage: None,
@@ -134,6 +151,12 @@ impl Journey {
         self.capturing = captures.retention(team).map(|retention| Capturing::begin(request, retention));
     }
 
+    /// The request may run.
+    pub(crate) fn admitted(&mut self, permit: Permit) {
+        self.watch = permit.watch();
+        self.permit = Some(permit);
+    }
+
     /// Goes into a stage: the time from now on is booked on it, whichever way it is left.
     pub(crate) fn enter(&mut self, stage: Stage) {
         self.enter_at(stage, Instant::now());
@@ -151,39 +174,83 @@ impl Journey {
     }
 
     /// Begins a call of a provider.
-    pub(crate) fn attempt(&mut self, candidate: &Candidate, request: &Arc<Request>) {
+    pub(crate) fn attempt(
+        &mut self,
+        turn: Turn,
+        (candidate, why): (&Candidate, &'static str),
+        request: &Arc<Request>,
+    ) {
         self.provider = Some(Arc::clone(&candidate.target.provider));
         self.upstream_model = Some(Arc::clone(&candidate.target.model));
-        self.prices.clone_from(&candidate.prices);
-        self.request = Some(Arc::clone(request));
+        if self.prompt.is_none() {
+            self.request = Some(Arc::clone(request));
+        }
+        if let Some(permit) = &self.permit {
+            permit.calling();
+        }
         // The first call begins with its stage.
         let begun = self.stage.filter(|_| self.tries.is_empty()).map(|(_, since)| since);
-        self.trying = Some(begun.unwrap_or_else(Instant::now));
-        self.tries.reserve_exact(1);
+        self.tries.begin(turn, Open::begin(candidate, why, begun.unwrap_or_else(Instant::now)));
     }
 
-    /// Ends the call that is under way: its first content is here, or it failed with this code.
-    pub(crate) fn tried(&mut self, code: &'static str) {
-        self.tried_at(code, Instant::now());
+    /// Ends a call that is under way: it failed with this code.
+    pub(crate) fn tried(&mut self, turn: Turn, code: &'static str) {
+        self.tried_at(turn, code, Instant::now());
     }
 
-    fn tried_at(&mut self, code: &'static str, now: Instant) {
-        if let (Some(since), Some(provider), Some(model)) =
-            (self.trying.take(), &self.provider, &self.upstream_model)
-        {
-            let (provider, model) = (Arc::clone(provider), Arc::clone(model));
-            self.tries.push(Attempt { provider, model, code, took: now - since });
+    fn tried_at(&mut self, turn: Turn, code: &'static str, now: Instant) {
+        let (at, task) = (self.at, self.task);
+        // Nothing of what failed before its first content was seen.
+        let (known, request) = (self.prompt, &self.request);
+        let prompt = || prompt(known, request.as_deref());
+        let paid =
+            |tariffs: tries::Tariffs<'_>| Paid::by(task, (code, false), &Tally::default(), prompt, tariffs);
+        self.tries.close(turn, code, now, paid, at);
+    }
+
+    /// Ends what is under way: one has its first content, and the other is left.
+    fn won_at(&mut self, turn: Turn, now: Instant) {
+        if let Some(target) = self.tries.target(turn) {
+            self.provider = Some(Arc::clone(&target.provider));
+            self.upstream_model = Some(Arc::clone(&target.model));
         }
+        for one in [Turn::Main, Turn::Beside] {
+            self.tried_at(one, if one == turn { "ok" } else { "cancelled" }, now);
+        }
+    }
+
+    /// This call has its first content.
+    pub(crate) fn won(&mut self, turn: Turn) {
+        self.won = turn;
+    }
+
+    /// Keeps what was thought of the candidates, where there was a choice.
+    pub(crate) fn consider(&mut self, plan: &Plan) {
+        let considered = plan.considered();
+        if considered.len() < 2 {
+            return;
+        }
+        let kept = considered.into_iter().map(|one| Considered {
+            provider: one.provider,
+            credential: one.credential,
+            model: one.model,
+            verdict: one.verdict.into(),
+        });
+        self.considered = kept.collect();
     }
 
     /// The first content is in hand. Gets ready for the answer: a long prompt is not kept in memory while its answer streams, and the cost of an answer
     /// that is sent as a whole is known before its headers leave.
     pub(crate) fn answering(&mut self) -> Option<Bill> {
         let now = Instant::now();
-        self.tried_at("ok", now);
+        self.won_at(self.won, now);
         self.enter_at(Stage::Reply, now);
         if self.stream {
-            self.prompt = Some(self.prompt());
+            let prompt = self.prompt();
+            self.prompt = Some(prompt);
+            if let Some(permit) = &self.permit {
+                permit.used(Some(prompt), 0);
+            }
             self.request = None;
         } else {
             self.bill = Some(Bill::default());
@@ -193,12 +260,29 @@ impl Journey {
 
     /// Learns what a delta tells in passing.
     pub(crate) fn see(&mut self, delta: &Delta) {
+        self.keep(delta);
+        self.learn(delta);
+    }
+
+    /// Keeps what leaves, where the caller's team wants it.
+    pub(crate) fn keep(&mut self, delta: &Delta) {
+        if let Some(capturing) = &mut self.capturing {
+            capturing.see(delta);
+        }
+    }
+
+    /// Learns what a delta of a provider tells, whether it leaves or not.
+    pub(crate) fn learn(&mut self, delta: &Delta) {
         if delta.is_content() {
             self.piece();
         }
         self.tally.see(delta);
-        if let Some(capturing) = &mut self.capturing {
-            capturing.see(delta);
+        let generated = self.tally.generated();
+        if let Some(permit) = &self.permit {
+            permit.used(None, generated);
+        }
+        if generated >= self.watch {
+            self.top_up(generated);
         }
         let notes = match delta {
             Delta::Raw(raw) => &raw.notes,
@@ -212,6 +296,23 @@ impl Journey {
         if let Some(version) = &notes.version {
             self.answered_by(|| Arc::clone(version));
         }
+    }
+
+    /// The answer has used most of what is held for it.
+    fn top_up(&mut self, generated: u64) {
+        let Some(permit) = &mut self.permit else { return };
+        match permit.top_up(generated, Now::read()) {
+            Ok(watch) => self.watch = watch,
+            Err(error) => {
+                self.watch = u64::MAX;
+                self.overdrawn = Some(error);
+            }
+        }
+    }
+
+    /// Why the answer has to end here, if it has to.
+    pub(crate) fn overdrawn(&mut self) -> Option<Error> {
+        self.overdrawn.take()
     }
 
     fn answered_by(&mut self, version: impl FnOnce() -> Arc<str>) {
@@ -246,13 +347,38 @@ impl Journey {
             attempts: self.attempts(),
             rate: self.rate,
             dropped: self.dropped.clone(),
+            clamped: self.clamped,
             estimated: self.counted,
             timings: self.timings,
         }
     }
 
     fn attempts(&self) -> u32 {
-        self.tries.len() as u32 + u32::from(self.trying.is_some())
+        u32::try_from(self.tries.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The answer broke in the middle, and another call is to continue it. Gives what the broken one used.
+    pub(crate) fn broke(&mut self, code: &'static str) -> Usage {
+        let generated = self.tally.generated();
+        let used = self.settle(code, false, Some(code)).unwrap_or_default();
+        self.tally = Tally::default();
+        // Whoever continues reads the prompt and what was said.
+        self.prompt = Some(self.prompt().saturating_add(generated));
+        used
+    }
+
+    /// The call that continues a broken answer has its first content.
+    pub(crate) fn resumed(&mut self) {
+        self.won_at(Turn::Main, Instant::now());
+    }
+
+    /// Books what the call behind the answer used. `broke`: the code with which it ended early.
+    fn settle(&mut self, code: &str, complete: bool, broke: Option<&'static str>) -> Option<Usage> {
+        let (at, task, tally) = (self.at, self.task, &self.tally);
+        let (known, request) = (self.prompt, &self.request);
+        let prompt = || prompt(known, request.as_deref());
+        let paid = |tariffs: tries::Tariffs<'_>| Paid::by(task, (code, complete), tally, prompt, tariffs);
+        self.tries.settle(broke, paid, at)
     }
 
     /// How a request ends whose answer came to its end: a relayed refusal is delivered whole and is a refusal all the same.
@@ -267,43 +393,42 @@ impl Journey {
     }
 
     fn prompt(&self) -> u64 {
-        let counted = || self.request.as_ref().map_or(0, |request| estimate_json(request.body.bytes()));
-        self.prompt.unwrap_or_else(counted)
+        prompt(self.prompt, self.request.as_deref())
     }
 
-    /// What was used; `None` when no tokens can have been.
-    fn used(&self, outcome: &Outcome) -> Option<Used> {
-        let task = self.task.filter(|task| !matches!(task, Task::CountTokens | Task::Relay))?;
-        let complete = matches!(outcome, Outcome::Complete);
-        let begun = self.tries.last().is_some_and(|last| may_be_billed(last.code));
-        (complete || begun).then(|| self.tally.settle(task, complete, || self.prompt()))
+    /// Tokens of the prompt, an estimate; counted once.
+    pub(crate) fn weigh(&mut self, request: &Request) -> u64 {
+        *self.prompt.get_or_insert_with(|| estimate_json(request.body.bytes()))
     }
 
-    fn cost(&self, used: Option<Used>) -> Cost {
-        match used {
-            _ if self.tries.is_empty() => Cost::None,
-            // Nobody knows what stands in it, let alone what it costs.
-            None if self.task == Some(Task::Relay) => Cost::Unknown,
-            None => Cost::Known(Money::ZERO),
-            Some(used) => {
-                let tariff = self.prices.as_ref().and_then(|prices| prices.at(self.at));
-                tariff.map_or(Cost::Unknown, |tariff| tariff.cost(&used.usage))
-            }
-        }
-    }
-
-    /// Sends the record. Later calls do nothing.
-    pub(crate) fn end(&mut self, outcome: Outcome) {
+    /// Sends the record, and gives the tokens of all calls together. Later calls do nothing.
+    pub(crate) fn end(&mut self, outcome: Outcome) -> u64 {
         if std::mem::replace(&mut self.ended, true) {
-            return;
+            return 0;
         }
         let now = Instant::now();
         self.leave(now);
-        self.tried_at(outcome.code(), now);
-        let used = self.used(&outcome);
-        let cost = self.cost(used);
+        for turn in [Turn::Main, Turn::Beside] {
+            self.tried_at(turn, outcome.code(), now);
+        }
+        // An answer that its asker left was none of the provider's faults.
+        let broke = match &outcome {
+            Outcome::Failed(error) if error.blame() == Blame::Vendor => Some(error.code().name()),
+            _ => None,
+        };
+        self.settle("ok", matches!(outcome, Outcome::Complete), broke);
+        let (usage, estimated, cost) = self.tries.sum();
         if let Some(bill) = &self.bill {
             bill.settle(cost);
+        }
+        if let Some(permit) = self.permit.take() {
+            let whole = matches!(outcome, Outcome::Complete) && self.finish != Some(FinishReason::Length);
+            let wall = self.at + (now - self.start);
+            permit.settle(
+                Truth { usage, estimated, cost, whole },
+                wall,
+                Now { at: now, wall: SystemTime::now() },
+            );
         }
         self.recorder.end(Record {
             id: self.id.clone(),
@@ -320,9 +445,10 @@ impl Journey {
             upstream_model: self.upstream_model.take(),
             version: self.version.take(),
             attempts: self.attempts(),
-            tries: std::mem::take(&mut self.tries).into(),
-            usage: used.map(|used| used.usage),
-            estimated: used.is_some_and(|used| used.estimated),
+            tries: self.tries.take(),
+            considered: std::mem::take(&mut self.considered),
+            usage,
+            estimated,
             cost,
             finish: self.finish,
             duration: now - self.start,
@@ -332,21 +458,13 @@ impl Journey {
             outcome,
             content: self.capturing.take().map(|capturing| Box::new(capturing.end())),
         });
+        usage.map_or(0, |usage| usage.total())
     }
 }
 
-/// Whether a vendor may bill a call that ended so: it answered, or it was left or fell silent while it worked. One that
-/// refused, or was never reached, bills nothing.
-fn may_be_billed(code: &str) -> bool {
-    const WORKED: [Code; 6] = [
-        Code::UpstreamTimeout,
-        Code::UpstreamIdleTimeout,
-        Code::UpstreamStreamCut,
-        Code::UpstreamBadResponse,
-        Code::DeadlineExceeded,
-        Code::InternalError,
-    ];
-    matches!(code, "ok" | "cancelled") || WORKED.iter().any(|worked| worked.name() == code)
+/// Tokens of a prompt: known, or estimated from its body.
+fn prompt(known: Option<u64>, request: Option<&Request>) -> u64 {
+    known.unwrap_or_else(|| request.map_or(0, |request| estimate_json(request.body.bytes())))
 }
 
 impl Drop for Journey {

@@ -46,7 +46,7 @@ impl Flow {
     }
 
     async fn path(
-        &self,
+        self: &Arc<Self>,
         journey: &mut Journey,
         request: Request,
         credential: Credential,
@@ -62,7 +62,7 @@ impl Flow {
         journey.enter(Stage::Prepare);
         let prepared = prepare(self, journey, &caller, request).map_err(|error| error.at(Stage::Prepare))?;
         journey.enter(Stage::Route);
-        let routed = route(self, &caller, prepared).map_err(|error| error.at(Stage::Route))?;
+        let routed = route(self, journey, &caller, prepared).map_err(|error| error.at(Stage::Route))?;
         journey.enter(Stage::Call);
         let live = call(self, journey, routed).await.map_err(|error| error.at(Stage::Call))?;
         Ok(settle(admitted, live))

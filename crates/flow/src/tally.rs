@@ -70,7 +70,7 @@ impl Tally {
     }
 
     /// What was generated, by our own count.
-    fn generated(&self) -> u64 {
+    pub(crate) fn generated(&self) -> u64 {
         let by_bytes = self.passed.saturating_mul(10).div_ceil(BYTES_PER_TEN_TOKENS);
         // No event that has text has less than a token of it, and many vendors send them one by one.
         let by_events = if self.passed == 0 { 0 } else { self.events.saturating_sub(FRAME) };

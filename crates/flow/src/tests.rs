@@ -1,6 +1,13 @@
 //! The path with scripted providers: what is recorded, returned and cancelled on every way out.
 
+mod billing;
+mod failover;
+mod hedge;
 mod money;
+mod residency;
+mod resume;
+mod terms;
+mod vendors;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +25,7 @@ use penstock_domain::{
 use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper, Scope};
 use penstock_observe::{Outcome, Record, Recorder};
 use penstock_provider::{Call, Calling, Chat, Deltas, Provider};
-use penstock_routing::{Catalogue, Model, Pricing};
+use penstock_routing::{Bounds, Catalogue, Model, Pricing};
 
 use crate::{Captures, Flow, Gateway, Parts, Refusal};
 
@@ -103,30 +110,44 @@ fn bench_with(
     (pricing, captures): (Pricing, Captures),
     script: impl Fn() -> Result<Deltas, Error> + Send + Sync + 'static,
 ) -> Bench {
+    let provider: Arc<dyn Provider> = Arc::new(Scripted(Box::new(script)));
+    let mut large = Model::single("large", "vendor", Some("vendor-large".into()));
+    large.max_output_tokens = Some(100);
+    large.deployments[0].pricing = pricing;
+    let providers = HashMap::from([("vendor".into(), provider)]);
+    bench_of((scopes, models), (Catalogue::new([large]), providers), (captures, HashMap::new()))
+}
+
+type Providers = HashMap<Arc<str>, Arc<dyn Provider>>;
+
+fn bench_of(
+    (scopes, models): (&[&str], &[&str]),
+    (catalogue, providers): (Catalogue, Providers),
+    (captures, bounds): (Captures, HashMap<Arc<str>, Bounds>),
+) -> Bench {
     let file = FileKey {
         name: "test".into(),
         key: serde_json::from_value(serde_json::json!(KEY)).expect("a key"),
         team: Some("support".into()),
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         models: models.iter().map(|model| (*model).to_owned()).collect(),
-        limits: Limits { requests_per_minute: Some(100), concurrent_requests: Some(1) },
+        limits: Limits { requests_per_minute: Some(100), concurrent_requests: Some(1), ..Limits::default() },
+        budget: None,
         expires: None,
+        allow_ips: Vec::new(),
     };
     let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
     keys.use_file(&[file], Limits::default()).expect("a valid key");
     let kept = Arc::new(Kept::default());
     let admission = Arc::new(Admission::new(Instant::now()));
-    let provider: Arc<dyn Provider> = Arc::new(Scripted(Box::new(script)));
-    let mut large = Model::single("large", "vendor", Some("vendor-large".into()));
-    large.max_output_tokens = Some(100);
-    large.deployments[0].pricing = pricing;
     let parts = Parts {
         keys: keys.ring(),
         admission: Arc::clone(&admission),
-        catalogue: Catalogue::new([large]),
+        rules: Default::default(),
+        catalogue,
         fleet: Default::default(),
-        bounds: HashMap::new(),
-        providers: HashMap::from([("vendor".into(), provider)]),
+        bounds,
+        providers,
         captures,
         recorder: Arc::clone(&kept) as Arc<dyn Recorder>,
         made: SystemTime::now(),
@@ -135,7 +156,7 @@ fn bench_with(
     Bench { flow: Gateway::new(parts).snapshot(), kept, admission, key_id }
 }
 
-fn request(model: &str) -> Request {
+pub(crate) fn request(model: &str) -> Request {
     let decode = |_: &[u8], _| Ok(Content::Chat(Conversation::default()));
     Request {
         id: RequestId::new("req_test"),
@@ -151,6 +172,7 @@ fn request(model: &str) -> Request {
         hints: Default::default(),
         tags: Tags::default(),
         residency: None,
+        resume: Default::default(),
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }
 }
@@ -336,14 +358,6 @@ async fn a_second_request_waits_for_the_first_ones_slot() {
     assert_eq!(refused.error.code(), Code::ConcurrencyLimitExceeded);
     drop(first);
     bench.run(request("large")).await.expect("the slot is free again");
-}
-
-#[tokio::test]
-async fn more_tokens_than_the_operator_allows_are_refused() {
-    let bench = bench(&["chat:*"], &["*"], gives(whole_answer()));
-    let greedy = Request { max_output_tokens: Some(101), ..request("large") };
-    let refusal = bench.run(greedy).await.err().expect("a refusal");
-    assert_eq!((refusal.error.code(), refusal.error.param()), (Code::InvalidValue, Some("max_tokens")));
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use penstock_config::Limits;
+use penstock_config::{Budget, IpRange, Limits};
 
-use crate::{ModelAllow, ScopeSet};
+use crate::{Leash, ModelAllow, ScopeSet};
 
-/// The public name of a key: `key_` and 22 characters for stored keys, `key_file_` and the name for keys of the config.
+/// The public name of a key: `key_` and 22 characters for stored keys, `key_file_` and the name for keys of the config,
+/// `jwt:ISSUER:SUBJECT` for whoever shows an access token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(Arc<str>);
 
@@ -41,6 +42,8 @@ pub enum KeySource {
     File,
     /// In the database.
     Database,
+    /// Nowhere: an issuer made it, and its keys prove it.
+    Token,
 }
 
 impl KeySource {
@@ -49,6 +52,7 @@ impl KeySource {
         match self {
             KeySource::File => "file",
             KeySource::Database => "database",
+            KeySource::Token => "token",
         }
     }
 }
@@ -68,6 +72,12 @@ pub struct Caller {
     pub models: ModelAllow,
     /// How much it may ask for.
     pub limits: Limits,
+    /// What it may spend.
+    pub budget: Option<Budget>,
     /// Where the key is kept.
     pub source: KeySource,
+    /// The addresses that it may be sent from; empty is everywhere.
+    pub allow_ips: Arc<[IpRange]>,
+    /// What its open answers hang on.
+    pub leash: Leash,
 }

@@ -1,5 +1,7 @@
 //! The one place that reads a credential from a request. Every listener uses it, so no header spelling is checked less.
 
+use std::net::IpAddr;
+
 use penstock_domain::{Credential, Secret};
 
 /// Finds the credential among header names and values: `Authorization: Bearer KEY`, `x-api-key`, `api-key`.
@@ -7,8 +9,11 @@ use penstock_domain::{Credential, Secret};
 /// The same key twice is one credential; two different ones are [`Credential::Conflicting`]. An `Authorization` of
 /// another scheme counts as a credential that no key will match, so that it cannot ride along unseen. Empty values
 /// count as absent, because client libraries send them when no key is set. The query string is never read: addresses
-/// end up in logs.
-pub fn credential<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Credential {
+/// end up in logs. `from` is the address of whoever sent them, where it is known.
+pub fn credential<'a>(
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    from: Option<IpAddr>,
+) -> Credential {
     let mut found: Option<&[u8]> = None;
     for (name, value) in headers {
         let value = if name.eq_ignore_ascii_case("authorization") {
@@ -28,7 +33,13 @@ pub fn credential<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) ->
     match found {
         None => Credential::Missing,
         // Keys are ASCII: a replacement character makes the text match none of them.
-        Some(value) => Credential::Key(Secret::new(String::from_utf8_lossy(value))),
+        Some(value) => {
+            let text = Secret::new(String::from_utf8_lossy(value));
+            match from {
+                Some(from) => Credential::KeyFrom(text, from),
+                None => Credential::Key(text),
+            }
+        }
     }
 }
 

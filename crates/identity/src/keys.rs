@@ -120,8 +120,10 @@ impl Keys {
             scopes: new.scopes,
             models: new.models,
             limits: new.limits,
+            budget: new.budget,
             created: whole_millis(now),
             created_by: new.created_by,
+            allow_ips: new.allow_ips,
             expires: new.expires.map(whole_millis),
             revoked: None,
             rotated: None,
@@ -311,7 +313,7 @@ fn file_record(key: &FileKey, pepper: &Pepper) -> Result<KeyRecord, Vec<(&'stati
             ModelAllow::default()
         }),
     };
-    if key.limits.requests_per_minute == Some(0) || key.limits.concurrent_requests == Some(0) {
+    if !key.limits.zeros().is_empty() {
         problems.push(("limits", "a limit of 0 allows nothing: use 1 or more, or remove the key".to_owned()));
     }
     if !problems.is_empty() {
@@ -327,8 +329,10 @@ fn file_record(key: &FileKey, pepper: &Pepper) -> Result<KeyRecord, Vec<(&'stati
         scopes,
         models,
         limits: key.limits,
+        budget: key.budget,
         created: UNIX_EPOCH,
         created_by: None,
+        allow_ips: key.allow_ips.as_slice().into(),
         expires: key.expires.as_ref().map(|time| time.0),
         revoked: None,
         rotated: None,

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use penstock_config::Limits;
+use penstock_config::{Budget, IpRange, Limits};
 
 use crate::{KeyId, ModelAllow, ScopeSet, check_name, check_team};
+
+/// The most addresses and ranges that one key holds.
+const MAX_RANGES: usize = 64;
 
 /// One thing wrong with a wish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,10 @@ pub struct KeyRequest {
     pub models: Option<Vec<String>>,
     /// How much it may ask for.
     pub limits: Limits,
+    /// What it may spend.
+    pub budget: Option<Budget>,
+    /// The addresses that it may be sent from; empty is everywhere.
+    pub allow_ips: Vec<IpRange>,
     /// When it stops working.
     pub expires: Option<SystemTime>,
     /// Who makes it; `None` is the command line.
@@ -43,6 +50,8 @@ pub struct NewKey {
     pub(crate) scopes: ScopeSet,
     pub(crate) models: ModelAllow,
     pub(crate) limits: Limits,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) allow_ips: Arc<[IpRange]>,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) created_by: Option<KeyId>,
 }
@@ -77,18 +86,12 @@ impl KeyRequest {
             note("models", says);
             ModelAllow::default()
         });
-        for (member, limit) in [
-            ("limits.requests_per_minute", self.limits.requests_per_minute),
-            ("limits.concurrent_requests", self.limits.concurrent_requests),
-        ] {
-            if limit == Some(0) {
-                note(
-                    member,
-                    vec![
-                        "a limit of 0 allows nothing: use 1 or more, leave it out, or revoke the key".into(),
-                    ],
-                );
-            }
+        for member in self.limits.zeros() {
+            let say = "a limit of 0 allows nothing: use 1 or more, leave it out, or revoke the key";
+            note(&format!("limits.{member}"), vec![say.to_owned()]);
+        }
+        if self.allow_ips.len() > MAX_RANGES {
+            note("allow_ips", vec![format!("a key holds at most {MAX_RANGES} addresses and ranges")]);
         }
         if self.expires.is_some_and(|end| end <= now) {
             note("expires", vec!["the expiry must be in the future".into()]);
@@ -102,6 +105,8 @@ impl KeyRequest {
             scopes,
             models,
             limits: self.limits,
+            budget: self.budget,
+            allow_ips: self.allow_ips.into(),
             expires: self.expires,
             created_by: self.created_by,
         })

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use penstock_config::Limits;
+use penstock_config::{Budget, IpRange, Limits};
 
-use crate::{Caller, Digest, KeyId, KeySource, ModelAllow, ScopeSet};
+use crate::{Caller, Digest, KeyId, KeySource, Leash, ModelAllow, ScopeSet};
 
 /// The longest name of a key or a team, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -44,6 +44,10 @@ pub struct KeyRecord {
     pub models: ModelAllow,
     /// How much it may ask for.
     pub limits: Limits,
+    /// What it may spend.
+    pub budget: Option<Budget>,
+    /// The addresses that it may be sent from; empty is everywhere.
+    pub allow_ips: Arc<[IpRange]>,
     /// When it was made.
     pub created: SystemTime,
     /// The id of the key that made it; `None` for the command line and the config.
@@ -72,7 +76,10 @@ impl KeyRecord {
             scopes: self.scopes.clone(),
             models: self.models.clone(),
             limits: self.limits.or(defaults),
+            budget: self.budget,
             source: self.source,
+            allow_ips: Arc::clone(&self.allow_ips),
+            leash: Leash::default(),
         }
     }
 

@@ -1,22 +1,24 @@
 //! The snapshot that recognises keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_config::Limits;
 use penstock_domain::{Code, Credential, Error};
 
-use crate::{Caller, Digest, KeyRecord, Pepper, token};
+use crate::{Caller, Digest, KeyRecord, Leash, Pepper, Resource, Tokens, token};
 
 /// Recognises keys: an immutable table from digest to caller, replaced as a whole when keys change. Reading takes no
 /// lock and allocates nothing.
 pub struct KeyRing {
     pepper: Pepper,
     table: ArcSwap<Table>,
+    tokens: ArcSwapOption<Tokens>,
 }
 
 /// Digests are uniform and, under the pepper, not for an asker to choose: their first bytes are the hash.
@@ -45,20 +47,27 @@ struct Entry {
 impl KeyRing {
     /// A ring without keys.
     pub fn new(pepper: Pepper) -> Self {
-        Self { pepper, table: ArcSwap::default() }
+        Self { pepper, table: ArcSwap::default(), tokens: ArcSwapOption::empty() }
     }
 
     /// The caller behind a credential.
     ///
     /// # Errors
-    /// `missing_api_key`, `conflicting_credentials`, `expired_api_key`, and `invalid_api_key` for texts that are
-    /// malformed, unknown, revoked or rotated away alike: who guesses learns nothing.
+    /// `missing_api_key`, `conflicting_credentials`, `expired_api_key`, `ip_not_allowed`, and `invalid_api_key` for texts
+    /// that are malformed, unknown, revoked or rotated away alike: who guesses learns nothing. For access tokens
+    /// `invalid_token`, `expired_token`, `issuer_unavailable`.
     pub fn authenticate(&self, credential: &Credential, now: SystemTime) -> Result<Arc<Caller>, Error> {
-        let key = match credential {
-            Credential::Key(key) => key,
+        let (key, from) = match credential {
+            Credential::Key(key) => (key, None),
+            Credential::KeyFrom(key, from) => (key, Some(*from)),
             Credential::Missing => return Err(missing()),
             Credential::Conflicting => return Err(conflicting()),
         };
+        if Tokens::looks_like_one(key.expose())
+            && let Some(tokens) = self.tokens.load().as_ref()
+        {
+            return tokens.authenticate(key.expose(), &self.pepper, now);
+        }
         if !token::is_well_formed(key.expose()) {
             return Err(invalid());
         }
@@ -74,7 +83,26 @@ impl KeyRing {
                 "this API key has expired: ask whoever runs this gateway for a new one",
             ));
         }
+        may_come_from(&entry.caller, from)?;
         Ok(Arc::clone(&entry.caller))
+    }
+
+    /// Takes these issuers of access tokens in place of those before. Open answers of issuers that are gone end.
+    pub fn use_tokens(&self, mut next: Option<Tokens>) {
+        if let Some(before) = self.tokens.load().as_ref() {
+            before.make_way(next.as_mut());
+        }
+        self.tokens.store(next.map(Arc::new));
+    }
+
+    /// What clients may know of how to get in, where access tokens are taken.
+    pub fn resource(&self) -> Option<Resource> {
+        self.tokens.load().as_ref().map(|tokens| tokens.resource())
+    }
+
+    /// The parameter of `www-authenticate` that leads to [`resource`](Self::resource).
+    pub fn challenge(&self) -> Option<String> {
+        self.tokens.load().as_ref().map(|tokens| tokens.challenge().to_owned())
     }
 
     /// How many key texts are recognised, expired ones included.
@@ -93,9 +121,16 @@ impl KeyRing {
 
     /// Replaces the whole table. Revoked keys are left out; where two records share a digest, the first one counts.
     pub(crate) fn replace<'a>(&self, records: impl Iterator<Item = &'a Arc<KeyRecord>>, defaults: Limits) {
+        let before = self.table.load();
+        let leashes: HashMap<&str, &Leash> =
+            before.values().map(|entry| (entry.caller.key_id.as_str(), &entry.caller.leash)).collect();
         let mut table = Table::default();
         for record in records.filter(|record| record.revoked.is_none()) {
-            let caller = Arc::new(record.caller(defaults));
+            let mut caller = record.caller(defaults);
+            if let Some(leash) = leashes.get(record.id.as_str()) {
+                caller.leash = (*leash).clone();
+            }
+            let caller = Arc::new(caller);
             if let Some(previous) = &record.previous {
                 let entry = Entry {
                     caller: Arc::clone(&caller),
@@ -106,7 +141,12 @@ impl KeyRing {
             }
             table.entry(record.digest).or_insert(Entry { caller, expires: record.expires, replaced: None });
         }
+        let kept: HashSet<&str> = table.values().map(|entry| entry.caller.key_id.as_str()).collect();
+        let gone: Vec<Leash> =
+            leashes.iter().filter(|(id, _)| !kept.contains(*id)).map(|(_, leash)| (*leash).clone()).collect();
         self.table.store(Arc::new(table));
+        // After the table: whoever still gets in by the old one hangs on the same leash.
+        gone.iter().for_each(Leash::cut);
     }
 }
 
@@ -114,6 +154,17 @@ impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRing").field("keys", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// A caller whose address nobody knows is nowhere.
+fn may_come_from(caller: &Caller, from: Option<IpAddr>) -> Result<(), Error> {
+    let ranges = &caller.allow_ips;
+    if ranges.is_empty() || from.is_some_and(|from| ranges.iter().any(|range| range.contains(from))) {
+        return Ok(());
+    }
+    let say =
+        "this key may not be used from this address: send from an allowed one, or ask the operator to add it";
+    Err(Error::new(Code::IpNotAllowed, say))
 }
 
 #[cold]

@@ -2,6 +2,7 @@
 //!
 //! A granted `chat:invoke` covers every object, `chat:invoke:large` only that one, `chat:*` every action of the family,
 //! `*:read` the action in every family, and `*` everything, the admin API included.
+//! `role:NAME` stands for a set of scopes that we name and keep: [`Role`].
 //! A family or an action that no route knows is refused when a key is made, because a misspelt grant would silently
 //! grant nothing.
 
@@ -21,7 +22,7 @@ pub const KNOWN_SCOPES: &[(&str, &[&str])] = &[
     ("tools", &["call"]),
     ("mcp", &["call"]),
     ("relay", &["invoke"]),
-    ("admin", &["keys", "read", "content"]),
+    ("admin", &["keys", "read", "content", "audit"]),
 ];
 
 /// The most scopes that one key holds.
@@ -97,12 +98,74 @@ const fn known(family: &str, action: &str) -> bool {
     false
 }
 
+/// A set of scopes that has a name. What it covers may grow in later versions: a key that has the role then has that too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Looks at everything of administration but contents and the audit log.
+    Viewer,
+    /// Looks, and makes, rotates and revokes keys; it can hand out no administration that it does not have.
+    Operator,
+    /// Everything of administration.
+    Admin,
+    /// Looks, and reads the audit log; changes nothing.
+    Auditor,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: &'static [Role] = &[Role::Viewer, Role::Operator, Role::Admin, Role::Auditor];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+            Role::Auditor => "auditor",
+        }
+    }
+
+    /// Itself as a scope: `role:viewer`.
+    pub const fn scope(self) -> &'static str {
+        match self {
+            Role::Viewer => "role:viewer",
+            Role::Operator => "role:operator",
+            Role::Admin => "role:admin",
+            Role::Auditor => "role:auditor",
+        }
+    }
+
+    /// What it may do.
+    pub const fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Role::Viewer => &["admin:read", "models:read"],
+            Role::Operator => &["admin:read", "admin:keys", "models:read"],
+            Role::Admin => &["admin:*", "models:read"],
+            Role::Auditor => &["admin:read", "admin:audit", "models:read"],
+        }
+    }
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// A sentence with the names that there are.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        Self::ALL.iter().find(|role| role.name() == name).copied().ok_or_else(|| {
+            let shown: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
+            let near = nearest(name, Self::ALL.iter().map(|role| role.name()));
+            format!("`{shown}` is no role; {near}")
+        })
+    }
+}
+
 /// One granted scope; `None` stands for `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Grant {
     family: Option<Box<str>>,
     action: Option<Box<str>>,
     name: Option<Box<str>>,
+    /// The role that it came with: people see that instead.
+    role: Option<Role>,
 }
 
 impl Grant {
@@ -137,13 +200,21 @@ impl ScopeSet {
                 problems.push(format!("a key holds at most {MAX_SCOPES} scopes"));
                 break;
             }
-            match parse_grant(text.as_ref()) {
-                Ok(grant) if grants.contains(&grant) => {}
-                Ok(grant) => grants.push(grant),
+            match parse_one(text.as_ref()) {
+                Ok(more) => more.into_iter().for_each(|grant| add(&mut grants, grant)),
                 Err(problem) => problems.push(problem),
             }
         }
         if problems.is_empty() { Ok(Self(grants.into())) } else { Err(problems) }
+    }
+
+    /// Reads scopes among which there may be words of other services: what is no scope of ours grants nothing. The first
+    /// 64 of ours count.
+    pub(crate) fn parse_known<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let ours = words.into_iter().filter_map(|word| parse_one(word).ok());
+        let mut grants = Vec::new();
+        ours.take(MAX_SCOPES).flatten().for_each(|grant| add(&mut grants, grant));
+        Self(grants.into())
     }
 
     /// Whether this scope is granted for the object; without an object, whether it is granted for *every* object.
@@ -175,7 +246,15 @@ impl ScopeSet {
 
     /// The scopes as text, in the order given.
     pub fn to_vec(&self) -> Vec<String> {
-        self.0.iter().map(ToString::to_string).collect()
+        let mut texts: Vec<String> = Vec::with_capacity(self.0.len());
+        for grant in self.0.iter() {
+            let text = grant.role.map_or_else(|| grant.to_string(), |role| role.scope().to_owned());
+            // The scopes of a role stand together.
+            if grant.role.is_none() || !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        texts
     }
 
     /// Whether nothing is granted.
@@ -184,13 +263,27 @@ impl ScopeSet {
     }
 }
 
+fn add(grants: &mut Vec<Grant>, grant: Grant) {
+    if !grants.contains(&grant) {
+        grants.push(grant);
+    }
+}
+
+/// One scope, or all those of a role.
+fn parse_one(text: &str) -> Result<Vec<Grant>, String> {
+    let Some(name) = text.strip_prefix("role:") else { return parse_grant(text).map(|grant| vec![grant]) };
+    let role = Role::parse(name)?;
+    let parse = |scope: &&str| parse_grant(scope).map(|grant| Grant { role: Some(role), ..grant });
+    role.scopes().iter().map(parse).collect()
+}
+
 fn parse_grant(text: &str) -> Result<Grant, String> {
     let shown: String = text.chars().take(64).filter(|c| !c.is_control()).collect();
     if text.len() > MAX_SCOPE_BYTES {
         return Err(format!("scope `{shown}…` is longer than {MAX_SCOPE_BYTES} bytes"));
     }
     if text == "*" {
-        return Ok(Grant { family: None, action: None, name: None });
+        return Ok(Grant { family: None, action: None, name: None, role: None });
     }
     let mut parts = text.splitn(3, ':');
     let (family, action, name) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
@@ -212,7 +305,7 @@ fn parse_grant(text: &str) -> Result<Grant, String> {
         Some(name) => Some(name.into()),
     };
     let part = |text: &str| (text != "*").then(|| text.into());
-    Ok(Grant { family: part(family), action: part(action), name })
+    Ok(Grant { family: part(family), action: part(action), name, role: None })
 }
 
 fn check_known(family: &str, action: &str, shown: &str) -> Result<(), String> {

@@ -21,8 +21,8 @@ mod tail;
 
 pub use gaps::Gaps;
 pub use line::{Format, Lines};
-pub use metrics::{Metrics, Reload};
-pub use record::{Attempt, Captured, Form, Outcome, Record, Recorder, Timings};
+pub use metrics::{Metrics, Reload, TargetState};
+pub use record::{Attempt, Captured, Considered, Form, Outcome, Record, Recorder, Timings};
 pub use sink::{Sink, Tally};
 pub use store::{Entry, RecordStore};
 pub use tail::{Tail, Unwatched};

@@ -16,6 +16,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::{Record, names};
 
+mod calls;
+
+pub use calls::TargetState;
+
 /// `gen_ai.client.operation.duration` buckets of the conventions: 10 ms doubling to 81.92 s.
 fn seconds() -> Histogram {
     Histogram::new((0..14).map(|power| 0.01 * f64::from(1 << power)))
@@ -106,6 +110,7 @@ struct Series {
     cost: Dollars,
     unpriced: Counter,
     estimated: Counter,
+    called: Counter,
 }
 
 /// All metrics of the process.
@@ -117,6 +122,7 @@ pub struct Metrics {
     per_token: Family<Served, Histogram, fn() -> Histogram>,
     token_usage: Family<Typed, Histogram, fn() -> Histogram>,
     upstream_calls: Family<OneProvider, Counter>,
+    calls: calls::Calls,
     cost: Family<Paid, Dollars>,
     unpriced: Family<Paid, Counter>,
     estimated: Family<Paid, Counter>,
@@ -149,6 +155,7 @@ impl Metrics {
             per_token: Family::new_with_constructor(fine_seconds),
             token_usage: Family::new_with_constructor(tokens),
             upstream_calls: Family::default(),
+            calls: calls::Calls::default(),
             cost: Family::default(),
             unpriced: Family::default(),
             estimated: Family::default(),
@@ -204,6 +211,7 @@ impl Metrics {
             self.in_flight.clone(),
         );
         registry.register(names::UPSTREAM_CALLS, "Calls made to providers", self.upstream_calls.clone());
+        self.calls.register(&mut registry);
         registry.register(names::COST, "What answers cost in USD", self.cost.clone());
         registry.register(names::UNPRICED, "Requests without a known price", self.unpriced.clone());
         registry.register(names::ESTIMATED, "Requests whose tokens were estimated", self.estimated.clone());
@@ -237,6 +245,7 @@ impl Metrics {
             let label = OneProvider { provider: attempt.provider.to_string() };
             self.upstream_calls.get_or_create(&label).inc();
         }
+        self.calls.count(record, &series.called);
         match record.cost {
             Cost::Known(money) => {
                 series.cost.inc_by(money.micros() as f64 / 1e6);
@@ -281,6 +290,16 @@ impl Metrics {
         self.provider_up.get_or_create(&OneProvider { provider: provider.to_owned() }).set(i64::from(up));
     }
 
+    /// Says what state every target is in.
+    pub fn targets(&self, targets: impl Iterator<Item = TargetState>) {
+        self.calls.targets(targets);
+    }
+
+    /// Says how often targets of a provider have been ejected since the start.
+    pub fn ejected(&self, provider: &str, total: u64) {
+        self.calls.ejected(provider, total);
+    }
+
     /// The whole registry in the OpenMetrics text format that Prometheus reads
     /// (`application/openmetrics-text; version=1.0.0`).
     pub fn text(&self) -> String {
@@ -320,6 +339,7 @@ impl Metrics {
             cost: self.cost.get_or_create_owned(&paid),
             unpriced: self.unpriced.get_or_create_owned(&paid),
             estimated: self.estimated.get_or_create_owned(&paid),
+            called: self.calls.plain(record.provider.as_deref().unwrap_or("none")),
         });
         self.series.write().insert(key, Arc::clone(&series));
         series

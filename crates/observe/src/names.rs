@@ -20,6 +20,20 @@ pub const IN_FLIGHT: &str = "penstock_requests_in_flight";
 pub const STAGE_DURATION: &str = "penstock_stage_duration_seconds";
 /// Calls made to providers, by provider.
 pub const UPSTREAM_CALLS: &str = "penstock_upstream_calls";
+/// Calls made to providers, by provider, reason (`first`, `retry`, `failover`, `hedge`, `probe`, `panic`, `resume`) and code
+/// (`ok`, `cancelled` or an error code).
+pub const ATTEMPTS: &str = "penstock_attempts";
+/// Requests that another candidate took over before anything was shown, by the provider that failed.
+pub const FAILOVERS: &str = "penstock_failovers";
+/// Second calls beside a slow one, by outcome: `won`, `lost` or `failed`.
+pub const HEDGES: &str = "penstock_hedges";
+/// Broken answers that another candidate was to continue, by outcome: `continued` or `failed`.
+pub const RESUMES: &str = "penstock_resumes";
+/// 1 for the state that a target is in (`healthy`, `ejected`, `returning`, `cooling` or `retired`), by provider, credential,
+/// model and state.
+pub const TARGET_STATE: &str = "penstock_target_state";
+/// How often targets were ejected, by provider.
+pub const EJECTIONS: &str = "penstock_ejections";
 /// What answers cost in USD, by model and provider; requests without a known price are not in it.
 pub const COST: &str = "penstock_cost_usd";
 /// Requests that reached a provider and have no known price, by model and provider.

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -62,12 +63,57 @@ impl Outcome {
 pub struct Attempt {
     /// The provider's name in the configuration.
     pub provider: Arc<str>,
+    /// Which of the provider's credentials, from 0.
+    pub credential: u32,
     /// The model as that provider names it.
     pub model: Arc<str>,
+    /// Why it was made: `first`, `retry`, `failover`, `hedge`, `probe`, `panic` or `resume`.
+    pub why: &'static str,
     /// `ok`, `cancelled`, or the code of the error that ended it.
     pub code: &'static str,
     /// From the call to its first content, its failure, or the asker's leaving.
     pub took: Duration,
+    /// What it used, as told or as we count; `None` when it cannot have been billed.
+    pub usage: Option<Usage>,
+    /// Whether we counted.
+    pub estimated: bool,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+impl Attempt {
+    /// A first call with the provider's first credential, of which nothing is known that could be paid for.
+    pub fn new(
+        provider: impl Into<Arc<str>>,
+        model: impl Into<Arc<str>>,
+        code: &'static str,
+        took: Duration,
+    ) -> Self {
+        Self {
+            provider: provider.into(),
+            credential: 0,
+            model: model.into(),
+            why: "first",
+            code,
+            took,
+            usage: None,
+            estimated: false,
+            cost: Cost::None,
+        }
+    }
+}
+
+/// What routing thought of one candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Considered {
+    /// The provider's name in the configuration.
+    pub provider: Arc<str>,
+    /// Which of the provider's credentials, from 0.
+    pub credential: u32,
+    /// The model as that provider names it.
+    pub model: Arc<str>,
+    /// Why it was not tried, or `tried`.
+    pub verdict: Cow<'static, str>,
 }
 
 /// What was said, kept only where the caller's team has capture on.
@@ -159,11 +205,14 @@ pub struct Record {
     pub attempts: u32,
     /// Every upstream call, in order.
     pub tries: Box<[Attempt]>,
-    /// Tokens, as the provider counted them, or as we did where `estimated` says so; `None` when no answer began.
+    /// What was thought of each candidate, where there was a choice.
+    pub considered: Box<[Considered]>,
+    /// Tokens of all calls together, as the providers counted them, or as we did where `estimated` says so; `None` when no
+    /// answer began.
     pub usage: Option<Usage>,
     /// Whether we counted, because the vendor did not or contradicts itself.
     pub estimated: bool,
-    /// What it cost.
+    /// What all calls together cost.
     pub cost: Cost,
     /// The last finish reason.
     pub finish: Option<FinishReason>,

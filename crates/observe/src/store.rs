@@ -107,6 +107,7 @@ impl Entry {
             upstream_model: record.upstream_model.clone(),
             version: record.version.clone(),
             tries: record.tries.clone(),
+            considered: record.considered.clone(),
             outcome: record.outcome.clone(),
             ..*record
         };

@@ -2,23 +2,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use penstock_admin::{Parts, ProviderRow, View};
+use penstock_admin::{Parts, ProviderRow, TargetRow, View};
 use penstock_config::show;
 use penstock_edge::StoreHealth;
 use penstock_flow::Gateway;
-use penstock_identity::Keys;
+use penstock_identity::{AuditLog, Keys};
 use penstock_observe::RecordStore;
 use penstock_provider::Health;
+use penstock_routing::TargetReport;
 use serde_json::{Value, json};
 
+use crate::audit::Noted;
 use crate::records::Kept;
 use crate::reload::Current;
 use crate::wiring;
 
 /// What the admin API works with.
-pub(crate) fn parts(gateway: &Gateway, keys: &Arc<Keys>, records: &Kept, current: Current) -> Parts {
+pub(crate) fn parts(
+    gateway: &Gateway,
+    keys: &Arc<Keys>,
+    (records, noted): (&Kept, &Noted),
+    current: Current,
+) -> Parts {
     let authorize = {
         let gateway = gateway.clone();
         Arc::new(move |credential: &_, scope, object: Option<&str>| {
@@ -29,6 +36,8 @@ pub(crate) fn parts(gateway: &Gateway, keys: &Arc<Keys>, records: &Kept, current
         keys: Arc::clone(keys),
         records: Arc::clone(&records.store) as Arc<dyn RecordStore>,
         tail: records.tail.clone(),
+        audit: Arc::clone(&noted.log) as Arc<dyn AuditLog>,
+        denials: Arc::clone(&noted.denials),
         authorize,
         view: Arc::new(Running { gateway: gateway.clone(), current }),
         now: SystemTime::now,
@@ -49,6 +58,7 @@ impl View for Running {
 
     fn providers(&self) -> Vec<ProviderRow> {
         let flow = self.gateway.snapshot();
+        let all = flow.targets();
         let kind = |name: &str| flow.providers().get(name).map_or("", |provider| provider.kind());
         let row = |(name, health): (Arc<str>, Health)| {
             let (status, reason) = match health {
@@ -56,13 +66,42 @@ impl View for Running {
                 Health::Starting => ("starting", None),
                 Health::Unavailable(why) => ("unavailable", Some(why)),
             };
-            ProviderRow { kind: kind(&name).to_owned(), name: name.to_string(), status, reason }
+            let targets = all.iter().filter(|target| target.provider == name).map(target_row).collect();
+            ProviderRow { kind: kind(&name).to_owned(), name: name.to_string(), status, reason, targets }
         };
         flow.health().into_iter().map(row).collect()
     }
 
+    fn standings(&self) -> Vec<Standing> {
+        self.gateway.snapshot().standings()
+    }
+
+    fn spending(&self) -> Arc<dyn Spending> {
+        Arc::clone(&self.ledger) as Arc<dyn Spending>
+    }
+
     fn config(&self) -> Value {
         show(&crate::reload::now(&self.current)).clone()
+    }
+}
+
+fn target_row(report: &TargetReport) -> TargetRow {
+    let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1_000.0);
+    // Three digits say all that is known.
+    let share = |share: f64| (share * 1_000.0).round() / 1_000.0;
+    TargetRow {
+        credential: report.credential,
+        model: report.model.to_string(),
+        state: report.state,
+        wait_ms: millis(report.wait),
+        share: share(report.share),
+        error_rate: share(report.error_rate),
+        suspicion: share(report.suspicion),
+        in_flight: report.in_flight,
+        limit: report.limit,
+        ttft_p50_ms: millis(report.ttft_p50),
+        ttft_p95_ms: millis(report.ttft_p95),
+        ejections: report.ejections,
     }
 }
 

@@ -35,6 +35,11 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     /// Say what happened to one request: who asked, every stage and call, tokens, cost, and why it ended as it did.
     Explain(Explain),
+    /// Add up what was spent, by the ledger.
+    Spend(Spend),
+    /// List who changed what and who was turned away, and check that nothing of it was altered.
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// Print the OpenAPI document of the API.
     Openapi,
     /// Print the completion script of a shell.
@@ -101,6 +106,35 @@ pub(crate) enum KeysVerb {
     Revoke(RevokeKey),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// List the newest rows.
+    List(ListAudit),
+    /// Check every row; exit code 1 and the first row that is wrong when one is.
+    Verify(VerifyAudit),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListAudit {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// How many.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// Print JSON, one row a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyAudit {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CreateKey {
     #[command(flatten)]
@@ -117,9 +151,16 @@ pub(crate) struct CreateKey {
     /// Which models it may use; a trailing * stands for any ending; may be repeated. Default: all.
     #[arg(long = "model", value_name = "MODEL")]
     pub(crate) models: Vec<String>,
-    /// Limits: 60rpm (requests per minute), 4concurrent (requests in flight); may be repeated.
+    /// Limits: 60rpm, 600rph, 5000rpd (requests per minute, hour, day), 10000tpm, … (tokens), 8000itpm, 2000otpm, … (tokens
+    /// of prompts, of answers), 4concurrent (requests in flight); may be repeated.
     #[arg(long = "limit", value_name = "LIMIT")]
     pub(crate) limits: Vec<String>,
+    /// What it may spend, in US dollars per day, month or lifetime: 5/day.
+    #[arg(long, value_name = "BUDGET")]
+    pub(crate) budget: Option<String>,
+    /// An address or a range that it may be sent from, such as 10.0.0.0/8; may be repeated. Default: everywhere.
+    #[arg(long = "allow-ip", value_name = "RANGE")]
+    pub(crate) allow_ips: Vec<penstock_config::IpRange>,
     /// When it stops working: 30d, 12h or an RFC 3339 time.
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
@@ -205,6 +246,27 @@ pub(crate) struct Explain {
     /// The request's id, as in the response header x-request-id.
     #[arg(value_name = "REQUEST_ID")]
     pub(crate) id: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Spend {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// What to add up by: key, team, model, hour, or tag:NAME for the values of a label.
+    #[arg(long, value_name = "BY", default_value = "key")]
+    pub(crate) by: String,
+    /// From when: a day, an RFC 3339 time, or how long ago, such as 24h. Default: 30 days ago.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) from: Option<String>,
+    /// Until when. Default: now.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) to: Option<String>,
+    /// Print CSV.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

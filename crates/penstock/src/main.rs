@@ -3,9 +3,11 @@
 //! This is the only crate that knows every other one, and the only one with feature flags.
 
 mod administration;
+mod audit;
 mod cli;
 mod client;
 mod data;
+mod ledger;
 mod logging;
 mod records;
 mod reload;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, ConfigVerb, KeysVerb, Verb};
+use cli::{AuditVerb, Cli, ConfigVerb, KeysVerb, Verb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -58,6 +60,9 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Mock(args) => verb::mock::run(&args),
         Verb::Doctor(args) => verb::doctor::run(&args),
         Verb::Explain(args) => verb::explain::run(&args),
+        Verb::Spend(args) => verb::spend::run(&args),
+        Verb::Audit(AuditVerb::List(args)) => verb::audit::list(&args),
+        Verb::Audit(AuditVerb::Verify(args)) => verb::audit::verify(&args),
         Verb::Openapi => verb::openapi::run(),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "penstock", &mut std::io::stdout());

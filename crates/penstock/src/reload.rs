@@ -62,14 +62,26 @@ impl Reloader {
                 _ = hangup.recv() => true,
                 _ = every.tick() => false,
             };
-            if (self.watch.changed() || asked) && self.reload() {
+            if !(self.watch.changed() || asked) {
+                continue;
+            }
+            let before = self.loaded();
+            if self.reload() {
                 self.watch.follow(self.loaded().source.files.clone());
+                self.note(&before).await;
             }
         }
     }
 
     fn loaded(&self) -> Arc<Loaded> {
         now(&self.current)
+    }
+
+    /// Notes in the audit log that another configuration is in force, and what of it is other.
+    async fn note(&self, before: &Loaded) {
+        let loaded = self.loaded();
+        let changes = diff(&before.config, &loaded.config);
+        crate::audit::configured(&*self.lasting.audit, "config.reload", &loaded, &changes).await;
     }
 
     /// Whether a new configuration came into force.
@@ -98,11 +110,19 @@ impl Reloader {
         let snapshot = self.gateway.snapshot();
         let kept = Some((&before.config, snapshot.providers()));
         let providers = wiring::providers(&loaded.config, kept)?;
+        wiring::check_tokens(&loaded.config)?;
         // Last, because it takes effect at once: everything before it may still refuse.
         wiring::use_file_keys(&self.lasting.keys, &loaded.config)?;
+        self.lasting.trusted.follow(&self.lasting.keys, &loaded.config)?;
         let changes = diff(&before.config, &loaded.config);
         for change in changes.iter().filter(|change| change.needs_restart) {
             tracing::warn!(path = change.path, "changed in the file, but takes effect only after a restart");
+        }
+        // What kept a provider away may be mended: a new credential, another address.
+        for (name, section) in &loaded.config.providers {
+            if before.config.providers.get(name) != Some(section) {
+                self.lasting.fleet.reinstate(name);
+            }
         }
         self.gateway.swap(self.lasting.parts(&loaded.config, providers));
         self.lasting.conversations.set_policy((&loaded.config.responses).into());

@@ -11,16 +11,17 @@ use penstock_config::{Config, Loaded, exposure};
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
 use penstock_flow::Gateway;
 use penstock_identity::Keys;
-use penstock_observe::{Metrics, Sink};
+use penstock_observe::{Metrics, Sink, TargetState};
 use penstock_provider::Health;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
+use crate::audit::Noted;
 use crate::records::{self, Kept};
 use crate::reload::Reloader;
-use crate::wiring::{self, Lasting};
+use crate::wiring::{self, Lasting, Trusted};
 use crate::{Failure, administration, logging};
 
 /// How often the database is asked whether another process changed a key.
@@ -77,16 +78,23 @@ where
         .map_err(|problems| crate::verb::report(&loaded.source.path, &problems))?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (recorder, tally) = Sink::new(Arc::clone(&metrics));
+    let noted = Noted::new(config);
     let (records, tally) = Kept::new(wiring::records(config), tally);
     let admission = Arc::new(Admission::new(Instant::now()));
     let (responses, conversations) = crate::responses::open(config, Arc::clone(&metrics));
     let lasting = Lasting {
         keys: Arc::clone(&keys),
+        trusted: Trusted::default(),
+        audit: Arc::clone(&noted.log),
         admission,
         fleet: Arc::default(),
-        recorder,
+        recorder: noted.watch(recorder),
         conversations: Arc::clone(&conversations),
     };
+    lasting
+        .trusted
+        .follow(&keys, config)
+        .map_err(|problems| crate::verb::report(&loaded.source.path, &problems))?;
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
@@ -95,7 +103,7 @@ where
         admin: Some(penstock_admin::router(administration::parts(
             &gateway,
             &keys,
-            &records,
+            (&records, &noted),
             reloader.current(),
         ))),
         openapi: wiring::openapi().into(),
@@ -109,6 +117,7 @@ where
     let drain = Drain::new();
     let (address, listeners) = open(config, &gateway, extra, &drain).await?;
     let looking = tokio::spawn(look_at_keys(Arc::clone(&keys), store));
+    let denying = noted.begin(&loaded).await;
     announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
     let sweeping = tokio::spawn(records::sweep(Arc::clone(&records.store), reloader.current()));
     let forgetting = tokio::spawn(async move { conversations.sweep().await });
@@ -122,7 +131,7 @@ where
         // A listener that panicked has nothing left to drain.
         let _ = listener.await;
     }
-    for task in [reloading, looking, sweeping, forgetting] {
+    for task in [reloading, looking, sweeping, forgetting, denying] {
         task.abort();
         let _ = task.await;
     }
@@ -177,15 +186,27 @@ fn settings(config: &Config) -> EdgeSettings {
         body_timeout: server.body_timeout.0,
         keep_alive: server.keep_alive.0,
         drain: server.drain.0,
+        trusted_proxies: server.trusted_proxies.clone(),
         ..EdgeSettings::default()
     }
 }
 
 fn metrics_text(gateway: Gateway, metrics: Arc<Metrics>) -> penstock_edge::MetricsText {
     Arc::new(move || {
-        for (name, health) in gateway.snapshot().health() {
+        let flow = gateway.snapshot();
+        for (name, health) in flow.health() {
             metrics.provider_up(&name, matches!(health, Health::Ready));
         }
+        let targets = flow.targets();
+        for of_one in targets.chunk_by(|a, b| a.provider == b.provider) {
+            metrics.ejected(&of_one[0].provider, of_one.iter().map(|target| target.ejections).sum());
+        }
+        metrics.targets(targets.into_iter().map(|target| TargetState {
+            provider: target.provider,
+            credential: target.credential,
+            model: target.model,
+            state: target.state,
+        }));
         metrics.text()
     })
 }

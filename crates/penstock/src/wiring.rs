@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_admission::Admission;
+use penstock_admission::{Admission, Rules};
 use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Section, Trust};
 use penstock_conversation::Conversations;
 use penstock_domain::Error;
 use penstock_flow::{Captures, Parts};
-use penstock_identity::Keys;
+use penstock_identity::{Keys, Tokens};
+use penstock_identity_oidc::Issuers;
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
 use penstock_routing::{Bounds, Catalogue, Deployment, Fleet, Model, Policy, Prices, Pricing, RelayRule};
-use penstock_store_sql::{SqlRecords, SqlStore};
+use penstock_store_sql::{SqlAudit, SqlRecords, SqlStore};
 
 use crate::data;
 
@@ -102,8 +103,8 @@ fn unchanged(
 
 /// Builds every provider, and the database's keys of the file, only to see whether it can be done.
 pub(crate) fn check_providers(config: &Config) -> Result<Providers, Vec<Problem>> {
-    let mut problems: Vec<Problem> =
-        Keys::check_file(&config.keys).into_iter().map(|(path, say)| Problem::error(path, say)).collect();
+    let flaws = Keys::check_file(&config.keys).into_iter().chain(Tokens::check(&config.auth));
+    let mut problems: Vec<Problem> = flaws.map(|(path, say)| Problem::error(path, say)).collect();
     match providers(config, None) {
         Ok(built) if problems.is_empty() => Ok(built),
         Ok(_) => Err(problems),
@@ -262,9 +263,52 @@ pub(crate) fn use_file_keys(keys: &Keys, config: &Config) -> Result<(), Vec<Prob
         .map_err(|problems| problems.into_iter().map(|(path, say)| Problem::error(path, say)).collect())
 }
 
+/// The issuers of access tokens in force, and what fetches their keys.
+#[derive(Default)]
+pub(crate) struct Trusted(std::sync::Mutex<Option<Arc<Issuers>>>);
+
+impl Trusted {
+    /// Takes the issuers of a configuration in place of those before; those that did not change keep their keys.
+    ///
+    /// # Errors
+    /// Every problem of the section; nothing is changed then.
+    pub(crate) fn follow(&self, keys: &Keys, config: &Config) -> Result<(), Vec<Problem>> {
+        check_tokens(config)?;
+        let mut current = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let issuers = Arc::new(Issuers::start(&config.auth.oidc, current.as_deref()));
+        let prover = Arc::clone(&issuers) as Arc<dyn penstock_identity::Prover>;
+        let address = format!("http://{}", config.server.listen);
+        let tokens =
+            Tokens::new(&config.auth, prover, config.limits, &address).map_err(problems_of)?;
+        keys.ring().use_tokens(tokens);
+        *current = Some(issuers);
+        Ok(())
+    }
+}
+
+/// Finds what is wrong with the issuers of access tokens.
+///
+/// # Errors
+/// Every problem of the section.
+pub(crate) fn check_tokens(config: &Config) -> Result<(), Vec<Problem>> {
+    let flaws = Tokens::check(&config.auth);
+    if flaws.is_empty() { Ok(()) } else { Err(problems_of(flaws)) }
+}
+
+fn problems_of(flaws: Vec<(String, String)>) -> Vec<Problem> {
+    flaws.into_iter().map(|(path, say)| Problem::error(path, say)).collect()
+}
+
+/// The audit log of the configuration. Its file is opened by whoever first needs it.
+pub(crate) fn audit(config: &Config) -> Arc<SqlAudit> {
+    Arc::new(SqlAudit::new(&config.data_dir))
+}
+
 /// What outlives every reload.
 pub(crate) struct Lasting {
     pub(crate) keys: Arc<Keys>,
+    pub(crate) trusted: Trusted,
+    pub(crate) audit: Arc<SqlAudit>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) recorder: Arc<dyn Recorder>,
@@ -277,6 +321,7 @@ impl Lasting {
         Parts {
             keys: self.keys.ring(),
             admission: Arc::clone(&self.admission),
+            rules: Rules::of(config),
             catalogue: catalogue(config, &providers),
             fleet: Arc::clone(&self.fleet),
             bounds: bounds(config),

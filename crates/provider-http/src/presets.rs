@@ -65,7 +65,7 @@ pub struct Preset {
     pub chat_stream: Option<&'static str>,
     /// Path of the responses ability below the address, for askers of that dialect.
     pub responses: Option<&'static str>,
-    /// Path of the token-counting ability below the address.
+    /// Path of the token-counting ability below the address; of OpenAI's, in the dialect of responses.
     pub count_tokens: Option<&'static str>,
     /// Path of the completion ability below the address.
     pub completions: Option<&'static str>,
@@ -112,6 +112,7 @@ pub const PRESETS: &[Preset] = &[
         example: "https://api.openai.com/v1",
         key: Key::Required("OPENAI_API_KEY"),
         responses: RESPONSES,
+        count_tokens: Some("/responses/input_tokens"),
         chats: Chats::OPENAI,
         ..USUAL
     },
@@ -155,7 +156,8 @@ pub const PRESETS: &[Preset] = &[
         naming: Naming::Deployment("2024-10-21"),
         // At its newer address alone: `https://RESOURCE.openai.azure.com/openai/v1`.
         responses: RESPONSES,
-        chats: Chats::OPENAI,
+        // A version of the API refuses what is younger than it.
+        chats: Chats::DATED,
         ..USUAL
     },
     Preset {
@@ -187,8 +189,8 @@ pub const PRESETS: &[Preset] = &[
         base_url: Some("https://api.groq.com/openai/v1"),
         example: "https://api.groq.com/openai/v1",
         key: Key::Required("GROQ_API_KEY"),
-        // Calls `max_tokens` deprecated, and its tiers are others.
-        chats: Chats { max_completion_tokens: true, own_members: false },
+        // Calls `max_tokens` deprecated, has other tiers, and refuses properties that it does not support.
+        chats: Chats::DATED,
         completions: None,
         embeddings: None,
         ..USUAL
@@ -202,6 +204,7 @@ pub const PRESETS: &[Preset] = &[
         completions: None,
         // Answers 422 `extra_forbidden` to stream_options and sends usage unasked.
         stream_options: false,
+        chats: Chats::STRICT,
         ..USUAL
     },
     Preset {

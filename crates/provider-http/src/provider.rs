@@ -174,6 +174,8 @@ impl Vendor {
     fn wire(&self, request: &Request) -> &'static dyn Wire {
         match self.responses {
             Some(responses) if request.body.dialect() == Dialect::Responses => responses,
+            // Counting is an ability of that dialect alone.
+            Some(responses) if request.task == Task::CountTokens => responses,
             _ => self.wire,
         }
     }
@@ -207,7 +209,7 @@ impl Vendor {
         let url = match &self.settings.naming {
             Names::Body => match &self.fixed[spot as usize] {
                 Some(fixed) => Some(fixed.clone()),
-                None => segment(model)
+                None => segment(bare(model, path))
                     .and_then(|model| self.settings.address.url(&path.replace(MODEL, &model), None)),
             },
             Names::Deployment { query, deployments } => {
@@ -312,6 +314,12 @@ impl Vendor {
         }
         Ok(request)
     }
+}
+
+/// The model's name for a path that brings its collection: some write it before the name as well (`models/gemini-…`).
+fn bare<'m>(model: &'m str, path: &str) -> &'m str {
+    let told = path.starts_with("/models/{model}");
+    model.strip_prefix("models/").filter(|name| told && !name.is_empty()).unwrap_or(model)
 }
 
 /// The same request without its `stream_options`, for a vendor that would refuse it. Rare, so it may decode again.
@@ -475,7 +483,14 @@ impl Provider for Vendor {
     }
 
     fn count(&self) -> Option<&dyn Count> {
-        self.preset.count_tokens.map(|_| self as &dyn Count)
+        // Who imitates OpenAI elsewhere has no such path.
+        let own = self.preset.dialect != Dialect::OpenAi
+            || self
+                .preset
+                .base_url
+                .and_then(|url| url.parse().ok())
+                .is_some_and(|url: Uri| self.settings.address.is_origin_of(&url));
+        self.preset.count_tokens.filter(|_| own).map(|_| self as &dyn Count)
     }
 
     fn relay(&self) -> Option<&dyn Relay> {

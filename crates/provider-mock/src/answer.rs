@@ -87,7 +87,8 @@ impl Answer {
             reason = finish.into();
         }
         let reasoning = directives.reasoning.as_deref().map(tokens::tokens).into_iter().flatten();
-        let mid = directives.hang == Some(crate::script::Hang::MidStream);
+        let mid = directives.hang == Some(crate::script::Hang::MidStream)
+            || directives.panic == Some(crate::script::Panic::Stream);
         Self {
             reasoning: reasoning.map(str::to_owned).collect(),
             shown_id: format!("mock-{id:06}"),

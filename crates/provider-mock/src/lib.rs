@@ -23,9 +23,9 @@ pub mod tokens;
 
 pub use provider::MockProvider;
 pub use script::{
-    Cut, Directives, Finish, Hang, ReportedUsage, RetryAfter, RetryForm, Rule, Script, ScriptError,
+    Cut, Directives, Finish, Hang, Panic, ReportedUsage, RetryAfter, RetryForm, Rule, Script, ScriptError,
     ScriptedCall, When,
 };
 pub use server::{MockHandle, MockServer, RunningMock};
 pub use settings::{Settings, register};
-pub use stats::{SeenRequest, Stats, key_digest};
+pub use stats::{SeenCall, SeenRequest, Stats, key_digest};

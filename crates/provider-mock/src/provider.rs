@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::answer::{Answer, Step, embedding_usage, millis, vectors};
 use crate::asked::{self, Asked};
-use crate::script::{Directives, Hang, RetryAfter, RetryForm, Script};
+use crate::script::{Directives, Hang, Panic, RetryAfter, RetryForm, Script};
 use crate::select::{Facts, Selector};
 use crate::stats::{Counters, InFlight, Stats};
 
@@ -58,7 +58,7 @@ impl MockProvider {
             return self.selector.inline(script.get()).map_err(refused);
         }
         let text = || asked.text.as_str().into();
-        Ok(self.selector.select(&Facts { path, model: &asked.model, text: &text }))
+        Ok(self.selector.select(&Facts { path, model: &asked.model, key: None, text: &text }))
     }
 
     async fn start(&self, call: Call) -> Result<Deltas, Error> {
@@ -74,7 +74,11 @@ impl MockProvider {
         let mut asked = asked::from_request(request)?;
         asked.model = call.model.as_ref().to_owned();
         let directives = self.select(request, &asked, path)?;
+        if directives.panic == Some(Panic::Call) {
+            defect();
+        }
         let mut flight = self.counters.begin(request.stream);
+        flight.of(path, &asked.model, None);
         let deadline = call.deadline;
         if directives.hang == Some(Hang::BeforeHeaders) {
             until(deadline, std::future::pending::<()>()).await?;
@@ -87,10 +91,12 @@ impl MockProvider {
         }
         if let Some(error) = refusal(&directives) {
             self.counters.answered(path, directives.status.unwrap_or(0));
+            flight.status(directives.status.unwrap_or(0));
             flight.complete();
             return Err(error);
         }
         self.counters.answered(path, 200);
+        flight.status(200);
         if request.task != Task::CountTokens {
             self.counters.bill_prompt(asked.prompt_tokens);
         }
@@ -151,6 +157,12 @@ fn refusal(directives: &Directives) -> Option<Error> {
         }
         None => error,
     })
+}
+
+/// The defect that a script asked for.
+#[expect(clippy::panic, reason = "the fail point of tests that prove panics to be contained")]
+fn defect() -> ! {
+    panic!("the script asked for a defect");
 }
 
 fn late() -> Error {
@@ -216,7 +228,9 @@ struct Faults {
     malformed_event: Option<u32>,
     error_event: Option<u32>,
     cut_at_byte: Option<u64>,
+    cut_at_event: Option<u32>,
     hang_after_headers: bool,
+    panic: bool,
     events: u32,
     bytes: u64,
 }
@@ -227,6 +241,8 @@ impl Faults {
             malformed_event: directives.malformed_event,
             error_event: directives.error_event,
             cut_at_byte: directives.cut_at_byte,
+            cut_at_event: directives.cut_at_event,
+            panic: directives.panic == Some(Panic::Stream),
             hang_after_headers: directives.hang == Some(Hang::AfterHeaders),
             events: 0,
             bytes: 0,
@@ -253,13 +269,10 @@ impl Faults {
         {
             self.bytes += text.len() as u64;
         }
-        match self.cut_at_byte {
-            Some(cut) if self.bytes > cut => Some(Error::new(
-                Code::UpstreamStreamCut,
-                "the mock provider broke the connection inside its answer",
-            )),
-            _ => None,
-        }
+        let cut = self.cut_at_byte.is_some_and(|cut| self.bytes > cut) || self.cut_at_event == Some(event);
+        cut.then(|| {
+            Error::new(Code::UpstreamStreamCut, "the mock provider broke the connection inside its answer")
+        })
     }
 }
 
@@ -286,7 +299,7 @@ impl Play {
             Source::Answer(answer) => {
                 let before = answer.produced();
                 let step = answer.next();
-                self.flight.counters().bill_completion(answer.produced() - before);
+                self.flight.bill_completion(answer.produced() - before);
                 step
             }
         }
@@ -327,6 +340,7 @@ impl Stream for Play {
                     }
                     return Poll::Ready(Some(delta));
                 }
+                Some(Step::Hang) if this.faults.panic => defect(),
                 Some(Step::Hang) => {
                     this.faults.hang_after_headers = true;
                     return Poll::Pending;

@@ -50,8 +50,12 @@ pub struct Directives {
     pub hang: Option<Hang>,
     /// Breaks the connection after this many bytes of the body.
     pub cut_at_byte: Option<u64>,
-    /// How the connection breaks; without `cut_at_byte` it breaks before the status line.
+    /// Breaks the connection before the event of this index, counted from 0; a whole answer is not changed.
+    pub cut_at_event: Option<u32>,
+    /// How the connection breaks; without `cut_at_byte` and `cut_at_event` it breaks before the status line.
     pub cut: Option<Cut>,
+    /// A defect in the provider itself, in process alone. No request may ask for it, only who writes the script.
+    pub panic: Option<Panic>,
     /// The event of this index, counted from 0, is broken JSON.
     pub malformed_event: Option<u32>,
     /// The event of this index, counted from 0, is an error, and the stream ends there.
@@ -126,6 +130,16 @@ pub enum Hang {
     AfterHeaders,
     /// After half of the answer.
     MidStream,
+}
+
+/// Where the provider in process panics: the fail point of tests that prove panics to be contained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Panic {
+    /// Instead of beginning an answer.
+    Call,
+    /// After half of the answer.
+    Stream,
 }
 
 /// How a connection breaks.
@@ -205,7 +219,7 @@ pub struct Rule {
 }
 
 /// Which requests a rule speaks for: all that is said must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
     /// The path, exactly.
@@ -216,6 +230,13 @@ pub struct When {
     pub nth: Option<u64>,
     /// A text that the last message of the user contains.
     pub text_contains: Option<String>,
+    /// The credential, exactly, whichever header carried it. Requests in process have none.
+    pub key: Option<String>,
+    /// Only this share, 0 to 1, of the requests that match the rest: drawn by `seed` and the request's number, so that
+    /// every run draws the same.
+    pub share: Option<f64>,
+    /// What the draws of `share` begin with.
+    pub seed: u64,
 }
 
 /// A script that cannot be followed: which directive, and how to mend it.
@@ -246,13 +267,31 @@ impl Script {
         Ok(script)
     }
 
+    /// Checks a script for a server, which has no way to panic that anybody could see.
+    pub(crate) fn check_served(&self) -> Result<(), ScriptError> {
+        self.check()?;
+        let mut acts = self.rules.iter().map(|rule| &rule.act).chain([&self.default]);
+        if acts.any(|act| act.chain().any(|link| link.panic.is_some())) {
+            return Err(out_of_range(
+                "panic",
+                "a provider of kind `mock` in the configuration, not a server",
+            ));
+        }
+        Ok(())
+    }
+
     /// Checks what the types cannot: ranges, header names, the length of chains.
     ///
     /// # Errors
     /// Names the first directive at fault.
     pub fn check(&self) -> Result<(), ScriptError> {
         self.default.check()?;
-        self.rules.iter().try_for_each(|rule| rule.act.check())
+        self.rules.iter().try_for_each(|rule| {
+            if rule.when.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+                return Err(out_of_range("share", "0 to 1"));
+            }
+            rule.act.check()
+        })
     }
 }
 
@@ -274,6 +313,12 @@ impl Directives {
         }
         let directives: Self = serde_json::from_str(text).map_err(|error| culprit(text, &error))?;
         directives.check()?;
+        if directives.chain().any(|link| link.panic.is_some()) {
+            return Err(out_of_range(
+                "panic",
+                "to stand in a script or in the configuration, not in a request",
+            ));
+        }
         Ok(directives)
     }
 
@@ -289,6 +334,10 @@ impl Directives {
             link = directives.then.as_deref();
         }
         Err(out_of_range("then", &format!("at most {MAX_CHAIN} steps")))
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |link| link.then.as_deref())
     }
 
     fn check_link(&self) -> Result<(), ScriptError> {
@@ -422,6 +471,8 @@ mod tests {
             (r#"{"headers": {"content-length": "3"}}"#, "headers"),
             (r#"{"headers": {"x-a": "b\nc"}}"#, "headers"),
             (r#"{"then": {}}"#, "then"),
+            (r#"{"panic": "call"}"#, "panic"),
+            (r#"{"repeat": 1, "then": {"panic": "stream"}}"#, "panic"),
             (r#"{"repeat": 1, "then": {"status": 99}}"#, "status"),
         ] {
             let error = Directives::from_json(text).unwrap_err();
@@ -469,5 +520,7 @@ mod tests {
         assert_eq!(script.unwrap().rules[0].act.status, Some(429));
         let error = Script::from_json(r#"{"rules": [{"when": {"modle": "a"}, "do": {}}]}"#).unwrap_err();
         assert!(error.say.contains("did you mean `model`?"), "{}", error.say);
+        let error = Script::from_json(r#"{"rules": [{"when": {"share": 1.5}, "do": {}}]}"#).unwrap_err();
+        assert_eq!(error.directive, "share", "{}", error.say);
     }
 }

@@ -39,6 +39,7 @@ struct Inline {
 pub(crate) struct Facts<'a> {
     pub(crate) path: &'a str,
     pub(crate) model: &'a str,
+    pub(crate) key: Option<&'a str>,
     pub(crate) text: &'a dyn Fn() -> Cow<'a, str>,
 }
 
@@ -96,6 +97,9 @@ impl Selector {
             if counted.rule.when.nth.is_some_and(|nth| nth != matched) {
                 continue;
             }
+            if counted.rule.when.share.is_some_and(|share| draw(counted.rule.when.seed, matched) >= share) {
+                continue;
+            }
             if let Some(directives) = step(&counted.steps, counted.used.fetch_add(1, Ordering::Relaxed)) {
                 return directives;
             }
@@ -106,6 +110,14 @@ impl Selector {
         };
         step(&self.default, used).unwrap_or_default()
     }
+}
+
+/// A number in [0, 1) for the nth draw: SplitMix64 (Steele, Lea, Flood 2014).
+fn draw(seed: u64, n: u64) -> f64 {
+    let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// The link of a chain, without a copy in the usual case of a chain of one.
@@ -139,6 +151,7 @@ impl crate::script::When {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         self.path.as_deref().is_none_or(|path| path == facts.path)
             && self.model.as_deref().is_none_or(|glob| glob_matches(glob, facts.model))
+            && self.key.as_deref().is_none_or(|key| facts.key == Some(key))
             && self.text_contains.as_deref().is_none_or(|part| (facts.text)().contains(part))
     }
 }
@@ -163,7 +176,32 @@ mod tests {
     use super::*;
 
     fn pick(selector: &Selector, path: &str, model: &str, text: &str) -> Arc<Directives> {
-        selector.select(&Facts { path, model, text: &|| Cow::Owned(text.to_owned()) })
+        let text = || Cow::Owned(text.to_owned());
+        selector.select(&Facts { path, model, key: Some("sk-1"), text: &text })
+    }
+
+    #[test]
+    fn a_share_is_drawn_by_its_seed_the_same_in_every_run() {
+        let failures = |seed: u64| -> Vec<bool> {
+            let script = format!(
+                r#"{{"rules": [{{"when": {{"share": 0.3, "seed": {seed}}}, "do": {{"status": 503}}}}]}}"#
+            );
+            let selector = Selector::new(Script::from_json(&script).unwrap());
+            (0..10_000).map(|_| pick(&selector, "/", "m", "").status.is_some()).collect()
+        };
+        let drawn = failures(1);
+        let failed = drawn.iter().filter(|failed| **failed).count();
+        assert!((2_800..3_200).contains(&failed), "{failed} of 10,000");
+        assert_eq!(drawn, failures(1));
+        assert_ne!(drawn, failures(2));
+    }
+
+    #[test]
+    fn a_rule_can_speak_for_one_credential() {
+        let script = r#"{"rules": [{"when": {"key": "sk-2"}, "do": {"status": 401}},
+                                   {"when": {"key": "sk-1"}, "do": {"status": 402}}]}"#;
+        let selector = Selector::new(Script::from_json(script).unwrap());
+        assert_eq!(pick(&selector, "/", "m", "").status, Some(402));
     }
 
     #[test]

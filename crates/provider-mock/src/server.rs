@@ -24,12 +24,13 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use parking_lot::RwLock;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::task::JoinSet;
 
 use crate::script::Script;
 use crate::select::Selector;
-use crate::stats::{Counters, SeenRequest, Stats};
+use crate::stats::{Counters, SeenCall, SeenRequest, Stats};
 use wire::{Order, Wire};
 
 /// How long connections may take to end at shutdown.
@@ -39,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What every connection shares.
 pub(crate) struct Shared {
-    pub(crate) selector: Selector,
+    selector: RwLock<Arc<Selector>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) ids: AtomicU64,
 }
@@ -69,10 +70,10 @@ impl MockServer {
     /// # Errors
     /// The socket's, and `InvalidInput` for a script that cannot be followed.
     pub async fn bind(addr: impl ToSocketAddrs, script: Script) -> io::Result<Self> {
-        script.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        script.check_served().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let listener = TcpListener::bind(addr).await?;
         let shared = Arc::new(Shared {
-            selector: Selector::new(script),
+            selector: RwLock::new(Arc::new(Selector::new(script))),
             counters: Arc::default(),
             ids: AtomicU64::new(0),
         });
@@ -162,6 +163,11 @@ impl MockHandle {
         self.shared.counters.requests()
     }
 
+    /// The last calls that ended, at most 10,000, the oldest first.
+    pub fn calls(&self) -> Vec<SeenCall> {
+        self.shared.counters.calls()
+    }
+
     /// Forgets what was counted and starts every rule again.
     pub fn reset(&self) {
         self.shared.reset();
@@ -169,9 +175,18 @@ impl MockHandle {
 }
 
 impl Shared {
+    pub(crate) fn selector(&self) -> Arc<Selector> {
+        Arc::clone(&self.selector.read())
+    }
+
+    /// Follows another script, which was checked, from now on.
+    pub(crate) fn follow(&self, script: Script) {
+        *self.selector.write() = Arc::new(Selector::new(script));
+    }
+
     pub(crate) fn reset(&self) {
         self.counters.reset();
-        self.selector.reset();
+        self.selector().reset();
     }
 }
 

@@ -1,18 +1,22 @@
 //! The mock's own count: what was asked, what was billed, what was broken off. The other side of every ledger test.
 //!
-//! Bounded: at most 1,000 requests and 32 MiB of their bodies are remembered, the oldest are forgotten first.
+//! Bounded: at most 1,000 requests and 32 MiB of their bodies, and 10,000 ended calls are remembered, the oldest are
+//! forgotten first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 /// How many requests are remembered.
 const MAX_SEEN: usize = 1_000;
+/// How many ended calls are remembered.
+const MAX_CALLS: usize = 10_000;
 /// How many bytes of one body are remembered.
 const MAX_SEEN_BODY: usize = 64 * 1024;
 /// How many bytes of all bodies are remembered.
@@ -20,7 +24,8 @@ const MAX_SEEN_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of one header value that are shown.
 const MAX_SEEN_HEADER: usize = 1_024;
 /// Headers whose value is never shown.
-const SECRET_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "proxy-authorization"];
+const SECRET_HEADERS: [&str; 5] =
+    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization"];
 
 /// A picture of the count at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -62,6 +67,27 @@ pub struct SeenRequest {
     pub body: String,
 }
 
+/// A call that ended, and how: the log of what the other side left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeenCall {
+    /// The path that was meant.
+    pub path: &'static str,
+    /// The model that was asked for.
+    pub model: String,
+    /// [`key_digest`] of the credential, whichever header carried it.
+    pub key_digest: Option<String>,
+    /// The status that was sent; 0 when there was no status line.
+    pub status: u16,
+    /// The other side left before the answer ran to the end of its script.
+    pub aborted: bool,
+    /// Tokens of the answer that were said.
+    pub completion_tokens: u64,
+    /// Microseconds from the first call that is remembered to the beginning of this one.
+    pub began_us: u64,
+    /// Microseconds from its beginning to its end.
+    pub took_us: u64,
+}
+
 impl SeenRequest {
     /// The first header of this name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -94,6 +120,34 @@ struct Log {
     answers: BTreeMap<(&'static str, u16), u64>,
     seen: VecDeque<Seen>,
     bytes: usize,
+    calls: VecDeque<Ended>,
+}
+
+/// A call as it is kept.
+struct Ended {
+    call: Call,
+    status: u16,
+    aborted: bool,
+    said: u64,
+    end: Instant,
+}
+
+/// Whose call it is.
+struct Call {
+    path: &'static str,
+    model: Box<str>,
+    key: Option<HeaderValue>,
+    begin: Instant,
+}
+
+/// The credential of a request, whichever header carried it.
+pub(crate) fn credential(headers: &HeaderMap) -> Option<&HeaderValue> {
+    SECRET_HEADERS.iter().find_map(|name| headers.get(*name))
+}
+
+/// A credential without the name of its scheme.
+pub(crate) fn bare(credential: &str) -> &str {
+    credential.strip_prefix("Bearer ").or_else(|| credential.strip_prefix("bearer ")).unwrap_or(credential)
 }
 
 /// A request as it is kept; made readable only when somebody looks.
@@ -136,14 +190,22 @@ impl Counters {
         self.prompt_tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
-    pub(crate) fn bill_completion(&self, tokens: u64) {
+    fn bill_completion(&self, tokens: u64) {
         self.completion_tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
     /// Begins an answer; the guard counts how it ends.
     pub(crate) fn begin(self: &Arc<Self>, stream: bool) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight { counters: Arc::clone(self), stream, opened: false, complete: false }
+        InFlight {
+            counters: Arc::clone(self),
+            stream,
+            opened: false,
+            complete: false,
+            status: 0,
+            said: 0,
+            call: None,
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -171,6 +233,12 @@ impl Counters {
         self.log.lock().seen.iter().map(Seen::show).collect()
     }
 
+    pub(crate) fn calls(&self) -> Vec<SeenCall> {
+        let log = self.log.lock();
+        let Some(first) = log.calls.iter().map(|ended| ended.call.begin).min() else { return Vec::new() };
+        log.calls.iter().map(|ended| ended.show(first)).collect()
+    }
+
     /// Forgets everything but what is in flight.
     pub(crate) fn reset(&self) {
         for counter in [
@@ -188,6 +256,25 @@ impl Counters {
     }
 }
 
+impl Ended {
+    fn show(&self, first: Instant) -> SeenCall {
+        let micros = |from: Instant, to: Instant| {
+            u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+        };
+        let key = self.call.key.as_ref().map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+        SeenCall {
+            path: self.call.path,
+            model: self.call.model.to_string(),
+            key_digest: key.map(|key| key_digest(bare(&key))),
+            status: self.status,
+            aborted: self.aborted,
+            completion_tokens: self.said,
+            began_us: micros(first, self.call.begin),
+            took_us: micros(self.call.begin, self.end),
+        }
+    }
+}
+
 impl Seen {
     fn show(&self) -> SeenRequest {
         let mut key = None;
@@ -195,9 +282,7 @@ impl Seen {
             let name = name.as_str();
             let mut text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             if SECRET_HEADERS.contains(&name) {
-                let bare =
-                    text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")).unwrap_or(&text);
-                key = Some(key_digest(bare));
+                key = Some(key_digest(bare(&text)));
                 text = "redacted".to_owned();
             }
             text.truncate(text.floor_char_boundary(MAX_SEEN_HEADER));
@@ -219,9 +304,29 @@ pub(crate) struct InFlight {
     stream: bool,
     opened: bool,
     complete: bool,
+    status: u16,
+    said: u64,
+    call: Option<Call>,
 }
 
 impl InFlight {
+    /// Says whose call it is, for the log of calls.
+    pub(crate) fn of(&mut self, path: &'static str, model: &str, key: Option<HeaderValue>) {
+        let model = model.get(..model.floor_char_boundary(MAX_SEEN_HEADER)).unwrap_or_default().into();
+        self.call = Some(Call { path, model, key, begin: Instant::now() });
+    }
+
+    /// The status that is sent.
+    pub(crate) fn status(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Counts tokens that were said.
+    pub(crate) fn bill_completion(&mut self, tokens: u64) {
+        self.said += tokens;
+        self.counters.bill_completion(tokens);
+    }
+
     /// The headers are on their way.
     pub(crate) fn open(&mut self) {
         if self.stream && !std::mem::replace(&mut self.opened, true) {
@@ -232,10 +337,6 @@ impl InFlight {
     /// The answer ran to the end of its script.
     pub(crate) fn complete(&mut self) {
         self.complete = true;
-    }
-
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
     }
 }
 
@@ -250,6 +351,14 @@ impl Drop for InFlight {
         };
         if let Some(counter) = ended {
             counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(call) = self.call.take() {
+            let (status, aborted, said, end) = (self.status, !self.complete, self.said, Instant::now());
+            let mut log = counters.log.lock();
+            if log.calls.len() == MAX_CALLS {
+                log.calls.pop_front();
+            }
+            log.calls.push_back(Ended { call, status, aborted, said, end });
         }
         counters.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

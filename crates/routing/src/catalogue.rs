@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use penstock_domain::{Money, Tariff, Usage};
+
+use crate::draft::Draft;
+use crate::lanes::{Lane, Lanes};
 use crate::model::within;
 use crate::{
     Ask, Candidate, Deployment, Fleet, Model, Plan, PriceList, Prices, Pricing, RelayRule, Unroutable,
@@ -17,6 +21,8 @@ pub struct Catalogue {
     patterns: Vec<(Box<str>, Arc<Model>)>,
     list: PriceList,
     relay: Option<RelayRule>,
+    // By the model's own name, patterns with their `*`.
+    lanes: HashMap<Arc<str>, Lanes>,
 }
 
 impl Catalogue {
@@ -41,6 +47,10 @@ impl Catalogue {
             }
         }
         catalogue.patterns.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let patterns = catalogue.patterns.iter().map(|(_, model)| model);
+        let lanes = catalogue.exact.values().chain(patterns);
+        catalogue.lanes =
+            lanes.map(|model| (Arc::clone(&model.name), Lanes::of(model, &catalogue.exact))).collect();
         catalogue
     }
 
@@ -59,7 +69,7 @@ impl Catalogue {
     pub fn relay(&self, fleet: &Fleet, path: &str, family: &str) -> Option<Plan> {
         let rule = self.relay.as_ref().filter(|rule| rule.covers(path))?;
         let target = fleet.target(&rule.provider, 0, &family.into());
-        Some(Plan::new(vec![Candidate { serves: None, target, prices: None }]))
+        Some(Plan::only(Candidate { serves: None, target, prices: None }))
     }
 
     /// Finds the model that an asked name means: the exact name first, then the longest pattern.
@@ -77,42 +87,56 @@ impl Catalogue {
     /// # Errors
     /// Why there is nobody to ask.
     pub fn plan(&self, fleet: &Fleet, ask: Ask<'_>) -> Result<Plan, Unroutable> {
-        let mut candidates = Vec::new();
-        let mut outside = false;
-        let fallbacks = ask.model.fallbacks.iter().filter_map(|name| self.exact.get(name));
-        for model in std::iter::once(ask.model).chain(fallbacks) {
-            for deployment in &model.deployments {
-                let allowed = ask.bounds.is_none_or(|bounds| bounds.allow(deployment))
-                    && ask.residency.is_none_or(|regions| within(deployment.region.as_deref(), regions));
-                if !allowed {
-                    outside = true;
-                    continue;
-                }
-                let upstream = deployment.upstream.as_ref().unwrap_or(ask.asked);
-                for credential in 0..deployment.credentials {
-                    let target = fleet.target(&deployment.provider, credential, upstream);
-                    let prices = self.prices(&deployment.pricing, upstream);
-                    candidates.push(Candidate { serves: Some(Arc::clone(model)), target, prices });
-                }
+        let lanes = self.lanes.get(&ask.model.name).ok_or(Unroutable::Nothing)?;
+        let budgets = lanes.budgets(&ask.model.name, fleet);
+        let mut draft = Draft::new(&ask, Arc::clone(budgets), fleet.random(), lanes.lanes.len());
+        for lane in &lanes.lanes {
+            let deployment = lane.deployment();
+            // Nothing below ever sees what is outside: no failover, hedge or probe can go there.
+            let allowed = ask.bounds.is_none_or(|bounds| bounds.allow(deployment))
+                && ask.residency.is_none_or(|regions| within(deployment.region.as_deref(), regions));
+            if !allowed {
+                draft.outside(deployment, ask.asked);
+                continue;
             }
+            let upstream = deployment.upstream.as_ref().unwrap_or(ask.asked);
+            let prices = self.prices(&deployment.pricing, upstream);
+            lane.targets(fleet, ask.asked, |target| draft.add(lane, target, prices.clone()));
         }
-        match candidates.is_empty() {
-            false => Ok(Plan::new(candidates)),
-            true if outside => Err(Unroutable::Bounds),
-            true => Err(Unroutable::Nothing),
-        }
+        draft.finish()
     }
 
     /// What a provider's model costs when it serves this model of the catalogue, or takes over for it.
     pub fn prices_of(&self, name: &str, provider: &str, upstream: &str) -> Option<Arc<Prices>> {
         let model = self.find(name)?;
-        let fallbacks = model.fallbacks.iter().filter_map(|name| self.exact.get(name));
-        let deployments = std::iter::once(model).chain(fallbacks).flat_map(|model| &model.deployments);
+        let deployments = self.lanes.get(&model.name)?.lanes.iter().map(Lane::deployment);
         let serves = |deployment: &&Deployment| {
             *deployment.provider == *provider
                 && deployment.upstream.as_deref().is_none_or(|name| name == upstream)
         };
         deployments.filter(serves).find_map(|deployment| self.prices(&deployment.pricing, upstream))
+    }
+
+    /// The dearest tariff of all that a request for this model may be billed at, its fall-backs' too, for so many tokens.
+    /// `None` when one of them is not known.
+    pub fn dearest(
+        &self,
+        model: &Model,
+        asked: &Arc<str>,
+        when: SystemTime,
+        usage: &Usage,
+    ) -> Option<Tariff> {
+        let fallbacks = model.fallbacks.iter().filter_map(|name| self.exact.get(name)).map(AsRef::as_ref);
+        let mut dearest: Option<(Money, Tariff)> = None;
+        for deployment in std::iter::once(model).chain(fallbacks).flat_map(|model| &model.deployments) {
+            let upstream = deployment.upstream.as_ref().unwrap_or(asked);
+            let tariff = *self.prices(&deployment.pricing, upstream)?.at(when)?;
+            let cost = tariff.cost(usage).known()?;
+            if dearest.is_none_or(|(most, _)| cost > most) {
+                dearest = Some((cost, tariff));
+            }
+        }
+        dearest.map(|(_, tariff)| tariff)
     }
 
     fn prices(&self, pricing: &Pricing, upstream: &str) -> Option<Arc<Prices>> {

@@ -1,144 +1,390 @@
 //! The candidates of one request, and which is next.
 
+mod words;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_domain::{Error, Remedy};
 
-use crate::{Bounds, Flight, Model, Prices, Target};
+pub use self::words::{Ask, Candidate, Considered, Pick, Unroutable, Why};
+use crate::budget::{Budgets, Extra};
+use crate::choice::{Choice, choose};
+use crate::flight::Terms;
+use crate::random::Random;
+use crate::target::{Gate, Size, View};
+use crate::{Flight, Policy};
 
-/// What the route of a request depends on.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
-    /// The model in the catalogue.
-    pub model: &'a Arc<Model>,
-    /// The name as it was asked.
-    pub asked: &'a Arc<str>,
-    /// Tokens of the prompt, an estimate.
-    pub input: u64,
-    /// The bound of the answer, where one is known.
-    pub output: Option<u32>,
-    /// What the caller may not leave.
-    pub bounds: Option<&'a Bounds>,
-    /// The regions that the request itself may not leave.
-    pub residency: Option<&'a [Arc<str>]>,
-    /// A digest of the prompt's beginning, where equal beginnings should meet again.
-    pub prefix: Option<u64>,
-    /// Now.
-    pub now: Instant,
-}
-
-/// One place that can answer.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// The model in the catalogue that it belongs to: the asked one or a fall-back. `None` for relayed requests.
-    pub serves: Option<Arc<Model>>,
-    /// Where it is.
-    pub target: Arc<Target>,
-    /// What it costs; `None` when nobody said.
-    pub prices: Option<Arc<Prices>>,
-}
-
-/// Why a plan has no candidate at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unroutable {
-    /// There are some, and all are outside the regions, or run by others, than the request allows.
-    Bounds,
-    /// There is none.
-    Nothing,
-}
-
-/// Why a candidate is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// It was the best.
-    First,
-    /// The attempt before failed, and the same may work now.
-    Retry,
-    /// The attempt before failed.
-    Failover,
-    /// The attempt before is slow.
-    Hedge,
-    /// To see whether it has recovered.
-    Probe,
-    /// Everything is out, and it is the least bad.
-    Panic,
-}
-
-impl Why {
-    /// The name in records and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Why::First => "first",
-            Why::Retry => "retry",
-            Why::Failover => "failover",
-            Why::Hedge => "hedge",
-            Why::Probe => "probe",
-            Why::Panic => "panic",
-        }
-    }
-}
-
-/// A candidate to try now.
-#[derive(Debug)]
-pub struct Pick {
-    /// Who.
-    pub candidate: Candidate,
-    /// Why.
-    pub why: Why,
-    /// The attempt, for what is learnt from it.
-    pub flight: Flight,
-}
-
-/// What was thought of one candidate, for `penstock explain`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Considered {
-    /// The provider's name.
-    pub provider: Arc<str>,
-    /// Which of its credentials.
-    pub credential: u32,
-    /// The model as that provider names it.
-    pub model: Arc<str>,
-    /// Why it was not tried, or `tried`.
-    pub verdict: &'static str,
-}
+/// The most calls that one request may cost, whatever budgets allow.
+const ATTEMPTS: u8 = 8;
+/// The part of the requests that try a target that is out, while it is due.
+const TRIES: f64 = 0.1;
+/// Longer prompts are not asked twice at once.
+const HEDGED: u64 = 16_000;
 
 /// The candidates for one request.
 #[derive(Debug)]
 pub struct Plan {
-    candidates: std::vec::IntoIter<Candidate>,
-    tried: bool,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) outside: Vec<Considered>,
+    /// None for what may not be repeated.
+    pub(crate) budgets: Option<Arc<Budgets>>,
+    pub(crate) size: Size,
+    pub(crate) prefix: Option<u64>,
+    pub(crate) policy: Policy,
+    pub(crate) random: Random,
+    pub(crate) now: Option<Instant>,
+    /// Who was asked last, and when.
+    pub(crate) current: Option<usize>,
+    pub(crate) begun: Option<Instant>,
+    pub(crate) attempts: u8,
+    /// What failed for want of space had a window of this many tokens.
+    pub(crate) larger_than: Option<u32>,
+    pub(crate) denied: bool,
+    pub(crate) hedged: bool,
+}
+
+/// One candidate with what a choice needs of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) candidate: Candidate,
+    /// How many models are preferred to its own.
+    pub(crate) rank: u16,
+    pub(crate) weight: f64,
+    /// How many times as dear as the cheapest.
+    pub(crate) price: f64,
+    pub(crate) window: Option<u32>,
+    pub(crate) internal: bool,
+    pub(crate) provisioned: Option<u64>,
+    pub(crate) tries: u8,
+    /// It would say the same again.
+    pub(crate) barred: bool,
+    /// The prompt does not fit.
+    pub(crate) small: bool,
+}
+
+/// How a candidate stands among the others: less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    resort: Resort,
+    /// The models in their order, and in each what is prepaid before the rest.
+    rank: u16,
+    /// Behind the same door somebody has just failed.
+    same_door: bool,
+}
+
+/// What it takes for a candidate to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Resort {
+    /// Nothing.
+    Usual,
+    /// It has had its share of traffic on its way back.
+    Returning,
+    Saturated,
+    /// From here on, everybody else is out too.
+    Ejected,
+    Cooling,
+    Retired,
+}
+
+/// A candidate as it stands now.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    index: usize,
+    place: Place,
+    view: View,
 }
 
 impl Plan {
-    pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
-        Self { candidates: candidates.into_iter(), tried: false }
+    /// A plan of one candidate that is asked once.
+    pub(crate) fn only(candidate: Candidate) -> Self {
+        let entry = Entry {
+            candidate,
+            rank: 0,
+            weight: 1.0,
+            price: 1.0,
+            window: None,
+            internal: false,
+            provisioned: None,
+            tries: 0,
+            barred: false,
+            small: false,
+        };
+        Self {
+            entries: vec![entry],
+            outside: Vec::new(),
+            budgets: None,
+            size: Size { input: 0, whole: 0 },
+            prefix: None,
+            policy: Policy::default(),
+            random: Random::new(0),
+            now: None,
+            current: None,
+            begun: None,
+            attempts: 0,
+            larger_than: None,
+            denied: false,
+            hedged: false,
+        }
     }
 
     /// Who is tried next: the first, or after a failure, which its flight has already been told, somebody who may do
     /// better. `None` when there is nobody, nothing helps, or the budget for retries or failovers is spent.
-    pub fn next(&mut self, after: Option<&Error>, _now: Instant) -> Option<Pick> {
-        if after.is_some_and(|error| error.remedy() == Remedy::None) {
+    pub fn next(&mut self, after: Option<&Error>, now: Instant) -> Option<Pick> {
+        self.now = Some(now);
+        if self.attempts >= ATTEMPTS {
             return None;
         }
-        let candidate = self.candidates.next()?;
-        let why = if std::mem::replace(&mut self.tried, true) { Why::Failover } else { Why::First };
-        let flight = Flight::begin(Arc::clone(&candidate.target));
-        Some(Pick { candidate, why, flight })
+        match after {
+            None => self.first(now),
+            Some(error) => self.again(error, now),
+        }
+    }
+
+    /// How long until the first candidate may be asked again, when all of them cool because their vendors said so; `None` when
+    /// another reason keeps anybody away. For the `retry-after` of a request that [`Plan::next`] has nobody for.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        let mut least: Option<Duration> = None;
+        for entry in self.entries.iter().filter(|entry| self.suits(entry)) {
+            let Gate::Cooling { until, .. } = entry.candidate.target.gate(now) else { return None };
+            let wait = until.saturating_duration_since(now);
+            least = Some(least.map_or(wait, |least| least.min(wait)));
+        }
+        least
     }
 
     /// How long after the first attempt's begin a hedge may start, if this request may have one.
     pub fn hedge_after(&self) -> Option<Duration> {
-        None
+        let now = self.now?;
+        if !self.may_hedge(now) || !self.budgets.as_ref()?.has(Extra::Hedge, now) {
+            return None;
+        }
+        self.entries.get(self.current?)?.candidate.target.late_after(self.size.input)
     }
 
     /// Somebody else to ask beside the attempt under way, if the budget for hedges allows it.
-    pub fn hedge(&mut self, _now: Instant) -> Option<Pick> {
-        None
+    pub fn hedge(&mut self, now: Instant) -> Option<Pick> {
+        self.now = Some(now);
+        if !self.may_hedge(now) {
+            return None;
+        }
+        let mut spots = self.spots(true, now);
+        spots.retain(|spot| spot.place.resort == Resort::Usual);
+        let chosen = self.best(spots)?;
+        if !self.pays(Extra::Hedge, now) {
+            return None;
+        }
+        // If its answer is not waited for, this is all that will ever be known of how long it takes.
+        if let (Some(slow), Some(begun)) = (self.current.and_then(|at| self.entries.get(at)), self.begun) {
+            let waited = now.saturating_duration_since(begun);
+            slow.candidate.target.state().latency.late(self.size.input, waited, now);
+        }
+        self.hedged = true;
+        self.pick(chosen, Why::Hedge, now)
     }
 
     /// What was thought of each candidate so far.
     pub fn considered(&self) -> Vec<Considered> {
-        Vec::new()
+        let verdict = |entry: &Entry| match (entry.tries, self.suits(entry), self.now) {
+            (1.., _, _) => "tried",
+            (0, false, _) if entry.barred => "same_filter",
+            (0, false, _) => "context_window",
+            (0, true, None) => "worse",
+            (0, true, Some(now)) => match entry.candidate.target.gate(now).word() {
+                "worse" if self.denied => "budget",
+                word => word,
+            },
+        };
+        let inside = self.entries.iter().map(|entry| {
+            let target = &entry.candidate.target;
+            Considered {
+                provider: Arc::clone(&target.provider),
+                credential: target.credential,
+                model: Arc::clone(&target.model),
+                verdict: verdict(entry),
+            }
+        });
+        inside.chain(self.outside.iter().cloned()).collect()
+    }
+
+    fn first(&mut self, now: Instant) -> Option<Pick> {
+        let spots = self.spots(false, now);
+        let best = spots.iter().min_by_key(|spot| spot.place).copied()?;
+        if best.place.resort == Resort::Usual && spots.len() > 1 {
+            // Only a request that somebody else can answer tries who may fail it, and only who would be preferred.
+            let due = spots.iter().find(|spot| {
+                matches!(spot.view.gate, Gate::Ejected { due: true, .. } | Gate::Retired { due: true, .. })
+                    && self.entries[spot.index].rank <= self.entries[best.index].rank
+            });
+            if let Some(due) = due.copied()
+                && self.random.chance(TRIES)
+                && self.entries[due.index].candidate.target.try_again(now)
+            {
+                return self.pick(due, Why::Probe, now);
+            }
+        }
+        let chosen = self.best(spots)?;
+        let why = if chosen.place.resort >= Resort::Ejected { Why::Panic } else { Why::First };
+        self.pick(chosen, why, now)
+    }
+
+    fn again(&mut self, error: &Error, now: Instant) -> Option<Pick> {
+        let current = self.current?;
+        match error.remedy() {
+            Remedy::None => return None,
+            Remedy::Same | Remedy::Other | Remedy::Cool | Remedy::Retire => {}
+            Remedy::Larger => self.larger_than = self.larger_than.max(Some(self.entries[current].window?)),
+            Remedy::Filtered if self.policy.past_content_filter => self.bar(current),
+            Remedy::Filtered => return None,
+        }
+        // Behind the same door the same fault waits; another credential has money and quota of its own.
+        let elsewhere = matches!(error.remedy(), Remedy::Same | Remedy::Other);
+        let spots = self.spots(elsewhere, now);
+        let chosen = self.best(spots);
+        if error.remedy() == Remedy::Same
+            && let Some(again) = self.once_more(current, chosen, now)
+            && self.pays(Extra::Retry, now)
+        {
+            return self.pick(again, Why::Retry, now);
+        }
+        let chosen = chosen?;
+        let (extra, why) = match chosen.place.resort >= Resort::Ejected {
+            true => (Extra::Retry, Why::Panic),
+            false => (Extra::Failover, Why::Failover),
+        };
+        if !self.pays(extra, now) {
+            self.denied = true;
+            return None;
+        }
+        self.pick(chosen, why, now)
+    }
+
+    /// The same target again, once, when nobody else of its model is at hand.
+    fn once_more(&self, current: usize, other: Option<Spot>, now: Instant) -> Option<Spot> {
+        let entry = &self.entries[current];
+        let equal = other.is_some_and(|other| {
+            other.place.resort == Resort::Usual && self.entries[other.index].rank == entry.rank
+        });
+        let view = entry.candidate.target.view(self.size, entry.provisioned, now);
+        (entry.tries < 2 && !equal && matches!(view.gate, Gate::Open(_))).then_some(Spot {
+            index: current,
+            place: Place { resort: Resort::Usual, rank: 0, same_door: true },
+            view,
+        })
+    }
+
+    fn bar(&mut self, current: usize) {
+        let target = Arc::clone(&self.entries[current].candidate.target);
+        for entry in &mut self.entries {
+            entry.barred |= same_door(&entry.candidate, &target);
+        }
+    }
+
+    fn may_hedge(&self, now: Instant) -> bool {
+        let gate = |entry: &Entry| entry.candidate.target.gate(now);
+        self.policy.hedge
+            && !self.hedged
+            && self.attempts == 1
+            && self.size.input <= HEDGED
+            && self.entries.len() > 1
+            // A second call beside each slow one finishes off whoever is already in need.
+            && !self.entries.iter().any(|entry| matches!(gate(entry), Gate::Ejected { .. }))
+            && self.entries.iter().any(|entry| self.free(entry) && matches!(gate(entry), Gate::Open(_)))
+    }
+
+    fn pays(&self, extra: Extra, now: Instant) -> bool {
+        self.budgets.as_ref().is_some_and(|budgets| budgets.take(extra, now))
+    }
+
+    /// Whether it could answer this request at all.
+    fn suits(&self, entry: &Entry) -> bool {
+        let large = |least| entry.window.is_some_and(|window| window > least);
+        !entry.barred && !entry.small && self.larger_than.is_none_or(large)
+    }
+
+    fn free(&self, entry: &Entry) -> bool {
+        entry.tries == 0 && self.suits(entry)
+    }
+
+    /// Everybody who was not asked yet and can be, as they stand now.
+    fn spots(&mut self, elsewhere: bool, now: Instant) -> Vec<Spot> {
+        let mut spots = Vec::with_capacity(self.entries.len());
+        let mut random = Random::new(self.random.next());
+        for (index, entry) in self.entries.iter().enumerate().filter(|(_, entry)| self.free(entry)) {
+            let view = entry.candidate.target.view(self.size, entry.provisioned, now);
+            let resort = match view.gate {
+                Gate::Open(share) if share >= 1.0 || random.chance(share) => Resort::Usual,
+                Gate::Open(_) => Resort::Returning,
+                Gate::Saturated => Resort::Saturated,
+                Gate::Ejected { .. } => Resort::Ejected,
+                // What a vendor said is kept to, even when there is nobody else.
+                Gate::Cooling { stated: true, .. } => continue,
+                Gate::Cooling { .. } => Resort::Cooling,
+                Gate::Retired { .. } => Resort::Retired,
+            };
+            // When everybody is out, the order of the models matters less than who fails least.
+            let rank = match (resort >= Resort::Ejected, entry.provisioned.is_some(), view.prepaid) {
+                (true, _, _) => 0,
+                (false, _, true) => 3 * entry.rank,
+                (false, false, false) => 3 * entry.rank + 1,
+                (false, true, false) => 3 * entry.rank + 2,
+            };
+            let tried = |target| {
+                let mut tried = self.entries.iter().filter(|entry| entry.tries > 0);
+                tried.any(|entry| same_door(&entry.candidate, target))
+            };
+            let same_door = elsewhere && tried(&entry.candidate.target);
+            spots.push(Spot { index, place: Place { resort, rank, same_door }, view });
+        }
+        spots
+    }
+
+    /// The best place's candidates, and one of them.
+    fn best(&mut self, spots: Vec<Spot>) -> Option<Spot> {
+        let best = spots.iter().map(|spot| spot.place).min()?;
+        let mut equals = spots.iter().filter(|spot| spot.place == best);
+        if let (Some(only), None) = (equals.next(), equals.next()) {
+            return Some(*only);
+        }
+        let equals = spots.iter().filter(|spot| spot.place == best);
+        if best.resort >= Resort::Ejected {
+            // The least bad; a little chance, so that one bad answer is not the last word.
+            let random = &mut self.random;
+            let bad = equals.map(|spot| (spot.view.error_rate + 0.1 * random.unit(), spot));
+            return bad.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, spot)| *spot);
+        }
+        let known = equals.clone().filter_map(|spot| spot.view.expected).min_by(f64::total_cmp);
+        let choices: Vec<Choice> = equals
+            .map(|spot| {
+                let entry = &self.entries[spot.index];
+                Choice {
+                    index: spot.index,
+                    weight: entry.weight,
+                    // Of whom nothing is known the best is hoped.
+                    score: spot.view.expected.or(known).unwrap_or(1.0) * spot.view.load * entry.price,
+                    digest: entry.candidate.target.digest,
+                }
+            })
+            .collect();
+        let index = choose(&choices, self.prefix, &mut self.random)?;
+        spots.into_iter().find(|spot| spot.index == index)
+    }
+
+    fn pick(&mut self, spot: Spot, why: Why, now: Instant) -> Option<Pick> {
+        let entry = self.entries.get_mut(spot.index)?;
+        entry.tries += 1;
+        self.attempts += 1;
+        (self.current, self.begun) = (Some(spot.index), Some(now));
+        let terms = Terms { prepaid: spot.view.prepaid, internal: entry.internal, trial: why == Why::Probe };
+        let flight = Flight::begin(Arc::clone(&entry.candidate.target), self.size, terms, now);
+        Some(Pick { candidate: entry.candidate.clone(), why, flight })
     }
 }
+
+/// Whether both are the same model of the same provider, with whatever credentials.
+fn same_door(candidate: &Candidate, target: &crate::Target) -> bool {
+    candidate.target.provider == target.provider && candidate.target.model == target.model
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,11 @@ impl Prices {
     pub fn at(&self, when: SystemTime) -> Option<&Tariff> {
         self.0.iter().rev().find(|(since, _)| *since <= when).map(|(_, tariff)| tariff)
     }
+
+    /// The last tariff that is known, for comparisons.
+    pub(crate) fn latest(&self) -> Option<&Tariff> {
+        self.0.last().map(|(_, tariff)| tariff)
+    }
 }
 
 /// List prices by the vendor's kind and the model's exact name.

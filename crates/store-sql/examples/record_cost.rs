@@ -29,6 +29,9 @@ fn record(number: u64) -> Record {
     (0..20).for_each(|n| gaps.add(Duration::from_micros(20_000 + n)));
     // Ids sort by time, as those of the edge do.
     let id = format!("req_{:07x}{:017x}", number / 1_000, number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 4);
+    let usage = Some(Usage { input: 900 + number % 100, output: 120, ..Usage::default() });
+    let cost = Cost::Known(Money::from_micros(2_345));
+    let attempt = Attempt::new("openai", "gpt-5", "ok", Duration::from_millis(310));
     Record {
         id: RequestId::new(id),
         at: SystemTime::now(),
@@ -44,15 +47,11 @@ fn record(number: u64) -> Record {
         upstream_model: text("gpt-5"),
         version: text("gpt-5-2026-11-01"),
         attempts: 1,
-        tries: Box::new([Attempt {
-            provider: "openai".into(),
-            model: "gpt-5".into(),
-            code: "ok",
-            took: Duration::from_millis(310),
-        }]),
-        usage: Some(Usage { input: 900 + number % 100, output: 120, ..Usage::default() }),
+        tries: Box::new([Attempt { usage, cost, ..attempt }]),
+        considered: Box::default(),
+        usage,
         estimated: false,
-        cost: Cost::Known(Money::from_micros(2_345)),
+        cost,
         finish: Some(FinishReason::Stop),
         duration: Duration::from_millis(800),
         first_token: Some(Duration::from_millis(320)),

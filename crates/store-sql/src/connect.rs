@@ -23,7 +23,19 @@ pub(crate) struct Plan {
 
 /// Keys: few changes, none may be lost.
 pub(crate) static KEYS: Plan = Plan {
-    steps: &[include_str!("../migrations/0001_keys.sql")],
+    steps: &[
+        include_str!("../migrations/0001_keys.sql"),
+        include_str!("../migrations/0002_limits.sql"),
+        include_str!("../migrations/0003_allow_ips.sql"),
+    ],
+    synchronous: SqliteSynchronous::Full,
+    erases: false,
+    reads: false,
+};
+
+/// The audit log: few rows, none may be lost.
+pub(crate) static AUDIT: Plan = Plan {
+    steps: &[include_str!("../migrations/audit_0001.sql")],
     synchronous: SqliteSynchronous::Full,
     erases: false,
     reads: false,
@@ -39,6 +51,19 @@ const RECORDS_PLAN: Plan = Plan {
     steps: &[include_str!("../migrations/records_0001.sql")],
     synchronous: SqliteSynchronous::Normal,
     erases: true,
+    reads: false,
+};
+
+/// The ledger as it is written.
+pub(crate) static LEDGER: Plan = LEDGER_PLAN;
+
+/// The ledger as it is read.
+pub(crate) static LEDGER_READ: Plan = Plan { reads: true, ..LEDGER_PLAN };
+
+const LEDGER_PLAN: Plan = Plan {
+    steps: &[include_str!("../migrations/ledger_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: false,
     reads: false,
 };
 

@@ -5,21 +5,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_domain::{Code, Error};
 use penstock_identity::{
-    Digest, KeyId, KeyRecord, KeySource, KeyStore, Limits, Listing, ModelAllow, Pending, Previous, ScopeSet,
+    Digest, KeyId, KeyRecord, KeySource, KeyStore, Listing, ModelAllow, Pending, Previous, ScopeSet,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row, Sqlite};
 
 use crate::{SqlStore, trouble};
 
-const INSERT: &str = "INSERT INTO keys (team, digest, last_four, prefix, scopes, models, requests_per_minute, \
-     concurrent_requests, expires, revoked, rotated, previous_digest, previous_last_four, previous_until, version, id, \
-     name, created, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-     ?19)";
+const INSERT: &str = "INSERT INTO keys (team, digest, last_four, prefix, scopes, models, limits, \
+     budget, expires, revoked, rotated, previous_digest, previous_last_four, previous_until, allow_ips, version, \
+     id, name, created, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+     ?18, ?19, ?20)";
 const UPDATE: &str = "UPDATE keys SET team = ?1, digest = ?2, last_four = ?3, prefix = ?4, scopes = ?5, models = ?6, \
-     requests_per_minute = ?7, concurrent_requests = ?8, expires = ?9, revoked = ?10, rotated = ?11, \
-     previous_digest = ?12, previous_last_four = ?13, previous_until = ?14, version = ?15 + 1 \
-     WHERE id = ?16 AND version = ?15";
+     limits = ?7, budget = ?8, expires = ?9, revoked = ?10, rotated = ?11, \
+     previous_digest = ?12, previous_last_four = ?13, previous_until = ?14, allow_ips = ?15, \
+     version = ?16 + 1 WHERE id = ?17 AND version = ?16";
 const EXISTS: &str = "SELECT count(*) FROM keys WHERE id = ?1";
 const LIST: &str = "SELECT * FROM keys ORDER BY id";
 const REVISION: &str = "SELECT revision FROM store WHERE one = 1";
@@ -149,16 +149,28 @@ fn changeable<'q>(query: Query<'q>, record: &KeyRecord) -> Query<'q> {
         // Neither scopes nor model patterns can hold a space.
         .bind(record.scopes.to_vec().join(" "))
         .bind(record.models.patterns().map(|patterns| patterns.join(" ")))
-        .bind(record.limits.requests_per_minute.map(i64::from))
-        .bind(record.limits.concurrent_requests.map(i64::from))
+        .bind(json(&record.limits))
+        .bind(record.budget.as_ref().map(json))
         .bind(record.expires.map(millis))
         .bind(record.revoked.map(millis))
         .bind(record.rotated.map(millis))
         .bind(previous.map(|previous| previous.digest.as_bytes().to_vec()))
         .bind(previous.map(|previous| previous.last_four.to_string()))
         .bind(previous.map(|previous| millis(previous.until)))
+        .bind(ranges(record))
         .bind(i64::try_from(record.version).unwrap_or(i64::MAX))
         .bind(record.id.to_string())
+}
+
+/// Numbers and words only: writing them into memory cannot fail.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Null is everywhere: no text could mean it by mistake.
+fn ranges(record: &KeyRecord) -> Option<String> {
+    let texts: Vec<String> = record.allow_ips.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(" "))
 }
 
 fn conflict(what: &str, record: &KeyRecord) -> Error {
@@ -190,7 +202,6 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send
     let digest = |bytes: Vec<u8>| {
         <[u8; 32]>::try_from(bytes).map(Digest::new).map_err(|_| "a digest does not have 32 bytes")
     };
-    let limit = |column: &str| row.try_get::<Option<u32>, _>(column);
     let models = match maybe_text("models")? {
         None => ModelAllow::ALL,
         Some(models) => ModelAllow::parse(models.split(' ')).map_err(|says| says.join(", "))?,
@@ -213,9 +224,12 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send
         scopes: ScopeSet::parse(text("scopes")?.split(' ').filter(|scope| !scope.is_empty()))
             .map_err(|says| says.join(", "))?,
         models,
-        limits: Limits {
-            requests_per_minute: limit("requests_per_minute")?,
-            concurrent_requests: limit("concurrent_requests")?,
+        limits: serde_json::from_str(&text("limits")?)?,
+        budget: maybe_text("budget")?.map(|text| serde_json::from_str(&text)).transpose()?,
+        // A range that cannot be read must not become everywhere: the key is then refused.
+        allow_ips: match maybe_text("allow_ips")? {
+            None => Arc::default(),
+            Some(ranges) => ranges.split(' ').map(str::parse).collect::<Result<_, String>>()?,
         },
         created: time_of(row.try_get("created")?),
         created_by: maybe_text("created_by")?.map(KeyId::new),

@@ -1,7 +1,7 @@
-//! Keys, records and stored responses in SQLite.
+//! Keys, records, stored responses and the ledger in SQLite.
 //!
 //! What it is: [`SqlStore`], the key store in `penstock.db` of the data folder, [`pepper`], the server's own secret beside
-//! it, [`SqlRecords`], the record store, and [`SqlResponses`], the response store, each in a file of its own, `records.db`
+//! it, [`SqlRecords`], the record store, [`SqlResponses`], the response store, and [`SqlAudit`], the audit log, each in a file of its own, `records.db`
 //! and `responses.db`: what is written at every request never stands in the way of a key.
 //!
 //! What it promises: a change to a key is on disk when it is answered (WAL, `synchronous=FULL`); a record or a response that
@@ -11,8 +11,10 @@
 //!
 //! What it refuses to know: the text of any key, HTTP, when to ask again.
 
+mod audit;
 mod connect;
 mod keys;
+mod ledger;
 mod line;
 mod pepper;
 mod records;
@@ -28,6 +30,8 @@ use tokio::sync::MappedMutexGuard;
 
 use line::Line;
 
+pub use audit::{AUDIT_FILE, AUDIT_HEAD_FILE, SqlAudit};
+pub use ledger::{LEDGER_FILE, SqlLedger};
 pub use pepper::pepper;
 pub use records::{RECORDS_FILE, SqlRecords};
 pub use responses::{RESPONSES_FILE, SqlResponses};

@@ -108,7 +108,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 /// A new name is durable only when its folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
@@ -129,7 +129,7 @@ fn refuse_readable_by_others(_: &Path, _: &File) -> Result<(), Error> {
     Ok(())
 }
 
-fn decode(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn decode(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     let digits = text.as_bytes();
     if digits.len() != 64 {

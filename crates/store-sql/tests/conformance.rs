@@ -2,11 +2,12 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_domain::Code;
 use penstock_identity::{
-    Digest, KeyId, KeyRecord, KeySource, KeyStore, Limits, ModelAllow, Previous, ScopeSet,
+    Budget, Digest, KeyId, KeyRecord, KeySource, KeyStore, Limits, ModelAllow, Per, Previous, ScopeSet, Usd,
 };
 use penstock_store_sql::SqlStore;
 
@@ -25,6 +26,8 @@ fn plain(name: &str, byte: u8) -> KeyRecord {
         scopes: ScopeSet::parse(["chat:*"]).expect("valid"),
         models: ModelAllow::ALL,
         limits: Limits::default(),
+        budget: None,
+        allow_ips: Arc::default(),
         created: at(0),
         created_by: None,
         expires: None,
@@ -41,7 +44,14 @@ fn full(name: &str, byte: u8) -> KeyRecord {
         team: Some("support'; DROP TABLE keys; --".into()),
         scopes: ScopeSet::parse(["chat:invoke:llama3:8b", "*:read", "admin:keys"]).expect("valid"),
         models: ModelAllow::parse(["gpt-*", "large"]).expect("valid"),
-        limits: Limits { requests_per_minute: Some(u32::MAX), concurrent_requests: Some(1) },
+        limits: Limits {
+            requests_per_minute: Some(u32::MAX),
+            tokens_per_day: Some(1 << 50),
+            concurrent_requests: Some(1),
+            ..Limits::default()
+        },
+        budget: Some(Budget { usd: Usd::parse("0.25").expect("an amount"), per: Per::Month }),
+        allow_ips: ["10.0.0.0/8", "2001:db8::/32"].map(|range| range.parse().expect("a range")).into(),
         created_by: Some(KeyId::new("key_maker")),
         expires: Some(at(5_001)),
         rotated: Some(at(7)),

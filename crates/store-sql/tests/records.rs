@@ -9,7 +9,9 @@ use penstock_domain::{Code, Cost, Dialect, Error, FinishReason, Money, RequestId
 use penstock_observe::store::{
     By, Filter, Found, Group, Hours, MAX_COST, MAX_TOKENS, MemoryRecords, Page, Pauses, Report, Status, Sums,
 };
-use penstock_observe::{Attempt, Captured, Entry, Form, Gaps, Outcome, Record, RecordStore, Timings};
+use penstock_observe::{
+    Attempt, Captured, Considered, Entry, Form, Gaps, Outcome, Record, RecordStore, Timings,
+};
 use penstock_store_sql::{RECORDS_FILE, SqlRecords};
 
 /// An hour's beginning.
@@ -36,6 +38,7 @@ fn plain(id: &str, millis: u64) -> Record {
         version: None,
         attempts: 0,
         tries: Box::default(),
+        considered: Box::default(),
         usage: None,
         estimated: false,
         cost: Cost::None,
@@ -55,11 +58,15 @@ fn full(id: &str, millis: u64) -> Record {
     let mut timings = Timings::default();
     timings.add(Stage::Decode, Duration::from_micros(52));
     timings.add(Stage::Call, Duration::from_micros(13_200));
-    let attempt = |provider: &str, code| Attempt {
+    let attempt = |provider: &str, code| {
+        Attempt::new(provider, "vendor/model \"x\"", code, Duration::from_micros(7_001))
+    };
+    let guess = Usage { input: 900, output: 0, cache_write: Some(3), ..Usage::default() };
+    let considered = |provider: &str, verdict: &'static str| Considered {
         provider: provider.into(),
-        model: "vendor/model \"x\"".into(),
-        code,
-        took: Duration::from_micros(7_001),
+        credential: 1,
+        model: "vendor/model".into(),
+        verdict: verdict.into(),
     };
     Record {
         task: Some(Task::Chat),
@@ -74,7 +81,21 @@ fn full(id: &str, millis: u64) -> Record {
         upstream_model: Some("vendor/model".into()),
         version: Some("model-2027-01-01".into()),
         attempts: 2,
-        tries: Box::new([attempt("one", "upstream_timeout"), attempt("two", "ok")]),
+        tries: Box::new([
+            Attempt {
+                usage: Some(guess),
+                estimated: true,
+                cost: Cost::Unknown,
+                ..attempt("one", "upstream_timeout")
+            },
+            Attempt {
+                credential: 1,
+                why: "failover",
+                cost: Cost::Known(Money::from_micros(1_234)),
+                ..attempt("two", "ok")
+            },
+        ]),
+        considered: Box::new([considered("one", "tried"), considered("three", "cooling")]),
         usage: Some(Usage {
             input: 1_000,
             output: 50,

@@ -109,6 +109,7 @@ impl Seen {
             | Delta::Sealed { .. }
             | Delta::Citation { .. }
             | Delta::Counted { .. }
+            | Delta::Resumed
             | Delta::Relayed(_) => {}
             Delta::Reasoning { choice, text } => self.reasoning.entry(choice).or_default().push_str(&text),
             Delta::Refusal { choice, text } => self.refusal.entry(choice).or_default().push_str(&text),

@@ -369,6 +369,32 @@ def on_disk(folder: pathlib.Path, word: str) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
 
 
+@everywhere
+def test_tokens_are_counted_without_an_answer(client: OpenAI, model: str, mock: harness.Mock) -> None:
+    ask: Any = {"instructions": "Be kind.", "tools": [WEATHER]}
+    raw = client.responses.input_tokens.with_raw_response.count(model=model, input="hello", **ask)
+    count = raw.parse()
+    assert (count.object, count.input_tokens > 2) == ("response.input_tokens", True)
+    # Anthropic's API counts, and so does the scripted provider; for others at foreign addresses the gateway estimates.
+    estimated = None if model in ("mock", "messages") else "tokens"
+    assert raw.headers.get("penstock-estimated") == estimated
+    more = client.responses.input_tokens.count(model=model, input="hello " * 40, **ask)
+    assert more.input_tokens > count.input_tokens
+
+
+def test_a_count_counts_what_was_said_before(client: OpenAI) -> None:
+    kept = client.responses.create(**say("upstream", "naive", instructions="be brief"))
+    alone = client.responses.input_tokens.count(model="upstream", input="go on")
+    after = client.responses.input_tokens.count(model="upstream", input="go on", previous_response_id=kept.id)
+    assert after.input_tokens > alone.input_tokens
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.input_tokens.count(model="upstream", input="x", previous_response_id="resp_none")
+    assert code(caught) == "previous_response_not_found"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.input_tokens.count(model="upstream", input=[])
+    assert refused.value.param == "input"
+
+
 def test_only_what_is_stored_is_at_rest(mock: harness.Mock, folder: pathlib.Path, spawn: Any) -> None:
     config, env = harness.suite_config(mock, None, local=False)
     gateway = spawn(harness.Gateway(folder, config, env))

@@ -64,6 +64,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("console", &[]),
     // Leaves: one technology each; they know their own head.
+    ("identity-oidc", &["identity"]),
     ("provider-http", &["provider", "dialect"]),
     ("provider-local", &["provider"]),
     ("provider-mock", &["provider", "dialect"]),

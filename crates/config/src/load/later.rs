@@ -4,12 +4,8 @@
 /// Paths with `*` for a name or an index.
 const LATER: &[&str] = &[
     "agents",
-    "auth",
     "cache",
     "guardrails",
-    "keys.*.budget",
-    "keys.*.limits.tokens_per_minute",
-    "limits.tokens_per_minute",
     "mcp_servers",
     "models.*.canary",
     "models.*.router",
@@ -18,9 +14,7 @@ const LATER: &[&str] = &[
     "prompts",
     "stores.broker",
     "stores.vectors",
-    "teams.*.budget",
     "teams.*.guardrails",
-    "teams.*.limits",
     "telemetry",
     "tools",
     "vector_stores",

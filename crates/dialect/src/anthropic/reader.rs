@@ -63,6 +63,7 @@ impl Said {
                 if let Some(end) = end {
                     self.finish = end.stop_reason.as_deref().map(wire::finish).or(self.finish);
                     self.stop = end.stop_sequence.or(self.stop.take());
+                    out.extend(wire::refusal(end.stop_details));
                 }
                 if let Some(later) = view.tokens() {
                     self.tokens.update(&later);
@@ -130,6 +131,7 @@ pub fn unfold(body: &[u8]) -> Result<Vec<Delta>, Error> {
         blocks.stop(index, &mut deltas);
     }
     let reason = message.stop_reason.as_deref().map_or(FinishReason::Stop, wire::finish);
+    deltas.extend(wire::refusal(message.stop_details));
     deltas.push(Delta::Finished { choice: 0, reason, stop: message.stop_sequence.take() });
     deltas.extend(usage.map(Delta::Usage));
     Ok(deltas)
@@ -144,7 +146,8 @@ pub fn counted(body: Bytes, alike: bool) -> Result<Delta, Error> {
     struct Count {
         input_tokens: u64,
     }
-    match serde_json::from_slice::<Count>(&body) {
+    let text = std::str::from_utf8(&body).unwrap_or_default();
+    match serde_json::from_str::<Count>(text) {
         Ok(_) if alike => {
             let notes = Notes { content: true, ..Notes::default() };
             Ok(Delta::Whole(RawBody { dialect: Dialect::Anthropic, bytes: body, notes }))

@@ -5,13 +5,15 @@
 
 mod content;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use memchr::memmem;
 use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Task};
 
 use crate::json::{self, Object, Path};
 use crate::openai::request::{MAX_TOKENS, model, penstock_options, place, top_level};
-use crate::{DecodeLimits, Decoded, json_guard};
+use crate::{DecodeLimits, Decoded, PenstockOptions, json_guard};
 
 /// Checks the cheap part of a request body and notes where the rewritable members stand.
 ///
@@ -27,7 +29,10 @@ pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded
         (_, Some(raw)) => json::boolean(raw, &Path::ROOT.member("stream"))?,
     };
     let members = Members { model: span, penstock: place(text, &object, "penstock")?, ..Members::default() };
-    let penstock = object.get("penstock").map(penstock_options).transpose()?;
+    let mut penstock = object.get("penstock").map(penstock_options).transpose()?;
+    if let Some(geo) = geo(&object)? {
+        stay(geo, penstock.get_or_insert_default())?;
+    }
     let model = model.into();
     Ok(Decoded {
         task,
@@ -40,6 +45,36 @@ pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded
         penstock,
         body: Body::new(Dialect::Anthropic, task, bytes, members, decode_content),
     })
+}
+
+/// The region in which the asker wants to be answered (`inference_geo`); everywhere is none. The member goes on to a vendor
+/// of this dialect as it is, and its promise holds here too.
+fn geo(object: &Object<'_>) -> Result<Option<String>, Error> {
+    let Some(raw) = object.get("inference_geo") else { return Ok(None) };
+    let path = Path::ROOT.member("inference_geo");
+    let geo = json::string(raw, &path)?.to_ascii_lowercase();
+    if geo.is_empty() || geo.len() > 64 || geo.chars().any(char::is_control) {
+        return Err(path.error(Code::InvalidValue, "is no region: 1 to 64 bytes without control characters"));
+    }
+    Ok((geo != "global").then_some(geo))
+}
+
+/// Keeps the request in a region, and in what `penstock.residency` allows beside.
+fn stay(geo: String, options: &mut PenstockOptions) -> Result<(), Error> {
+    let within = |part: &str, whole: &str| {
+        part.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let regions = match &options.residency {
+        None => vec![Arc::from(geo)],
+        Some(allowed) if allowed.iter().any(|allowed| within(&geo, allowed)) => vec![Arc::from(geo)],
+        Some(allowed) => allowed.iter().filter(|allowed| within(allowed, &geo)).cloned().collect(),
+    };
+    if regions.is_empty() {
+        let say = "names a region that `penstock.residency` does not allow; send one of them";
+        return Err(Path::ROOT.member("inference_geo").error(Code::InvalidValue, say));
+    }
+    options.residency = Some(regions.into());
+    Ok(())
 }
 
 /// Decodes the whole body.

@@ -57,6 +57,8 @@ struct Message<'a> {
     content: Vec<block::Block<'a>>,
     stop_reason: &'a str,
     stop_sequence: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_details: Option<Value>,
     usage: Value,
 }
 
@@ -165,6 +167,7 @@ impl Fold for Folder {
             }
             Delta::Failed(error) => return Err(error),
             Delta::Dropped(_)
+            | Delta::Resumed
             | Delta::Signature { .. }
             | Delta::Sealed { .. }
             | Delta::Citation { .. }
@@ -201,6 +204,7 @@ impl Fold for Folder {
             content,
             stop_reason,
             stop_sequence,
+            stop_details: super::stop_details(stop_reason),
             usage: super::usage(&self.usage),
         };
         serde_json::to_vec(&message)

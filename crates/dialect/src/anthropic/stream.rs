@@ -1,11 +1,12 @@
 //! Streams of message events.
 
-use std::collections::BTreeSet;
+mod calls;
 
 use bytes::{BufMut, BytesMut};
 use penstock_domain::{Code, Delta, Dialect, Error, RawEvents, Request, Started, Usage};
 use serde_json::{Value, json};
 
+use self::calls::{Arguments, Call, Calls};
 use super::{Ending, block, citation, error};
 use crate::asker::Encode;
 use crate::sse;
@@ -17,11 +18,10 @@ pub struct StreamEncoder {
     begun: bool,
     /// The open block and its number; blocks never overlap.
     open: Option<Kind>,
-    /// Calls that have begun: a block that was left cannot be entered again.
-    calls: BTreeSet<u32>,
+    calls: Calls,
     blocks: u32,
     /// The arguments of the open call: they must become an object.
-    arguments: String,
+    arguments: Arguments,
     /// The open text was cited: what follows is another block.
     cited: bool,
     usage: Usage,
@@ -54,9 +54,9 @@ impl StreamEncoder {
             request: request.without_body(),
             begun: false,
             open: None,
-            calls: BTreeSet::new(),
+            calls: Calls::default(),
             blocks: 0,
-            arguments: String::new(),
+            arguments: Arguments::default(),
             cited: false,
             usage: Usage::default(),
             ending: Ending::of(request),
@@ -87,33 +87,75 @@ impl StreamEncoder {
         self.enter(Kind::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
     }
 
-    fn call(
-        &mut self,
-        index: u32,
-        (id, name): (Option<String>, Option<String>),
-        arguments: &str,
-        out: &mut BytesMut,
-    ) {
-        let new = self.calls.insert(index);
-        if !new && self.open != Some(Kind::Call(index)) {
-            let say = "the provider mixed the pieces of several tool calls, which this API cannot express";
+    /// Takes a piece of a call: now if its block is open or can be, later if another call's is not finished.
+    fn call(&mut self, piece: Call, out: &mut BytesMut) {
+        if self.open == Some(Kind::Call(piece.index)) {
+            self.argue(&piece.arguments, out);
+            if self.arguments.is_whole() {
+                self.release(out);
+            }
+            return;
+        }
+        if self.calls.has_begun(piece.index) {
+            if !piece.arguments.trim().is_empty() {
+                let say = "the provider went on with a tool call that was finished";
+                self.fail(&Error::new(Code::UpstreamBadResponse, say), out);
+            }
+            return;
+        }
+        let busy = matches!(self.open, Some(Kind::Call(_))) && !self.arguments.is_whole();
+        if !busy && !self.calls.is_waiting() {
+            return self.begin_call(piece, out);
+        }
+        if !self.calls.wait(piece) {
+            let say = "the provider mixed the pieces of several tool calls so that more than 1 MiB of them would have to wait";
+            self.fail(&Error::new(Code::UpstreamBadResponse, say), out);
+        }
+    }
+
+    /// Opens the block of a call.
+    fn begin_call(&mut self, call: Call, out: &mut BytesMut) {
+        if !self.calls.begin(call.index) {
+            let say = "the provider's answer has too many tool calls";
             return self.fail(&Error::new(Code::UpstreamBadResponse, say), out);
         }
         let start = || {
-            let id = id.unwrap_or_else(|| format!("toolu_{index}"));
-            json!({"type": "tool_use", "id": id, "name": name.unwrap_or_default(), "input": {}})
+            let id = call.id.unwrap_or_else(|| format!("toolu_{}", call.index));
+            json!({"type": "tool_use", "id": id, "name": call.name.unwrap_or_default(), "input": {}})
         };
-        self.enter(Kind::Call(index), start, out);
-        if self.over || arguments.is_empty() {
+        self.enter(Kind::Call(call.index), start, out);
+        self.argue(&call.arguments, out);
+    }
+
+    /// Begins the calls that wait, up to the first that is not finished.
+    fn release(&mut self, out: &mut BytesMut) {
+        while !self.over && self.arguments.is_whole() {
+            let Some(call) = self.calls.next() else { return };
+            self.begin_call(call, out);
+        }
+    }
+
+    /// Begins every call that waits: what has come of them is all that comes.
+    fn release_all(&mut self, out: &mut BytesMut) {
+        while !self.over
+            && let Some(call) = self.calls.next()
+        {
+            self.begin_call(call, out);
+        }
+    }
+
+    /// Goes on with the arguments of the open call.
+    fn argue(&mut self, more: &str, out: &mut BytesMut) {
+        if self.over || more.is_empty() {
             return;
         }
-        let first = self.arguments.trim_start().bytes().next().or(arguments.trim_start().bytes().next());
-        if first.is_some_and(|first| first != b'{') || self.arguments.len() + arguments.len() > MAX_ARGUMENTS
-        {
+        let so_far = &self.arguments.text;
+        let first = so_far.trim_start().bytes().next().or(more.trim_start().bytes().next());
+        if first.is_some_and(|first| first != b'{') || so_far.len() + more.len() > MAX_ARGUMENTS {
             return self.fail(&no_object(), out);
         }
-        self.arguments.push_str(arguments);
-        self.piece(&json!({"type": "input_json_delta", "partial_json": arguments}), out);
+        self.arguments.push(more);
+        self.piece(&json!({"type": "input_json_delta", "partial_json": more}), out);
     }
 
     /// Makes sure that a block of this kind is open.
@@ -121,6 +163,9 @@ impl StreamEncoder {
         self.begin(&Started::default(), out);
         if self.open == Some(kind) {
             return;
+        }
+        if !matches!(kind, Kind::Call(_)) {
+            self.release_all(out);
         }
         self.leave(out);
         if self.over {
@@ -144,7 +189,7 @@ impl StreamEncoder {
         }
         self.cited = false;
         let arguments = std::mem::take(&mut self.arguments);
-        if matches!(self.open, Some(Kind::Call(_))) && block::arguments(&arguments).is_none() {
+        if matches!(self.open, Some(Kind::Call(_))) && block::arguments(&arguments.text).is_none() {
             return self.fail(&no_object(), out);
         }
         if self.open.take().is_some() {
@@ -209,7 +254,7 @@ impl Encode for StreamEncoder {
                 }
             }
             Delta::ToolCall { choice: 0, index, id, name, arguments } => {
-                self.call(index, (id, name), &arguments, out);
+                self.call(Call { index, id, name, arguments }, out);
             }
             Delta::Finished { choice: 0, reason, stop } => {
                 self.ending.finish = Some(reason);
@@ -230,6 +275,7 @@ impl Encode for StreamEncoder {
             | Delta::Sealed { .. }
             | Delta::Citation { .. }
             | Delta::Counted { .. }
+            | Delta::Resumed
             | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Reasoning { .. }
@@ -248,12 +294,16 @@ impl Encode for StreamEncoder {
             return;
         }
         self.begin(&Started::default(), out);
+        self.release_all(out);
         self.leave(out);
         if std::mem::replace(&mut self.over, true) {
             return;
         }
         let (reason, stop) = self.ending.told();
-        let delta = json!({"stop_reason": reason, "stop_sequence": stop});
+        let mut delta = json!({"stop_reason": reason, "stop_sequence": stop});
+        if let Some(details) = super::stop_details(reason) {
+            delta["stop_details"] = details;
+        }
         event(
             out,
             "message_delta",

@@ -285,3 +285,107 @@ fn media_that_openai_cannot_address_is_named_and_never_sent_as_something_else() 
     assert_eq!(sent["messages"][0]["content"], expected);
     assert_eq!(encoded.dropped, ["messages.document.url", "messages.image.file_id"]);
 }
+
+fn piece(index: u32, id: Option<&str>, arguments: &str) -> Delta {
+    let (id, name) = (id.map(str::to_owned), id.map(|id| format!("{id}_tool")));
+    Delta::ToolCall { choice: 0, index, id, name, arguments: arguments.to_owned() }
+}
+
+/// The events of a stream of these deltas.
+fn streamed(deltas: impl IntoIterator<Item = Delta>) -> Vec<(String, Value)> {
+    let mut encoder = stream::StreamEncoder::new(&decode(&simple()).unwrap());
+    let mut out = BytesMut::new();
+    deltas.into_iter().for_each(|delta| encoder.encode(delta, &mut out));
+    encoder.finish(&mut out);
+    events(out)
+}
+
+#[test]
+fn mixed_pieces_of_parallel_calls_become_one_block_after_the_other() {
+    let told = streamed([
+        piece(0, Some("a"), "{\"x\":"),
+        piece(1, Some("b"), ""),
+        piece(1, None, "{\"y\":"),
+        piece(2, Some("c"), "{}"),
+        piece(0, None, "1}"),
+        piece(1, None, "2}"),
+        Delta::Finished { choice: 0, reason: FinishReason::ToolCalls, stop: None },
+    ]);
+    let (mut open, mut calls) = (None, Vec::new());
+    for (name, data) in &told {
+        match name.as_str() {
+            "content_block_start" => {
+                assert_eq!(open.replace(data["index"].as_u64()), None, "blocks never overlap");
+                calls.push((data["content_block"]["id"].as_str().unwrap_or_default(), String::new()));
+            }
+            "content_block_delta" => {
+                assert_eq!(open, Some(data["index"].as_u64()));
+                calls.last_mut().unwrap().1.push_str(data["delta"]["partial_json"].as_str().unwrap());
+            }
+            "content_block_stop" => assert_eq!(open.take(), Some(data["index"].as_u64())),
+            _ => {}
+        }
+    }
+    let expected =
+        [("a", "{\"x\":1}"), ("b", "{\"y\":2}"), ("c", "{}")].map(|(id, text)| (id, text.to_owned()));
+    assert_eq!(calls, expected);
+    assert_eq!(told.last().unwrap().0, "message_stop");
+}
+
+#[test]
+fn a_call_that_follows_a_finished_one_does_not_wait() {
+    let mut encoder = stream::StreamEncoder::new(&decode(&simple()).unwrap());
+    let mut out = BytesMut::new();
+    encoder.encode(piece(0, Some("a"), "{\"x\":\"}\"}"), &mut out);
+    encoder.encode(piece(1, Some("b"), "{"), &mut out);
+    let told = events(out);
+    assert_eq!(told.last().unwrap().1["delta"]["partial_json"], "{");
+    assert_eq!(told.iter().filter(|(name, _)| name == "content_block_start").count(), 2);
+}
+
+#[test]
+fn more_mixed_pieces_than_may_wait_fail_the_stream_once() {
+    let endless = (0..40).map(|_| piece(1, None, &"x".repeat(64 << 10)));
+    let told = streamed([piece(0, Some("a"), "{"), piece(1, Some("b"), "{")].into_iter().chain(endless));
+    let (name, data) = told.last().unwrap();
+    assert_eq!((name.as_str(), &data["error"]["code"]), ("error", &json!("upstream_bad_response")));
+    assert!(told.iter().filter(|(name, _)| name == "error").count() == 1);
+    let late = streamed([piece(0, Some("a"), "{}"), piece(1, Some("b"), "{}"), piece(0, None, "{}")]);
+    assert_eq!(late.last().unwrap().0, "error", "what a finished call goes on with");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_where_nobody_reads_them_too() {
+    let event = b"event: ping\ndata: {\"type\":\"ping\",\"x\":\"\xff\"}\n\n";
+    let mut lane = raw_lane::RawLane::new();
+    crate::Lane::push(&mut lane, Bytes::from_static(event)).unwrap();
+    let Some(Delta::Failed(error)) = crate::Lane::next(&mut lane) else { panic!("not refused") };
+    assert_eq!(error.code(), Code::UpstreamBadResponse);
+    let whole = b"{\"type\":\"message\",\"content\":[],\"x\":\"\xff\"}";
+    assert!(reader::read_whole(Bytes::from_static(whole)).is_err());
+    assert!(reader::counted(Bytes::from_static(b"{\"input_tokens\":1,\"x\":\"\xff\"}"), true).is_err());
+}
+
+#[test]
+fn the_region_that_is_asked_for_is_kept_here_too_and_goes_on_as_it_is() {
+    let regions = |members: &str| {
+        let body = format!(
+            r#"{{"model":"m","max_tokens":5,"messages":[{{"role":"user","content":"hi"}}]{members}}}"#
+        );
+        let bytes = Bytes::from(body.clone());
+        let decoded = request::decode(Task::Chat, bytes, &DecodeLimits::default()).map_err(|e| e.code())?;
+        assert_eq!(decoded.body.bytes(), &body, "the vendor reads it too");
+        let residency = decoded.penstock.and_then(|options| options.residency);
+        Ok(residency.map(|all| all.iter().map(|one| one.to_string()).collect::<Vec<_>>()))
+    };
+    let named = |names: &[&str]| Ok(Some(names.iter().map(|name| (*name).to_owned()).collect()));
+    assert_eq!(regions(""), Ok(None));
+    assert_eq!(regions(r#","inference_geo":"global""#), Ok(None));
+    assert_eq!(regions(r#","inference_geo":"us""#), named(&["us"]));
+    let both = |geo: &str, allowed: &str| {
+        regions(&format!(r#","inference_geo":"{geo}","penstock":{{"residency":{allowed}}}"#))
+    };
+    assert_eq!(both("eu", r#"["eu-west","us"]"#), named(&["eu-west"]));
+    assert_eq!(both("eu-west", r#"["eu","us"]"#), named(&["eu-west"]));
+    assert_eq!(both("eu", r#"["us"]"#), Err(Code::InvalidValue));
+}

@@ -40,7 +40,8 @@ impl View<'_> {
 
 /// Reads the view of a JSON object; `None` when the text is none or has no type.
 pub(super) fn view(data: &[u8]) -> Option<View<'_>> {
-    serde_json::from_slice(data).ok()
+    // What is skipped while reading is passed on as well, so all of it must be text.
+    serde_json::from_str(std::str::from_utf8(data).ok()?).ok()
 }
 
 /// A whole message, or the opening of one.
@@ -56,6 +57,8 @@ pub(super) struct Message<'a> {
     pub(super) stop_reason: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) stop_sequence: Option<Box<str>>,
+    #[serde(default, borrow)]
+    pub(super) stop_details: Option<&'a RawValue>,
     #[serde(default, borrow)]
     usage: Option<&'a RawValue>,
 }
@@ -79,6 +82,20 @@ pub(super) struct End<'a> {
     pub(super) stop_reason: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) stop_sequence: Option<Box<str>>,
+    #[serde(default, borrow)]
+    pub(super) stop_details: Option<&'a RawValue>,
+}
+
+/// What the vendor says about a refusal, in words for people.
+pub(super) fn refusal(stop_details: Option<&RawValue>) -> Option<Delta> {
+    #[derive(Deserialize)]
+    struct Details {
+        #[serde(default)]
+        explanation: Option<String>,
+    }
+    let details: Details = serde_json::from_str(stop_details?.get()).ok()?;
+    let text = details.explanation.filter(|text| !text.is_empty())?;
+    Some(Delta::Refusal { choice: 0, text })
 }
 
 /// Usage as the dialect counts it: the input without what the prompt cache read or wrote.

@@ -70,6 +70,8 @@ pub fn unfold(request: &Request, body: &[u8]) -> Result<Vec<Delta>, Error> {
         return Err(bad_response("has neither candidates nor a reason for having none", body));
     }
     reading.end_all(&mut deltas);
+    // What is left out is told before anything else, while it can still be.
+    deltas.sort_by_key(|delta| !matches!(delta, Delta::Dropped(_)));
     deltas.extend(usage.map(Delta::Usage));
     Ok(deltas)
 }

@@ -17,6 +17,8 @@ use crate::openai::error::bad_response;
 const MAX_CANDIDATES: u32 = 128;
 /// How much of a candidate's text is kept for the places of its sources, in bytes.
 const MAX_CITED: usize = 1 << 20;
+/// What stands for an answer that is media and nothing else.
+const MEDIA_ALONE: &str = "[the model answered with media, which this API cannot carry]";
 /// Most sources of one candidate.
 const MAX_CITATIONS: usize = 4096;
 
@@ -202,6 +204,10 @@ pub(super) struct Reading {
 #[derive(Debug, Default)]
 struct Choice {
     calls: u32,
+    /// Something was said.
+    spoke: bool,
+    /// It answered with media, which were left out.
+    showed: bool,
     finished: bool,
     /// The text so far, for the places of sources; at most [`MAX_CITED`] bytes.
     text: String,
@@ -229,8 +235,7 @@ impl Reading {
     /// Appends what one response says; gives the usage up to there, where it tells.
     ///
     /// # Errors
-    /// The error that it carries; `upstream_bad_response` for what is no response and for a candidate that broke;
-    /// `unsupported` for media, which no asker's dialect can be told.
+    /// The error that it carries; `upstream_bad_response` for what is no response and for a candidate that broke.
     pub(super) fn read(&mut self, data: &[u8], out: &mut Vec<Delta>) -> Result<Option<Usage>, Error> {
         if let Some(error) = error::in_band(data) {
             return Err(error);
@@ -293,7 +298,7 @@ impl Reading {
         }
         let mut logprobs = wire.logprobs_result.map(tokens).unwrap_or_default();
         for piece in wire.content.and_then(|content| content.parts).unwrap_or_default() {
-            state.piece(piece, (index, &self.id), &mut logprobs, out)?;
+            state.piece(piece, (index, &self.id), &mut logprobs, out);
         }
         if let Some(metadata) = wire.citation_metadata {
             state.recited = state.recited(metadata);
@@ -322,11 +327,13 @@ impl Choice {
         (choice, id): (u32, &str),
         logprobs: &mut Vec<TokenLogprob>,
         out: &mut Vec<Delta>,
-    ) -> Result<(), Error> {
-        if piece.inline_data.is_some() || piece.file_data.is_some() {
-            let say =
-                "the model answered with media, which are not translated; ask a model that answers with text";
-            return Err(Error::new(Code::Unsupported, say));
+    ) {
+        let media = [(piece.inline_data.is_some(), "inlineData"), (piece.file_data.is_some(), "fileData")];
+        for (_, name) in media.into_iter().filter(|(is_there, _)| *is_there) {
+            // No asker's dialect has a word for it; once is enough to know.
+            if !std::mem::replace(&mut self.showed, true) {
+                out.push(Delta::Dropped(vec![format!("candidates.content.parts.{name}")]));
+            }
         }
         let text = piece.text.filter(|text| !text.is_empty());
         let thought = piece.thought == Some(true);
@@ -338,6 +345,7 @@ impl Choice {
         if let Some(text) = text.filter(|_| !thought) {
             let room = MAX_CITED.saturating_sub(self.text.len());
             self.text.push_str(&text[..text.floor_char_boundary(room)]);
+            self.spoke = true;
             out.push(Delta::Text { choice, text, logprobs: std::mem::take(logprobs) });
         }
         if let Some(call) = piece.function_call {
@@ -354,12 +362,15 @@ impl Choice {
                 arguments: args.map_or_else(|| "{}".to_owned(), compact),
             });
         }
-        Ok(())
     }
 
     fn end(&mut self, choice: u32, reason: FinishReason, out: &mut Vec<Delta>) {
         self.finished = true;
         self.text = String::new();
+        if self.showed && !self.spoke && self.calls == 0 {
+            // An empty answer would look like the model's own.
+            out.push(Delta::Text { choice, text: MEDIA_ALONE.to_owned(), logprobs: Vec::new() });
+        }
         let citations = std::mem::take(&mut self.recited).into_iter().chain(std::mem::take(&mut self.found));
         out.extend(citations.map(|citation| Delta::Citation { choice, citation }));
         // The API ends calls like any other answer.

@@ -73,16 +73,15 @@ pub fn encode_body(conversation: &Conversation, ask: &Ask<'_>) -> Encoded {
 
 /// What OpenAI itself knows and its imitators ignore, or refuse together with the request; and the other way round.
 fn own_members(writer: &mut Writer<'_>, conversation: &Conversation, chats: Chats, lost: &mut Lost) {
-    let own = chats.own_members;
     let Sampling { top_k, min_p, .. } = conversation.sampling;
-    lost.note(own && top_k.is_some(), "top_k");
-    lost.note(own && min_p.is_some_and(|share| share > 0.0), "min_p");
-    let person = if own { "safety_identifier" } else { "user" };
+    lost.note(!chats.open_members && top_k.is_some(), "top_k");
+    lost.note(!chats.open_members && min_p.is_some_and(|share| share > 0.0), "min_p");
+    let person = if chats.own_members { "safety_identifier" } else { "user" };
     match &conversation.user {
-        Some(user) if user.chars().count() <= MAX_USER => writer.value(person, &json!(user)),
+        Some(user) if chats.user && user.chars().count() <= MAX_USER => writer.value(person, &json!(user)),
         user => lost.note(user.is_some(), "user"),
     }
-    if !own {
+    if !chats.own_members {
         return lost.own_members(conversation);
     }
     if let Some(verbosity) = conversation.verbosity {
@@ -172,7 +171,7 @@ fn sampling(writer: &mut Writer<'_>, sampling: &Sampling, chats: Chats) {
     };
     number("temperature", sampling.temperature);
     number("top_p", sampling.top_p);
-    number("min_p", sampling.min_p.filter(|_| !chats.own_members));
+    number("min_p", sampling.min_p.filter(|_| chats.open_members));
     number("presence_penalty", sampling.presence_penalty);
     number("frequency_penalty", sampling.frequency_penalty);
     let mut count = |name, value: Option<i64>| {
@@ -183,7 +182,7 @@ fn sampling(writer: &mut Writer<'_>, sampling: &Sampling, chats: Chats) {
     let bound = if chats.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
     count(bound, sampling.max_output_tokens.map(i64::from));
     count("n", sampling.choices.map(i64::from));
-    count("top_k", sampling.top_k.filter(|_| !chats.own_members).map(i64::from));
+    count("top_k", sampling.top_k.filter(|_| chats.open_members).map(i64::from));
     count("seed", sampling.seed);
     if !sampling.stop.is_empty() {
         writer.value("stop", &json!(sampling.stop));

@@ -125,7 +125,7 @@ pub(crate) fn span(text: &str, raw: &RawValue) -> Result<Span, Error> {
     Ok(Span { start: place(range.start)?, end: place(range.end)? })
 }
 
-const PENSTOCK_MEMBERS: &[&str] = &["residency", "tags", "timeout_ms"];
+const PENSTOCK_MEMBERS: &[&str] = &["residency", "resume", "tags", "timeout_ms"];
 
 /// Reads the member `penstock`. Unknown members are errors: it is ours, so a misspelling would be lost in silence.
 pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error> {
@@ -149,6 +149,9 @@ pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error>
     }
     if let Some(raw) = object.get("tags") {
         options.tags = tags(raw, &path.member("tags"))?;
+    }
+    if let Some(raw) = object.get("resume") {
+        options.resume = Some(json::boolean(raw, &path.member("resume"))?);
     }
     if let Some(raw) = object.get("residency") {
         options.residency = Some(residency(raw, &path.member("residency"))?);

@@ -193,7 +193,7 @@ impl Fold for Folder {
                 self.choice(choice)?.annotations.extend(annotation);
             }
             // None has a place in this dialect's answers.
-            Delta::Dropped(_) | Delta::Counted { .. } => {}
+            Delta::Dropped(_) | Delta::Counted { .. } | Delta::Resumed => {}
             Delta::Refusal { choice, text } => {
                 self.grow(text.len())?;
                 self.choice(choice)?.refusal.push_str(&text);

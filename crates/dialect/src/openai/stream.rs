@@ -297,7 +297,7 @@ impl Encode for StreamEncoder {
                 self.fail(&Error::new(Code::InternalError, "vectors cannot be streamed"), out)
             }
             // Neither has a place in this dialect's chunks.
-            Delta::Dropped(_) | Delta::Counted { .. } => {}
+            Delta::Dropped(_) | Delta::Counted { .. } | Delta::Resumed => {}
             Delta::Failed(error) => self.fail(&error, out),
         }
     }

@@ -104,6 +104,7 @@ impl Draft {
             Delta::Started(_)
             | Delta::Dropped(_)
             | Delta::Counted { .. }
+            | Delta::Resumed
             | Delta::Text { .. }
             | Delta::Refusal { .. }
             | Delta::Citation { .. }

@@ -107,7 +107,7 @@ impl Encode for StreamEncoder {
         match delta {
             Delta::Started(started) => self.begin(&started.model, out),
             // Neither has a place in this dialect's events.
-            Delta::Dropped(_) | Delta::Counted { .. } => {}
+            Delta::Dropped(_) | Delta::Counted { .. } | Delta::Resumed => {}
             Delta::Raw(raw) if raw.dialect == Dialect::Responses => {
                 self.passed(&raw);
                 out.put_slice(&raw.bytes);

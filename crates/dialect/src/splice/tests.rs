@@ -74,3 +74,39 @@ fn all_edits_at_once_do_not_disturb_each_other() {
     let expected = r#"{"stream":true,"model":"b","stream_options":{"include_usage":true},"messages":[1]}"#;
     assert_eq!(spliced(body, "b", true), expected);
 }
+
+fn bounded(dialect: Dialect, chats: Chats, body: &str) -> String {
+    let bytes = Bytes::copy_from_slice(body.as_bytes());
+    let asker = crate::asker(dialect).unwrap();
+    let decoded = asker.decode(Task::Chat, bytes, &DecodeLimits::default()).unwrap();
+    let mut request = decoded.into_request(RequestId::new("req_1"), Origin::Http, None);
+    request.body = request.body.bounded(40);
+    let out = upstream_body_for(chats, &request, "a", false);
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+#[test]
+fn a_bound_takes_the_place_of_every_other_one_and_nothing_else_moves() {
+    let chat = |body| bounded(Dialect::OpenAi, Chats::OPENAI, body);
+    assert_eq!(
+        chat(r#"{"model":"a", "max_tokens" : 500 ,"messages":[1],"x":1.50}"#),
+        r#"{"model":"a", "max_tokens" : 40 ,"messages":[1],"x":1.50}"#
+    );
+    assert_eq!(
+        chat(r#"{"max_tokens":50,"model":"a","max_completion_tokens":50,"messages":[1]}"#),
+        r#"{"max_tokens":40,"model":"a","max_completion_tokens":40,"messages":[1]}"#
+    );
+    let messages = r#"{"model":"a","max_tokens":500,"messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(bounded(Dialect::Anthropic, Chats::OPENAI, messages), messages.replace("500", "40"));
+}
+
+#[test]
+fn a_bound_that_nobody_asked_for_takes_the_name_that_the_vendor_knows() {
+    let bare = r#"{"model":"a","messages":[1]}"#;
+    let with = |name: &str| format!(r#"{{"model":"a","{name}":40,"messages":[1]}}"#);
+    assert_eq!(bounded(Dialect::OpenAi, Chats::OPENAI, bare), with("max_completion_tokens"));
+    assert_eq!(bounded(Dialect::OpenAi, Chats::COMPATIBLE, bare), with("max_tokens"));
+    let responses = bounded(Dialect::Responses, Chats::OPENAI, r#"{"model":"a","input":"hi"}"#);
+    let told: serde_json::Value = serde_json::from_str(&responses).unwrap();
+    assert_eq!(told["max_output_tokens"], 40, "{responses}");
+}

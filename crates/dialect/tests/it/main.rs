@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 mod chunking;
+mod counting;
 mod fidelity;
 mod fuzz;
 mod gemini;
 mod golden;
+mod matrix;
 mod messages;
 mod responses;
 mod schema;

@@ -26,6 +26,9 @@ use crate::responses::{After, Pass, Saving};
 /// Ready deltas are put together up to this many bytes, then they are sent.
 const TOGETHER: usize = 16 << 10;
 
+/// Another candidate continues the answer.
+const RESUMED: &[u8] = b": penstock-resumed\n\n";
+
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A run that has not given its first content yet.
@@ -119,6 +122,8 @@ impl Events {
                     self.encoder.passed(&raw);
                     return Some(raw.bytes);
                 }
+                // Clients skip comments; people see it.
+                Poll::Ready(Some(Delta::Resumed)) => together.extend_from_slice(RESUMED),
                 Poll::Ready(Some(delta)) => {
                     self.encoder.encode(delta, &mut together);
                     if matches!(self.source, Source::Ended) {

@@ -13,7 +13,6 @@ use penstock_flow::Scope;
 use serde_json::{Value, json};
 
 use super::query::{Query, wrong};
-use crate::decode;
 use crate::edge::{self, Visit};
 use crate::error::Refused;
 use crate::reply::Reply;
@@ -46,7 +45,7 @@ impl Visit<'_> {
         headers: &HeaderMap,
     ) -> Result<Response<Reply>, Box<Refused>> {
         let flow = self.edge.gateway.snapshot();
-        let caller = flow.authorize(&decode::credential(headers), scope, None)?;
+        let caller = flow.authorize(&self.credential(headers), scope, None)?;
         let owner = super::owner(&caller);
         let id = routes::parameter(rest).unwrap_or_default();
         let conversations = &self.edge.extra.conversations;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -68,6 +69,7 @@ impl Builders {
 pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) {
     // A small event must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok().map(|address| address.ip());
     let drain = edge.drain().clone();
     let wire = Arc::new(Wire::default());
     let settings = &edge.0.settings;
@@ -77,7 +79,7 @@ pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) 
     };
     let Some((protocol, socket)) = opened else { return };
     let io = TokioIo::new(socket);
-    let service = Service { edge: Arc::clone(&edge.0), wire: Arc::clone(&wire) };
+    let service = Service { edge: Arc::clone(&edge.0), wire: Arc::clone(&wire), peer };
     let ended = match protocol {
         Protocol::One => {
             let connection = pin!(builders.one.serve_connection(io, service));
@@ -155,6 +157,7 @@ where
 struct Service {
     edge: Arc<Inner>,
     wire: Arc<Wire>,
+    peer: Option<IpAddr>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
@@ -164,9 +167,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let edge = Arc::clone(&self.edge);
+        let peer = self.peer;
         let (busy, ambiguous) = self.wire.begin();
         Box::pin(async move {
-            let response = layers::guarded(&edge, request, ambiguous).await;
+            let response = layers::guarded(&edge, request, peer, ambiguous).await;
             Ok(response.map(|reply| reply.keeping(busy)))
         })
     }

@@ -18,7 +18,9 @@ fn request_for(route: &Route<Handler>, key: Option<&str>, id: &str) -> String {
     let body = match route.handler {
         Handler::Infer(Task::Chat, Dialect::OpenAi) => chat("whole", false),
         Handler::Infer(Task::Chat | Task::CountTokens, Dialect::Anthropic) => message("plain", false),
-        Handler::Infer(Task::Chat, Dialect::Responses) => response("plain", serde_json::json!({})),
+        Handler::Infer(Task::Chat | Task::CountTokens, Dialect::Responses) => {
+            response("plain", serde_json::json!({}))
+        }
         Handler::Infer(Task::Completion, _) => {
             serde_json::json!({"model": "whole", "prompt": "Paris is"}).to_string()
         }

@@ -1,22 +1,26 @@
 //! May it run now.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
-use penstock_admission::Permit;
-use penstock_domain::{Code, Error, Passage, Request};
+use penstock_admission::{Allowance, Claim, Now, Output, Rate};
+use penstock_domain::{Code, Error, Passage, Request, Tariff, Task, Usage};
 use penstock_identity::{Caller, Scope};
+use penstock_routing::Model;
 
 use crate::Flow;
 use crate::gateway::missing_scope;
 use crate::journey::Journey;
 
-/// The right to run, held until the answer has ended or was dropped.
-pub(crate) struct Admitted {
-    pub(crate) permit: Permit,
-}
+/// What an answer is held to have at most while nobody knows how long the model's answers are: the lesser of this and the
+/// model's own bound. It grows as the answer does.
+const COLD: u32 = 4_096;
 
-/// Checks scope and model allow-list, then takes a slot and a request from the caller's rate.
+/// The proof that a request may run; what is held for it goes with the journey.
+pub(crate) struct Admitted(());
+
+/// Checks scope and model allow-list, then takes a slot, a request, tokens and money from the key, its team, the organisation
+/// and the model, or from none of them.
 ///
 /// Rights come before rates, so that a key that may not ask cannot use up anybody's rate. A model that exists but is
 /// not allowed reads exactly like one that does not exist.
@@ -39,9 +43,66 @@ pub(crate) fn admit(
     } else if !caller.models.allows(&request.model) {
         return Err(unknown_model(flow, caller, &request.model));
     }
-    let (rate, permit) = flow.parts.admission.admit(caller.key_id.as_str(), &caller.limits, Instant::now());
-    journey.rate = rate;
-    Ok(Admitted { permit: permit? })
+    let now = Now::read();
+    let model = flow.parts.catalogue.find(&request.model).filter(|_| request.body.passage().is_none());
+    let (input, output) = size(request, model);
+    let tariff = tariff(flow, request, model, (input, now.wall));
+    let key = caller.key_id.shared();
+    let claim = Claim {
+        id: &request.id,
+        tags: &request.tags,
+        key: &key,
+        own: Allowance { limits: caller.limits, budget: caller.budget },
+        team: caller.team.as_ref(),
+        model: model.map(|model| &model.name),
+        input,
+        output,
+        tariff: tariff.as_ref(),
+    };
+    // An eighth more than the estimate: that far off it is once in twenty texts.
+    let count = || {
+        let tokens = journey.weigh(request);
+        tokens.saturating_add(tokens / 8).saturating_add(16)
+    };
+    let (rate, permit) = flow.parts.admission.reserve(&flow.parts.rules, claim, now, count);
+    journey.rate = Some(rate).filter(|rate| *rate != Rate::default());
+    journey.admitted(permit?);
+    Ok(Admitted(()))
+}
+
+/// At most how many tokens the prompt has, and how long the answer may be. No vocabulary has a token of less than a byte, and
+/// what JSON writes around a text is more than what vendors add to it.
+fn size(request: &Request, model: Option<&Arc<Model>>) -> (u64, Output) {
+    let Some(model) = model else { return (0, Output::Bound(0)) };
+    let input = request.body.bytes().len() as u64;
+    let choices = u64::from(request.choices.max(1));
+    let most = model.max_output_tokens.unwrap_or(u32::MAX);
+    let asked = request.max_output_tokens.or(model.default_output_tokens);
+    match (request.task, asked) {
+        (Task::CountTokens | Task::Relay, _) => (0, Output::Bound(0)),
+        (Task::Embedding, _) => (input, Output::Bound(0)),
+        (_, Some(asked)) => (input, Output::Bound(u64::from(asked.min(most)) * choices)),
+        (_, None) => (input, Output::Free { cold: u64::from(COLD.min(most)) * choices, choices }),
+    }
+}
+
+/// The dearest prices that the request may be billed at; `None` when nobody knows them all.
+fn tariff(
+    flow: &Flow,
+    request: &Request,
+    model: Option<&Arc<Model>>,
+    (input, when): (u64, SystemTime),
+) -> Option<Tariff> {
+    match (request.task, model) {
+        (Task::Relay, _) => None,
+        // Nobody bills a count, and who asks for a model that does not exist is refused later.
+        (Task::CountTokens, _) | (_, None) => Some(Tariff::FREE),
+        (task, Some(model)) => {
+            let output = u64::from(task != Task::Embedding) * u64::from(COLD);
+            let usage = Usage { input, output, ..Usage::default() };
+            flow.parts.catalogue.dearest(model, &request.model, when, &usage)
+        }
+    }
 }
 
 /// Rights to a path that nobody reads: the scope names the kind of objects. A key that may use some models only could

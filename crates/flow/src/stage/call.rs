@@ -1,92 +1,117 @@
 //! Who answers: candidates are tried until the first content is in hand.
 //!
 //! Until then an attempt can fail without the asker seeing anything, so lifecycle deltas are held back (bounded). This
-//! is the commit point of the docs: after it nothing is spliced, and an error becomes the last delta of the stream.
+//! is the commit point of the docs: after it an error becomes the last delta of the stream, unless the model allows that
+//! another candidate continues the answer.
 
+mod attempt;
 mod count;
+mod failures;
+mod race;
+mod resume;
+mod terms;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use penstock_domain::{Code, Delta, Error, Task};
-use penstock_provider::{Call, Deltas, Provider, within};
+use penstock_domain::{Code, Delta, Error, Resume};
+use penstock_provider::{Call, Deltas};
+use penstock_routing::{Candidate, Flight, Pick};
 
 use super::route::Routed;
 use crate::Flow;
-use crate::journey::Journey;
+use crate::journey::{Journey, Turn};
+use attempt::{Attempt, Begun};
+use failures::Failures;
+use race::{Course, Racing};
+pub(crate) use resume::{Continued, Resuming, may_resume};
+pub(crate) use terms::Terms;
 
-/// Lifecycle deltas held before the first content: enough for any vendor's opening, and a bound for a hostile one.
-const HELD: usize = 64;
+/// The runtime's clock, which is the machine's unless a test pauses it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
 
-/// The longest that any attempt may take before its first content, whatever the provider's own time-outs say.
-const FIRST_CONTENT: Duration = Duration::from_secs(600);
+/// With less than this left of the asker's time no further attempt is begun: no vendor answers within it.
+const NEARLY_OVER: Duration = Duration::from_millis(20);
 
 /// An answer whose first content is in hand.
 pub(crate) struct Live {
     pub(crate) deadline: Option<Instant>,
     pub(crate) held: Vec<Delta>,
     pub(crate) rest: Deltas,
+    /// What the target is to learn of the rest.
+    pub(crate) flight: Flight,
+    /// Continues the answer should it break, where that is allowed.
+    pub(crate) resuming: Option<Box<Resuming>>,
 }
 
-/// Tries the candidates in order; the last error is the request's.
-pub(crate) async fn call(flow: &Flow, journey: &mut Journey, routed: Routed) -> Result<Live, Error> {
-    let Routed { request, mut plan } = routed;
-    let mut last = Error::new(Code::NoProviderAvailable, "no provider of this model is configured");
-    let mut failed = false;
-    while let Some(pick) = plan.next(failed.then_some(&last), Instant::now()) {
-        let target = &pick.candidate.target;
-        failed = true;
-        let Some(provider) = flow.parts.providers.get(&target.provider) else { continue };
-        journey.attempt(&pick.candidate, &request);
-        let attempt = Call {
-            request: Arc::clone(&request),
-            model: Arc::clone(&target.model),
-            credential: target.credential,
-            deadline: request.deadline,
+/// Tries the candidates that the plan names, one after another; only a slow first one may get another beside it.
+///
+/// # Errors
+/// What is most useful to the asker of all that went wrong.
+pub(crate) async fn call(flow: &Arc<Flow>, journey: &mut Journey, routed: Routed) -> Result<Live, Error> {
+    let Routed { mut plan, mut terms } = routed;
+    let deadline = terms.request().deadline;
+    let mut failures = Failures::default();
+    let won = loop {
+        let Some(pick) = next(&mut plan, &failures, deadline, now()) else { break None };
+        let Some(attempt) = Attempt::of(flow, &pick.candidate, &mut terms) else {
+            failures.add(Error::new(Code::NoProviderAvailable, "a provider of this model is not configured"));
+            continue;
         };
-        let mut flight = pick.flight;
-        let late = || Error::new(Code::UpstreamTimeout, "the provider gave no first token in time");
-        let content = pin!(first_content(provider.as_ref(), attempt));
-        match within(FIRST_CONTENT, request.deadline, late, content).await {
-            Ok(Ok((mut held, rest))) => {
-                flight.first_content(Instant::now());
-                journey.dropped = dropped(&mut held);
-                journey.counted =
-                    held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));
-                return Ok(Live { deadline: request.deadline, held, rest });
+        journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());
+        let hedge = if failures.is_empty() { plan.hedge_after() } else { None };
+        let clamped = attempt.clamped;
+        let answering = pin!(attempt.first_content());
+        let course = match hedge.filter(|_| race::may_hedge(terms.request())) {
+            None => match answering.await {
+                Ok(begun) => Course::Won { turn: Turn::Main, begun, flight: pick.flight, clamped },
+                Err(error) => {
+                    pick.flight.failed(&error, now());
+                    journey.tried(Turn::Main, error.code().name());
+                    Course::Lost([Some(error), None])
+                }
+            },
+            Some(after) => {
+                let racing = Racing { flow, journey, plan: &mut plan, terms: &mut terms };
+                Box::pin(racing.run(after, (answering, pick.flight, clamped))).await
             }
-            Ok(Err(error)) | Err(error) => {
-                flight.failed(&error, Instant::now());
-                journey.tried(error.code().name());
-                last = error;
-            }
+        };
+        match course {
+            Course::Won { turn, begun, flight, clamped } => break Some((turn, begun, flight, clamped)),
+            Course::Lost(errors) => errors.into_iter().flatten().for_each(|error| failures.add(error)),
         }
-    }
-    Err(last)
+    };
+    journey.consider(&plan);
+    let Some((turn, Begun { mut held, rest }, mut flight, clamped)) = won else {
+        return Err(failures.verdict(&plan, deadline, now()));
+    };
+    flight.first_content(now());
+    journey.won(turn);
+    journey.clamped = clamped;
+    journey.dropped = dropped(&mut held);
+    journey.counted = held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));
+    let armed = terms.request().resume == Resume::Armed;
+    let resuming = armed.then(|| Box::new(Resuming::new(Arc::clone(flow), plan, terms)));
+    Ok(Live { deadline, held, rest, flight, resuming })
 }
 
-async fn first_content(provider: &dyn Provider, call: Call) -> Result<(Vec<Delta>, Deltas), Error> {
-    let mut deltas = start(provider, call).await?;
-    let mut held = Vec::new();
-    while let Some(delta) = deltas.next().await {
-        match delta {
-            Delta::Failed(error) => return Err(error),
-            delta if delta.is_content() => {
-                held.push(delta);
-                return Ok((held, deltas));
-            }
-            _ if held.len() >= HELD => {
-                return Err(Error::new(
-                    Code::UpstreamBadResponse,
-                    "the provider opened its answer without end",
-                ));
-            }
-            delta => held.push(delta),
-        }
-    }
-    Err(Error::new(Code::UpstreamBadResponse, "the provider ended its answer before giving any content"))
+/// Who is tried next, if there is time for anybody.
+fn next(
+    plan: &mut penstock_routing::Plan,
+    failures: &Failures,
+    deadline: Option<Instant>,
+    now: Instant,
+) -> Option<Pick> {
+    let late = !failures.is_empty() && is_nearly_over(deadline, now);
+    if late { None } else { plan.next(failures.last(), now) }
+}
+
+/// Whether the asker's time is too short for another attempt.
+fn is_nearly_over(deadline: Option<Instant>, now: Instant) -> bool {
+    deadline.is_some_and(|deadline| deadline.saturating_duration_since(now) < NEARLY_OVER)
 }
 
 /// Takes out what the attempt's translation lost: news for the headers, not for the answer.
@@ -102,30 +127,12 @@ fn dropped(held: &mut Vec<Delta>) -> Vec<String> {
     all
 }
 
-async fn start(provider: &dyn Provider, call: Call) -> Result<Deltas, Error> {
-    let task = call.request.task;
-    let unable = || {
-        let what = match task {
-            Task::Chat => "chat",
-            Task::Completion => "complete a prompt",
-            Task::Embedding => "embed",
-            Task::Relay => "pass on requests that penstock does not know",
-            Task::CountTokens => "chat",
-        };
-        let kind = provider.kind();
-        let say = format!("the provider behind this model (kind {kind}) cannot {what}; choose another model");
-        Error::new(Code::Unsupported, say).with_param("model")
-    };
-    match task {
-        Task::Chat => provider.chat().ok_or_else(unable)?.chat(call).await,
-        Task::Completion => provider.complete().ok_or_else(unable)?.complete(call).await,
-        Task::Embedding => provider.embed().ok_or_else(unable)?.embed(call).await,
-        Task::Relay => provider.relay().ok_or_else(unable)?.relay(call).await,
-        Task::CountTokens => match provider.count() {
-            Some(ability) => ability.count(call).await,
-            // Who chats can be counted for, if need be by us.
-            None if provider.chat().is_some() => count::count(call).await,
-            None => Err(unable()),
-        },
+/// The call of a candidate.
+fn call_of(candidate: &Candidate, request: &Arc<penstock_domain::Request>) -> Call {
+    Call {
+        request: Arc::clone(request),
+        model: Arc::clone(&candidate.target.model),
+        credential: candidate.target.credential,
+        deadline: request.deadline,
     }
 }

@@ -2,39 +2,38 @@
 
 use std::sync::Arc;
 
-use penstock_domain::{Code, Error, Request};
+use penstock_domain::{Error, Request, Resume};
 use penstock_identity::Caller;
 use penstock_routing::Model;
 
 use super::admit::unknown_model;
+use super::call::{Terms, may_resume};
 use crate::Flow;
 use crate::journey::Journey;
 
 /// A request whose model is known; a relayed one has none.
 pub(crate) struct Prepared {
-    pub(crate) request: Arc<Request>,
+    pub(crate) terms: Terms,
     pub(crate) model: Option<Arc<Model>>,
 }
 
-/// Finds the model and holds the request against its bounds.
+/// Finds the model, and what bounds the answer.
 pub(crate) fn prepare(
     flow: &Flow,
     journey: &mut Journey,
     caller: &Caller,
-    request: Request,
+    mut request: Request,
 ) -> Result<Prepared, Error> {
     if request.body.passage().is_some() {
-        return Ok(Prepared { model: None, request: Arc::new(request) });
+        return Ok(Prepared { model: None, terms: Terms::new(Arc::new(request), None) });
     }
     let Some(model) = flow.parts.catalogue.find(&request.model) else {
         return Err(unknown_model(flow, caller, &request.model));
     };
     journey.model = Some(Arc::clone(&model.name));
-    if let (Some(asked), Some(most)) = (request.max_output_tokens, model.max_output_tokens)
-        && asked > most
-    {
-        let say = format!("max_tokens is {asked}, and this model gives at most {most}; ask for less");
-        return Err(Error::new(Code::InvalidValue, say).with_param("max_tokens"));
+    if model.policy.resume && request.resume == Resume::Unsaid && may_resume(&request) {
+        request.resume = Resume::Armed;
     }
-    Ok(Prepared { model: Some(Arc::clone(model)), request: Arc::new(request) })
+    let terms = Terms::new(Arc::new(request), caller.limits.max_output_tokens);
+    Ok(Prepared { model: Some(Arc::clone(model)), terms })
 }

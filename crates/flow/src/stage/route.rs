@@ -1,36 +1,44 @@
 //! Where it goes.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
 
 use penstock_domain::{Code, Error, Request};
 use penstock_identity::Caller;
-use penstock_routing::{Ask, Plan, Unroutable};
+use penstock_routing::{Ask, Model, Plan, Unroutable};
 
+use super::call::{Terms, now};
 use super::prepare::Prepared;
 use crate::Flow;
+use crate::journey::Journey;
 
 /// A request with its plan.
 pub(crate) struct Routed {
-    pub(crate) request: Arc<Request>,
+    pub(crate) terms: Terms,
     pub(crate) plan: Plan,
 }
 
 /// Asks the catalogue for a plan inside what caller and request allow.
-pub(crate) fn route(flow: &Flow, caller: &Caller, prepared: Prepared) -> Result<Routed, Error> {
-    let Prepared { request, model } = prepared;
+pub(crate) fn route(
+    flow: &Flow,
+    journey: &mut Journey,
+    caller: &Caller,
+    prepared: Prepared,
+) -> Result<Routed, Error> {
+    let Prepared { terms, model } = prepared;
+    let request = terms.request();
     let parts = &flow.parts;
     let plan = match (&model, request.body.passage()) {
         (Some(model), _) => {
             let ask = Ask {
                 model,
                 asked: &request.model,
-                input: 0,
-                output: request.max_output_tokens,
+                input: input(journey, request, model),
+                output: terms.output(Some(model)),
                 bounds: caller.team.as_ref().and_then(|team| parts.bounds.get(team)),
                 residency: request.residency.as_deref(),
-                prefix: None,
-                now: Instant::now(),
+                prefix: model.policy.affinity.then(|| prefix(request)),
+                now: now(),
             };
             parts.catalogue.plan(&parts.fleet, ask)
         }
@@ -41,13 +49,59 @@ pub(crate) fn route(flow: &Flow, caller: &Caller, prepared: Prepared) -> Result<
         (None, None) => Err(Unroutable::Nothing),
     };
     match plan {
-        Ok(plan) => Ok(Routed { request, plan }),
-        Err(Unroutable::Bounds) => Err(Error::new(
-            Code::DataResidencyMismatch,
-            "no provider of this model is inside the regions that the caller or the request allows; nothing was sent",
-        )),
+        Ok(plan) => Ok(Routed { terms, plan }),
+        Err(Unroutable::Bounds) => Err(outside(flow, caller, request)),
         Err(Unroutable::Nothing) => {
             Err(Error::new(Code::NoProviderAvailable, "no provider of this model is configured"))
         }
     }
+}
+
+/// Tokens of the prompt. Where there is a choice, or a stream that will need the estimate anyway, as we estimate them;
+/// else by the length of the body, which costs nothing.
+fn input(journey: &mut Journey, request: &Request, model: &Model) -> u64 {
+    let choice = model.deployments.len() > 1 || !model.fallbacks.is_empty();
+    if choice || request.stream {
+        return journey.weigh(request);
+    }
+    request.body.bytes().len() as u64 / BYTES_PER_TOKEN
+}
+
+/// Bytes of a request's body that make a token, about.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What of a body has to be equal for two requests to share what a replica has cached: its beginning, where system
+/// prompts and tools stand.
+const BEGINNING: usize = 2 << 10;
+
+/// A digest of the beginning of a request. It is no secret and keeps none: it is only ever compared.
+fn prefix(request: &Request) -> u64 {
+    let bytes = request.body.bytes();
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&bytes[..bytes.len().min(BEGINNING)]);
+    hasher.finish()
+}
+
+/// Nobody is inside the regions; nothing was sent.
+fn outside(flow: &Flow, caller: &Caller, request: &Request) -> Error {
+    let bounds = caller.team.as_ref().and_then(|team| flow.parts.bounds.get(team));
+    let list = |regions: &[Arc<str>]| regions.join(", ");
+    let mut only = Vec::new();
+    if let Some(bounds) = bounds {
+        if !bounds.regions.is_empty() {
+            only.push(format!("the caller's team allows only {}", list(&bounds.regions)));
+        }
+        if bounds.internal_only {
+            only.push("the caller's team allows only what the operator runs".to_owned());
+        }
+    }
+    if let Some(regions) = &request.residency {
+        only.push(format!("the request allows only {}", list(regions)));
+    }
+    let say = format!(
+        "no provider of the model '{}' is where it may be asked: {}; nothing was sent",
+        request.model,
+        only.join(", and ")
+    );
+    Error::new(Code::DataResidencyMismatch, say)
 }

@@ -1,30 +1,31 @@
-//! The end, however it comes: the permit goes back, the record is sent.
+//! The end, however it comes: the journey settles what was held and sends the record.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use penstock_admission::Permit;
 use penstock_domain::{Code, Delta, Error, Stage};
 use penstock_observe::Outcome;
 use penstock_provider::Deltas;
+use penstock_routing::Flight;
 use tokio::time::Sleep;
 
+mod resumable;
+
 use super::admit::Admitted;
-use super::call::Live;
+use super::call::{Live, Resuming, now};
 use crate::Answer;
 use crate::journey::Journey;
 
 /// An admitted request with a live answer: what is left is to see it through.
 pub(crate) struct Settling {
-    permit: Permit,
     live: Live,
 }
 
-/// Joins the permit and the live answer.
-pub(crate) fn settle(admitted: Admitted, live: Live) -> Settling {
-    Settling { permit: admitted.permit, live }
+/// Takes the live answer of a request that was admitted.
+pub(crate) fn settle(_: Admitted, live: Live) -> Settling {
+    Settling { live }
 }
 
 impl Settling {
@@ -32,28 +33,42 @@ impl Settling {
     pub(crate) fn answer(self, mut journey: Journey) -> Answer {
         let bill = journey.answering();
         let head = journey.head();
-        let Live { deadline, held, rest } = self.live;
+        let Live { deadline, held, rest, flight, resuming } = self.live;
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-        let settled =
-            Settled { held: held.into_iter(), rest: Some(rest), deadline, _permit: self.permit, journey };
+        let settled = Settled {
+            held: held.into_iter(),
+            rest: Some(rest),
+            deadline,
+            flight: Some(flight),
+            resuming,
+            journey,
+        };
         Answer { head, deltas: Box::pin(settled), bill }
     }
 }
 
-/// The answer's stream. Dropped early, the journey's own drop records the cancellation, the permit's returns the slot,
-/// and the provider's stream cancels the call.
+/// The answer's stream. Dropped early, the journey's own drop records the cancellation and settles what was held, and the
+/// provider's stream cancels the call.
 struct Settled {
     held: std::vec::IntoIter<Delta>,
     rest: Option<Deltas>,
     deadline: Option<Pin<Box<Sleep>>>,
-    _permit: Permit,
+    /// Dropped, it was cancelled, which says nothing about the target.
+    flight: Option<Flight>,
+    resuming: Option<Box<Resuming>>,
     journey: Journey,
 }
 
 impl Settled {
     fn end(&mut self, outcome: Outcome) {
         self.rest = None;
-        self.journey.end(outcome);
+        let (flight, fault) = (self.flight.take(), outcome.error().cloned());
+        let tokens = self.journey.end(outcome);
+        match (flight, fault) {
+            (Some(flight), Some(error)) => flight.failed(&error, now()),
+            (Some(flight), None) => flight.complete(tokens, now()),
+            (None, _) => {}
+        }
     }
 
     fn fail(&mut self, error: Error) -> Delta {
@@ -68,6 +83,9 @@ impl Stream for Settled {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delta>> {
         let this = self.get_mut();
+        if let Some(resuming) = this.resuming.take() {
+            return this.poll_resuming(resuming, context);
+        }
         if let Some(delta) = this.held.next() {
             if this.held.len() == 0 {
                 // Its memory would stay for as long as the answer streams.
@@ -75,6 +93,9 @@ impl Stream for Settled {
             }
             this.journey.see(&delta);
             return Poll::Ready(Some(delta));
+        }
+        if let Some(error) = this.journey.overdrawn() {
+            return Poll::Ready(Some(this.fail(error)));
         }
         let Some(rest) = this.rest.as_mut() else { return Poll::Ready(None) };
         this.journey.polling = true;
@@ -91,14 +112,18 @@ impl Stream for Settled {
                 this.end(outcome);
                 Poll::Ready(None)
             }
-            Poll::Pending => {
-                let Some(deadline) = this.deadline.as_mut() else { return Poll::Pending };
-                if deadline.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                let say = "the deadline of the request passed before the answer was complete";
-                Poll::Ready(Some(this.fail(Error::new(Code::DeadlineExceeded, say))))
-            }
+            Poll::Pending => this.poll_deadline(context),
         }
+    }
+}
+
+impl Settled {
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
+        let Some(deadline) = self.deadline.as_mut() else { return Poll::Pending };
+        if deadline.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let say = "the deadline of the request passed before the answer was complete";
+        Poll::Ready(Some(self.fail(Error::new(Code::DeadlineExceeded, say))))
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(headers: &[(&str, &str)]) -> Credential {
-    credential(headers.iter().map(|(name, value)| (*name, value.as_bytes())))
+    credential(headers.iter().map(|(name, value)| (*name, value.as_bytes())), None)
 }
 
 fn key(text: &str) -> Credential {
@@ -66,11 +66,11 @@ fn odd_headers_are_read_strictly() {
 
 #[test]
 fn bytes_that_are_no_text_are_a_credential_that_matches_nothing() {
-    let found = credential([("x-api-key", &b"\xff\xfe"[..])]);
+    let found = credential([("x-api-key", &b"\xff\xfe"[..])], None);
     assert!(
         matches!(&found, Credential::Key(key) if !key.expose().is_ascii()),
         "it must not count as absent"
     );
-    let both = credential([("x-api-key", &b"\xff"[..]), ("api-key", b"\xfe")]);
+    let both = credential([("x-api-key", &b"\xff"[..]), ("api-key", b"\xfe")], None);
     assert_eq!(both, Credential::Conflicting);
 }

@@ -184,7 +184,9 @@ fn file_key(name: &str, key: &str) -> FileKey {
         scopes: vec!["chat:*".into()],
         models: Vec::new(),
         limits: Limits::default(),
+        budget: None,
         expires: None,
+        allow_ips: Vec::new(),
     }
 }
 
@@ -251,8 +253,10 @@ fn a_wish_with_many_flaws_is_told_all_of_them() {
         team: Some(" ".into()),
         scopes: vec![],
         models: Some(vec![]),
-        limits: Limits { requests_per_minute: Some(0), concurrent_requests: Some(0) },
+        limits: Limits { requests_per_minute: Some(0), concurrent_requests: Some(0), ..Limits::default() },
         expires: Some(at(0)),
+        budget: None,
+        allow_ips: Vec::new(),
         created_by: None,
     };
     let flaws = wish.check(at(0)).expect_err("all wrong");

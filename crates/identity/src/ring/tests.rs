@@ -26,6 +26,8 @@ fn record(name: &str, key: &str) -> KeyRecord {
         scopes: ScopeSet::parse(["chat:*"]).expect("valid"),
         models: ModelAllow::ALL,
         limits: Limits::default(),
+        budget: None,
+        allow_ips: Arc::default(),
         created: at(0),
         created_by: None,
         expires: None,
@@ -146,15 +148,17 @@ fn after_a_rotation_both_texts_are_one_caller_until_the_overlap_ends() {
 #[test]
 fn limits_of_the_config_fill_in_only_what_a_key_leaves_open() {
     let ring = KeyRing::new(pepper());
-    let own = Limits { requests_per_minute: Some(5), concurrent_requests: None };
-    let defaults = Limits { requests_per_minute: Some(60), concurrent_requests: Some(8) };
+    let own = Limits { requests_per_minute: Some(5), ..Limits::default() };
+    let defaults =
+        Limits { requests_per_minute: Some(60), concurrent_requests: Some(8), ..Limits::default() };
     ring.replace(
         [Arc::new(KeyRecord { limits: own, ..record("one", "operator-chosen-key-1") })].iter(),
         defaults,
     );
     let caller =
         ring.authenticate(&Credential::Key(Secret::new("operator-chosen-key-1")), at(1)).expect("valid");
-    assert_eq!(caller.limits, Limits { requests_per_minute: Some(5), concurrent_requests: Some(8) });
+    let both = Limits { requests_per_minute: Some(5), concurrent_requests: Some(8), ..Limits::default() };
+    assert_eq!(caller.limits, both);
 }
 
 #[test]

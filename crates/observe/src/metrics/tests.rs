@@ -6,12 +6,7 @@ use super::*;
 use crate::{Attempt, Outcome, Timings};
 
 fn record(cost: Cost, estimated: bool) -> Record {
-    let attempt = |provider: &str, code| Attempt {
-        provider: provider.into(),
-        model: "m".into(),
-        code,
-        took: Duration::from_millis(1),
-    };
+    let attempt = |provider: &str, code| Attempt::new(provider, "m", code, Duration::from_millis(1));
     Record {
         id: RequestId::new("req_test"),
         at: SystemTime::now(),
@@ -28,6 +23,7 @@ fn record(cost: Cost, estimated: bool) -> Record {
         version: None,
         attempts: 2,
         tries: Box::new([attempt("first", "upstream_error"), attempt("second", "ok")]),
+        considered: Box::default(),
         usage: Some(Usage { input: 5, output: 3, ..Usage::default() }),
         estimated,
         cost,
@@ -77,4 +73,52 @@ fn every_call_counts_for_the_provider_that_was_called() {
     for provider in ["first", "second"] {
         assert_eq!(value(&format!(r#"penstock_upstream_calls_total{{provider="{provider}"}}"#)), Some(1.0));
     }
+}
+
+#[test]
+fn calls_are_counted_by_why_they_were_made_and_how_they_ended() {
+    let metrics = Metrics::new("1.2.3");
+    let attempt = |provider: &str, why, code| Attempt {
+        why,
+        ..Attempt::new(provider, "m", code, Duration::from_millis(1))
+    };
+    let tries = Box::new([
+        attempt("first", "first", "upstream_error"),
+        attempt("second", "failover", "cancelled"),
+        attempt("third", "hedge", "ok"),
+        attempt("second", "resume", "ok"),
+    ]);
+    metrics.record(&Record { tries, ..record(Cost::None, false) });
+    let text = metrics.text();
+    for line in [
+        r#"penstock_attempts_total{provider="first",why="first",code="upstream_error"} 1"#,
+        r#"penstock_attempts_total{provider="third",why="hedge",code="ok"} 1"#,
+        r#"penstock_failovers_total{provider="first"} 1"#,
+        r#"penstock_hedges_total{outcome="won"} 1"#,
+        r#"penstock_resumes_total{outcome="continued"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_target_is_shown_in_one_state_and_not_at_all_once_it_is_gone() {
+    let metrics = Metrics::new("1.2.3");
+    let target = |state| {
+        std::iter::once(TargetState { provider: "a".into(), credential: 0, model: "m".into(), state })
+    };
+    let shown = |state| {
+        metrics.text().contains(&format!(
+            r#"penstock_target_state{{provider="a",credential="0",model="m",state="{state}"}} 1"#
+        ))
+    };
+    metrics.targets(target("healthy"));
+    assert!(shown("healthy"));
+    metrics.targets(target("ejected"));
+    assert!(shown("ejected") && !shown("healthy"));
+    metrics.targets(std::iter::empty());
+    assert!(!shown("ejected"));
+    metrics.ejected("a", 2);
+    metrics.ejected("a", 3);
+    assert!(metrics.text().contains(r#"penstock_ejections_total{provider="a"} 3"#));
 }

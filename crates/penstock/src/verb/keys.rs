@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_config::{DurationText, Limits, TimeText};
+use penstock_config::{Budget, DurationText, Limits, Per, TimeText, Usd};
 use penstock_domain::Error;
 use penstock_identity::{KeyRecord, KeyRequest, Keys, Minted};
+use penstock_store_sql::SqlAudit;
 use serde_json::{Value, json};
 
 use crate::cli::{ConfigFile, CreateKey, ListKeys, RevokeKey, RotateKey};
-use crate::{Failure, terminal, wiring};
+use crate::{Failure, audit, terminal, wiring};
 
 /// What a key may do unless the operator says otherwise: inference on every model, and the list of models.
 const DEFAULT_SCOPES: [&str; 3] = ["chat:*", "embeddings:*", "models:*"];
@@ -30,6 +31,8 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
         scopes,
         models: (!args.models.is_empty()).then_some(args.models),
         limits: limits(&args.limits)?,
+        budget: args.budget.as_deref().map(budget).transpose()?,
+        allow_ips: args.allow_ips,
         expires: args.expires.as_deref().map(|text| expiry(text, now)).transpose()?,
         created_by: None,
     };
@@ -41,7 +44,9 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
             .join("\n          ")
     })?;
     super::block(async {
-        let minted = service(&args.file).await?.create(new, now).await.map_err(said)?;
+        let (keys, log) = service(&args.file).await?;
+        let minted = keys.create(new, now).await.map_err(said)?;
+        audit::changed(&log, "key.create", None, &row(&minted.record, now)).await?;
         show(&minted, args.json);
         Ok(ExitCode::SUCCESS)
     })
@@ -49,7 +54,7 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
 
 /// Lists all keys.
 pub(crate) fn list(args: &ListKeys) -> Result<ExitCode, Failure> {
-    let keys = super::block(async { Ok(service(&args.file).await?.list()) })?;
+    let keys = super::block(async { Ok(service(&args.file).await?.0.list()) })?;
     let now = SystemTime::now();
     if args.json {
         let list: Vec<_> = keys.iter().map(|key| row(key, now)).collect();
@@ -76,9 +81,11 @@ pub(crate) fn list(args: &ListKeys) -> Result<ExitCode, Failure> {
 pub(crate) fn rotate(args: &RotateKey) -> Result<ExitCode, Failure> {
     let overlap = args.overlap.as_deref().map(duration).transpose()?.unwrap_or_default();
     super::block(async {
-        let keys = service(&args.file).await?;
-        let id = find(&keys, &args.key)?.id.clone();
-        let minted = keys.rotate(id.as_str(), overlap, SystemTime::now()).await.map_err(said)?;
+        let (keys, log) = service(&args.file).await?;
+        let before = find(&keys, &args.key)?;
+        let now = SystemTime::now();
+        let minted = keys.rotate(before.id.as_str(), overlap, now).await.map_err(said)?;
+        audit::changed(&log, "key.rotate", Some(&row(&before, now)), &row(&minted.record, now)).await?;
         show(&minted, args.json);
         Ok(ExitCode::SUCCESS)
     })
@@ -87,10 +94,11 @@ pub(crate) fn rotate(args: &RotateKey) -> Result<ExitCode, Failure> {
 /// Makes a key useless at once.
 pub(crate) fn revoke(args: &RevokeKey) -> Result<ExitCode, Failure> {
     super::block(async {
-        let keys = service(&args.file).await?;
-        let id = find(&keys, &args.key)?.id.clone();
+        let (keys, log) = service(&args.file).await?;
+        let before = find(&keys, &args.key)?;
         let now = SystemTime::now();
-        let record = keys.revoke(id.as_str(), now).await.map_err(said)?;
+        let record = keys.revoke(before.id.as_str(), now).await.map_err(said)?;
+        audit::changed(&log, "key.revoke", Some(&row(&before, now)), &row(&record, now)).await?;
         if args.json {
             terminal::line(row(&record, now).to_string());
         } else {
@@ -100,10 +108,11 @@ pub(crate) fn revoke(args: &RevokeKey) -> Result<ExitCode, Failure> {
     })
 }
 
-async fn service(file: &ConfigFile) -> Result<Arc<Keys>, Failure> {
+async fn service(file: &ConfigFile) -> Result<(Arc<Keys>, Arc<SqlAudit>), Failure> {
     let loaded = super::load(&file.config)?;
     wiring::prepare(&loaded.config)?;
-    wiring::open_keys(&loaded.config).await.map_err(said)
+    let keys = wiring::open_keys(&loaded.config).await.map_err(said)?;
+    Ok((keys, wiring::audit(&loaded.config)))
 }
 
 /// A key by its id, or by its name among keys that are not revoked.
@@ -136,7 +145,8 @@ fn show(minted: &Minted, as_json: bool) {
     }
 }
 
-fn row(key: &KeyRecord, now: SystemTime) -> Value {
+/// A key as it is shown, without its text.
+pub(super) fn row(key: &KeyRecord, now: SystemTime) -> Value {
     json!({
         "id": key.id.as_str(),
         "name": key.name.as_ref(),
@@ -145,33 +155,65 @@ fn row(key: &KeyRecord, now: SystemTime) -> Value {
         "last_four": key.last_four.as_ref(),
         "scopes": key.scopes.to_vec(),
         "models": key.models.patterns(),
-        "limits": {
-            "requests_per_minute": key.limits.requests_per_minute,
-            "concurrent_requests": key.limits.concurrent_requests,
-        },
+        "limits": key.limits,
+        "budget": key.budget,
+        "allow_ips": key.allow_ips,
         "source": key.source.name(),
     })
 }
 
-/// `60rpm` and `4concurrent`.
+/// `60rpm`, `10000tpm`, `4concurrent` and the like.
 fn limits(texts: &[String]) -> Result<Limits, Failure> {
     let mut limits = Limits::default();
     for text in texts {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
-        let number: Option<u32> = number.parse().ok().filter(|number| *number > 0);
-        match (number, unit) {
-            (Some(_), "rpm") => limits.requests_per_minute = number,
-            (Some(_), "concurrent") => limits.concurrent_requests = number,
-            _ => {
-                return Err(format!(
-                    "--limit is '{text}'; expected a number and rpm or concurrent, such as 60rpm"
-                )
-                .into());
-            }
+        let number: Option<u64> = number.parse().ok().filter(|number| *number > 0);
+        let small = number.and_then(|number| u32::try_from(number).ok());
+        let taken = match unit {
+            "rpm" => take(&mut limits.requests_per_minute, small),
+            "rph" => take(&mut limits.requests_per_hour, small),
+            "rpd" => take(&mut limits.requests_per_day, small),
+            "tpm" => take(&mut limits.tokens_per_minute, number),
+            "tph" => take(&mut limits.tokens_per_hour, number),
+            "tpd" => take(&mut limits.tokens_per_day, number),
+            "itpm" => take(&mut limits.input_tokens_per_minute, number),
+            "itph" => take(&mut limits.input_tokens_per_hour, number),
+            "itpd" => take(&mut limits.input_tokens_per_day, number),
+            "otpm" => take(&mut limits.output_tokens_per_minute, number),
+            "otph" => take(&mut limits.output_tokens_per_hour, number),
+            "otpd" => take(&mut limits.output_tokens_per_day, number),
+            "concurrent" => take(&mut limits.concurrent_requests, small),
+            _ => false,
+        };
+        if !taken {
+            return Err(format!(
+                "--limit is '{text}'; expected a number and a unit: rpm, rph or rpd for requests per minute, hour or day, \
+                 tpm, tph or tpd for tokens, the same with i or o before it for tokens of prompts or answers, or concurrent"
+            )
+            .into());
         }
     }
     Ok(limits)
+}
+
+/// Puts a number where it belongs; says whether there was one.
+fn take<T>(place: &mut Option<T>, number: Option<T>) -> bool {
+    let there = number.is_some();
+    *place = number;
+    there
+}
+
+/// `5/day`, `0.25/month`, `100/lifetime`.
+fn budget(text: &str) -> Result<Budget, Failure> {
+    let read = || {
+        let (usd, per) = text.split_once('/')?;
+        let per = [Per::Day, Per::Month, Per::Lifetime].into_iter().find(|known| known.name() == per)?;
+        Some(Budget { usd: Usd::parse(usd)?, per })
+    };
+    read().ok_or_else(|| {
+        format!("--budget is '{text}'; expected US dollars and a time, such as 5/day, 0.25/month or 100/lifetime").into()
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, Failure> {

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub(crate) mod audit;
 pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod config;
@@ -9,6 +10,7 @@ pub(crate) mod keys;
 pub(crate) mod mock;
 pub(crate) mod openapi;
 pub(crate) mod serve;
+pub(crate) mod spend;
 pub(crate) mod up;
 
 use std::future::Future;

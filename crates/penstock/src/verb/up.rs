@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use penstock_config::Loaded;
+use penstock_config::{Config, Loaded};
 use penstock_identity::{KeyRequest, Keys, Minted};
 
 use crate::cli::Up;
 use crate::serving::{self, Serving};
-use crate::{Failure, data, terminal, wiring};
+use crate::{Failure, audit, data, terminal, wiring};
 
 /// What a first key may do: every inference route and the list of models, nothing else.
 const FIRST_SCOPES: [&str; 3] = ["chat:*", "embeddings:*", "models:*"];
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Up) -> Result<ExitCode, Failure> {
         loaded.config.server.listen = listen;
     }
     serving::run(loaded, args.listen, move |serving| async move {
-        let minted = first_keys(&serving.keys, &serving.loaded.config.data_dir).await?;
+        let minted = first_keys(&serving.keys, &serving.loaded.config).await?;
         terminal::line(banner(&serving, wrote, minted.as_ref()));
         Ok(())
     })
@@ -54,13 +54,18 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Makes the admin key and the first key if there is no key at all.
-async fn first_keys(keys: &Keys, dir: &Path) -> Result<Option<Minted>, Failure> {
+async fn first_keys(keys: &Keys, config: &Config) -> Result<Option<Minted>, Failure> {
     if !keys.list().is_empty() {
         return Ok(None);
     }
     let admin = mint(keys, "admin", &["*"]).await?;
-    data::write_admin_key(dir, &admin.key)?;
-    Ok(Some(mint(keys, "first", &FIRST_SCOPES).await?))
+    data::write_admin_key(&config.data_dir, &admin.key)?;
+    let first = mint(keys, "first", &FIRST_SCOPES).await?;
+    let log = wiring::audit(config);
+    for minted in [&admin, &first] {
+        audit::changed(&log, "key.create", None, &super::keys::row(&minted.record, SystemTime::now())).await?;
+    }
+    Ok(Some(first))
 }
 
 async fn mint(keys: &Keys, name: &str, scopes: &[&str]) -> Result<Minted, Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_domain::{Code, Delta, FinishReason, Retry, Task};
-use penstock_provider::Provider;
+use penstock_provider::{Call, Provider};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -60,6 +60,16 @@ async fn a_chat_is_asked_under_its_model_with_the_key_in_googles_header() {
         "generationConfig": {"candidateCount": 1},
     });
     assert_eq!(seen.json(), expected);
+}
+
+#[tokio::test]
+async fn a_name_with_its_collection_is_asked_under_the_same_path() {
+    let mut server = Server::always(vec![send(json_answer("200 OK", WHOLE))]).await;
+    let provider = gemini(&server);
+    let asks = Call { model: "models/vendor-model".into(), ..call(Task::Chat, CHAT_ASK) };
+    read(provider.chat().expect("able").chat(asks).await.expect("an answer")).await;
+    let line = server.seen().await.line().to_owned();
+    assert_eq!(line, "POST /v1/models/vendor-model:generateContent HTTP/1.1");
 }
 
 #[tokio::test]

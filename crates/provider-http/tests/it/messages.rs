@@ -167,7 +167,7 @@ async fn an_anthropic_asker_is_translated_for_openai_vendors() {
     let seen = server.seen().await;
     assert_eq!(seen.line(), "POST /v1/chat/completions HTTP/1.1");
     assert_eq!(
-        (&seen.json()["max_completion_tokens"], &seen.json()["model"]),
+        (&seen.json()["max_tokens"], &seen.json()["model"]),
         (&json!(9), &json!("vendor-model"))
     );
     let answer = message_through(&*provider, MESSAGE_STREAM_ASK).await;

@@ -31,9 +31,10 @@ async fn relay(vendor: &dyn Provider, passage: Passage, body: &'static [u8]) -> 
         hints: Default::default(),
         tags: Tags::default(),
             residency: None,
+            resume: Default::default(),
         body: Body::relayed(Dialect::OpenAi, Bytes::from_static(body), passage),
     };
-    let call = Call { request: Arc::new(request), model: "files".into(), deadline: None };
+    let call = Call { request: Arc::new(request), model: "files".into(), credential: 0, deadline: None };
     vendor.relay().expect("the vendor relays").relay(call).await
 }
 

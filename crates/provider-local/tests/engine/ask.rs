@@ -90,6 +90,7 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
         deadline: None,
         arrived: None,
         residency: None,
+        resume: Default::default(),
         hints: Default::default(),
         tags: Default::default(),
         body: Body::new(Dialect::OpenAi, task, bytes, Members::default(), decode),

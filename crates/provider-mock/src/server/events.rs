@@ -78,12 +78,15 @@ enum State {
     Speaking,
     Silent,
     Over,
+    /// The script breaks the connection here.
+    Broken,
 }
 
 /// What happens to single events.
 struct EventFaults {
     malformed: Option<u32>,
     error: Option<u32>,
+    cut: Option<u32>,
     crlf: bool,
     comments: bool,
     index: u32,
@@ -95,12 +98,14 @@ impl Events {
         let faults = EventFaults {
             malformed: directives.malformed_event,
             error: directives.error_event,
+            cut: directives.cut_at_event,
             crlf: directives.crlf,
             comments: directives.comments,
             index: 0,
             scratch: BytesMut::new(),
         };
-        let any = faults.malformed.is_some() || faults.error.is_some() || faults.crlf || faults.comments;
+        let single = [faults.malformed, faults.error, faults.cut];
+        let any = single.iter().any(Option::is_some) || faults.crlf || faults.comments;
         Self {
             answer,
             encoder,
@@ -119,10 +124,15 @@ impl Events {
         self.answer.produced()
     }
 
+    /// Whether what was given out ends where the script breaks the connection.
+    pub(crate) fn broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
     /// The next bytes: whole events, as many as come without a pause.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if self.state == State::Over {
+            if matches!(self.state, State::Over | State::Broken) {
                 return Poll::Ready(self.flush());
             }
             if self.pause.is_some() || self.state == State::Silent || self.out.len() >= BATCH {
@@ -167,8 +177,8 @@ impl Events {
             return;
         };
         self.encoder.encode(delta, &mut faults.scratch);
-        if faults.apply(self.encoder.dialect(), &mut self.out) {
-            self.state = State::Over;
+        if let Some(end) = faults.apply(self.encoder.dialect(), &mut self.out) {
+            self.state = end;
         }
     }
 
@@ -186,30 +196,35 @@ impl Events {
             None => self.out.unsplit(end),
             Some(faults) => {
                 faults.scratch.put_slice(&end);
-                faults.apply(self.encoder.dialect(), &mut self.out);
+                if let Some(end) = faults.apply(self.encoder.dialect(), &mut self.out) {
+                    self.state = end;
+                }
             }
         }
     }
 }
 
 impl EventFaults {
-    /// Moves the events that wait to `out`, changed where the script says so. True when the stream ends here.
-    fn apply(&mut self, dialect: Dialect, out: &mut BytesMut) -> bool {
+    /// Moves the events that wait to `out`, changed where the script says so. Says how, when the stream ends here.
+    fn apply(&mut self, dialect: Dialect, out: &mut BytesMut) -> Option<State> {
         while let Some(at) = memmem::find(&self.scratch, b"\n\n") {
             let event = self.scratch.split_to(at + 2);
             let index = self.index;
             self.index += 1;
+            if self.cut == Some(index) {
+                return Some(State::Broken);
+            }
             if self.comments {
                 self.write(b": the mock is alive\n\n", out);
             }
             if self.error == Some(index) {
                 self.write(vendor::error_event(dialect).as_bytes(), out);
-                return true;
+                return Some(State::Over);
             }
             let malformed = self.malformed == Some(index);
             self.write(if malformed { MALFORMED } else { &event }, out);
         }
-        false
+        None
     }
 
     fn write(&self, event: &[u8], out: &mut BytesMut) {

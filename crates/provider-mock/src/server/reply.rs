@@ -35,6 +35,8 @@ enum Source {
 struct Faults {
     frame: usize,
     cut: Option<(u64, Cut)>,
+    /// How it breaks where the events end broken.
+    cut_event: Option<Cut>,
     hang_at: Option<u64>,
     /// HTTP/1.1 breaks the connection; HTTP/2 (`None`) resets the stream.
     order: Option<Arc<Order>>,
@@ -112,8 +114,8 @@ impl Reply {
             Source::Events(events) => {
                 let before = events.produced();
                 let polled = events.poll_next(context);
-                if let Some(flight) = &self.flight {
-                    flight.counters().bill_completion(events.produced() - before);
+                if let Some(flight) = &mut self.flight {
+                    flight.bill_completion(events.produced() - before);
                 }
                 polled
             }
@@ -126,13 +128,15 @@ impl Faults {
         let cut = directives.cut_at_byte.map(|at| (at, directives.cut.unwrap_or_default()));
         let frame = directives.chunk_bytes.map_or(usize::MAX, |n| n.get() as usize);
         let hang_at = (directives.hang == Some(Hang::MidStream)).then_some(half);
-        if cut.is_none() && hang_at.is_none() && frame == usize::MAX {
+        let cut_event = directives.cut_at_event.map(|_| directives.cut.unwrap_or_default());
+        if cut.is_none() && cut_event.is_none() && hang_at.is_none() && frame == usize::MAX {
             return None;
         }
         let rest = Bytes::new();
         Some(Box::new(Self {
             frame,
             cut,
+            cut_event,
             hang_at,
             order,
             sent: 0,
@@ -204,6 +208,12 @@ impl Body for Reply {
                 }
             }
             let Some(bytes) = ready!(this.poll_source(context)) else {
+                if let (Source::Events(events), Some(faults)) = (&this.source, &mut this.faults)
+                    && events.broken()
+                {
+                    faults.cut = Some((faults.sent, faults.cut_event.unwrap_or_default()));
+                    continue;
+                }
                 this.complete();
                 return Poll::Ready(None);
             };

@@ -22,9 +22,9 @@ use super::wire::Order;
 use super::{Head, Shared, messages, responses};
 use crate::answer::{Answer, Step, embedding_usage, millis, vectors};
 use crate::asked::{Asked, View};
-use crate::script::{Directives, Hang, MAX_INLINE_SCRIPT, ScriptError};
+use crate::script::{Directives, Hang, MAX_INLINE_SCRIPT, Script, ScriptError};
 use crate::select::Facts;
-use crate::stats::InFlight;
+use crate::stats::{InFlight, bare, credential};
 
 /// The largest body that is read.
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -43,6 +43,8 @@ enum Route {
     Model,
     Stats,
     Requests,
+    Calls,
+    Script,
     Reset,
     Nowhere,
 }
@@ -54,6 +56,8 @@ impl Route {
         match path {
             "/mock/stats" if !post => Self::Stats,
             "/mock/requests" if !post => Self::Requests,
+            "/mock/calls" if !post => Self::Calls,
+            "/mock/script" if post => Self::Script,
             "/mock/reset" if post => Self::Reset,
             _ if post && path.ends_with("/chat/completions") => Self::Generate(OpenAi, Task::Chat),
             _ if post && path.ends_with("/completions") => Self::Generate(OpenAi, Task::Completion),
@@ -82,7 +86,7 @@ impl Route {
             Self::CountTokens => "/v1/messages/count_tokens",
             Self::Models => "/v1/models",
             Self::Model => "/v1/models/{id}",
-            Self::Stats | Self::Requests | Self::Reset => "/mock",
+            Self::Stats | Self::Requests | Self::Calls | Self::Script | Self::Reset => "/mock",
             Self::Generate(_, Task::Relay) | Self::Nowhere => "other",
         }
     }
@@ -103,6 +107,8 @@ struct Turn {
     route: Route,
     /// HTTP/1.1 alone breaks its connection.
     order: Option<Arc<Order>>,
+    /// The credential that came with the request.
+    key: Option<HeaderValue>,
     id: u64,
 }
 
@@ -139,6 +145,8 @@ pub(crate) async fn answer(
     match route {
         Route::Stats => return Ok(json_reply(&shared.counters.stats())),
         Route::Requests => return Ok(json_reply(&shared.counters.requests())),
+        Route::Calls => return Ok(json_reply(&shared.counters.calls())),
+        Route::Script => return Ok(replace_script(request, &shared).await),
         Route::Reset => {
             shared.reset();
             return Ok(json_reply(&json!({"reset": true})));
@@ -147,7 +155,8 @@ pub(crate) async fn answer(
     }
     let order = (request.version() != Version::HTTP_2).then_some(order);
     let id = shared.ids.fetch_add(1, Ordering::Relaxed);
-    let turn = Turn { shared, route, order, id };
+    let key = credential(request.headers()).cloned();
+    let turn = Turn { shared, route, order, key, id };
     match turn.take(request).await {
         Ok(response) => response,
         Err(refused) => {
@@ -255,15 +264,18 @@ impl Turn {
         directives: Arc<Directives>,
     ) -> Result<Result<Response<Reply>, Broken>, Refused> {
         let mut flight = self.shared.counters.begin(head.stream);
+        flight.of(self.route.name(), &asked.model, self.key.clone());
         match self.before(&directives, &mut flight).await {
             Early::Broken => return Ok(Err(Broken)),
             Early::Reply(response) => {
+                flight.status(response.status);
                 let whole = Reply::whole(response.bytes, &directives, self.order.clone(), flight);
                 return Ok(Ok(self.respond(response.status, response.kind, whole, Some(&directives))));
             }
             Early::Answer => {}
         }
         self.shared.counters.bill_prompt(asked.prompt_tokens);
+        flight.status(200);
         if head.stream {
             flight.open();
             let answer = Answer::new(Arc::clone(&directives), asked, self.id);
@@ -281,7 +293,7 @@ impl Turn {
             let reply = Reply::events(events, &directives, self.order.clone(), flight);
             return Ok(Ok(self.respond(200, "text/event-stream", reply, Some(&directives))));
         }
-        let bytes = self.whole(request.as_ref(), &directives, asked).await?;
+        let bytes = self.whole(request.as_ref(), &directives, asked, &mut flight).await?;
         let reply = Reply::whole(bytes, &directives, self.order.clone(), flight);
         Ok(Ok(self.respond(200, "application/json", reply, Some(&directives))))
     }
@@ -292,6 +304,7 @@ impl Turn {
         request: Option<&penstock_domain::Request>,
         directives: &Arc<Directives>,
         asked: Asked,
+        flight: &mut InFlight,
     ) -> Result<Bytes, Refused> {
         let mut fold = match request {
             Some(request) => Fold::OpenAi(Box::new(openai::response::Folder::new(request, CREATED))),
@@ -326,7 +339,7 @@ impl Turn {
         if !pauses.is_zero() {
             tokio::time::sleep(pauses).await;
         }
-        self.shared.counters.bill_completion(answer.produced());
+        flight.bill_completion(answer.produced());
         Ok(fold.finish()?)
     }
 
@@ -352,7 +365,7 @@ impl Turn {
         let bytes = match model {
             Some(model) => row(&model),
             None => {
-                let rows: Vec<_> = self.shared.selector.models().iter().map(|id| row(id)).collect();
+                let rows: Vec<_> = self.shared.selector().models().iter().map(|id| row(id)).collect();
                 json!({"object": "list", "data": rows})
             }
         };
@@ -362,11 +375,13 @@ impl Turn {
     /// A small JSON answer under a script.
     async fn simple(&self, directives: &Arc<Directives>, bytes: String) -> Result<Response<Reply>, Broken> {
         let mut flight = self.shared.counters.begin(false);
+        flight.of(self.route.name(), "", self.key.clone());
         let (status, kind, bytes) = match self.before(directives, &mut flight).await {
             Early::Broken => return Err(Broken),
             Early::Reply(response) => (response.status, response.kind, response.bytes),
             Early::Answer => (200, "application/json", Bytes::from(bytes)),
         };
+        flight.status(status);
         let reply = Reply::whole(bytes, directives, self.order.clone(), flight);
         Ok(self.respond(status, kind, reply, Some(directives)))
     }
@@ -379,10 +394,11 @@ impl Turn {
         text: &str,
     ) -> Result<Arc<Directives>, Refused> {
         if let Some(own) = header.or(member) {
-            return Ok(self.shared.selector.inline(own)?);
+            return Ok(self.shared.selector().inline(own)?);
         }
         let text = || Cow::Borrowed(text);
-        Ok(self.shared.selector.select(&Facts { path: self.route.name(), model, text: &text }))
+        let key = self.key.as_ref().and_then(|key| key.to_str().ok()).map(bare);
+        Ok(self.shared.selector().select(&Facts { path: self.route.name(), model, key, text: &text }))
     }
 
     /// What happens before, or instead of, an answer.
@@ -393,7 +409,7 @@ impl Turn {
         if directives.hang == Some(Hang::BeforeHeaders) {
             std::future::pending::<()>().await;
         }
-        if let (Some(cut), None) = (directives.cut, directives.cut_at_byte) {
+        if let (Some(cut), None, None) = (directives.cut, directives.cut_at_byte, directives.cut_at_event) {
             flight.complete();
             self.shared.counters.answered(self.route.name(), 0);
             let Some(order) = &self.order else { return Early::Broken };
@@ -514,6 +530,31 @@ fn inline_text(value: &HeaderValue) -> Result<String, Refused> {
 
 fn read_view(body: &[u8]) -> Result<View<'_>, Refused> {
     serde_json::from_slice(body).map_err(|error| refused(format!("the mock cannot read the body: {error}")))
+}
+
+/// Follows another script from now on, which starts every rule again; the count goes on.
+async fn replace_script(request: Request<Incoming>, shared: &Shared) -> Response<Reply> {
+    let script = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => {
+            let script = Script::from_json(&String::from_utf8_lossy(&body.to_bytes()));
+            script.and_then(|script| script.check_served().map(|()| script))
+        }
+        Err(_) => {
+            Err(ScriptError { directive: String::new(), say: "the script did not arrive whole".to_owned() })
+        }
+    };
+    match script {
+        Ok(script) => {
+            shared.follow(script);
+            json_reply(&json!({"script": "replaced"}))
+        }
+        Err(error) => {
+            let mut response =
+                json_reply(&json!({"error": {"message": error.say, "param": error.directive}}));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            response
+        }
+    }
 }
 
 fn json_reply(value: &impl serde::Serialize) -> Response<Reply> {

@@ -96,6 +96,27 @@ async fn a_hang_is_silent_and_leaving_it_is_noticed_at_once() {
 }
 
 #[tokio::test]
+async fn the_log_of_calls_tells_who_was_left_by_key_and_model_and_how_much_was_said() {
+    let mock = plain().await;
+    let script = json!({"hang": "mid_stream", "text": "a b c d"});
+    let client = open(mock.addr(), &request(CHAT, Some(&script), &question(true))).await;
+    within(Duration::from_secs(5), &mock, |stats| stats.completion_tokens == 2).await;
+    drop(client);
+    within(SOON, &mock, |stats| stats.in_flight == 0).await;
+    whole(&mock, json!({"text": "a b"})).await;
+    stream(&mock, json!({"status": 503})).await;
+    within(SOON, &mock, |stats| stats.in_flight == 0).await;
+    let calls = mock.calls();
+    let seen: Vec<_> = calls.iter().map(|call| (call.status, call.aborted, call.completion_tokens)).collect();
+    assert_eq!(seen, [(200, true, 2), (200, false, 2), (503, false, 0)]);
+    for call in &calls {
+        assert_eq!((call.model.as_str(), call.path), ("m1", CHAT));
+        assert_eq!(call.key_digest, Some(penstock_provider_mock::key_digest("sk-test")));
+    }
+    assert!(calls[1].began_us >= calls[0].took_us, "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_cut_sends_exactly_so_many_bytes_and_breaks() {
     let mock = plain().await;
     let full = stream(&mock, json!({"text": "to be cut"})).await;
@@ -117,6 +138,25 @@ async fn a_cut_sends_exactly_so_many_bytes_and_breaks() {
         (13, 0),
         "a cut is the script's, not the peer's"
     );
+}
+
+#[tokio::test]
+async fn a_cut_can_come_before_any_event_in_every_dialect() {
+    let mock = plain().await;
+    for (path, opening) in [(CHAT, 1), (MESSAGES, 2)] {
+        let full = ask(&mock, path, json!({"text": "to be cut"}), &question(true)).await.data().len();
+        for (mode, end) in [("reset", End::Reset), ("fin", End::Fin)] {
+            for at in 0..full {
+                let script = json!({"text": "to be cut", "cut_at_event": at, "cut": mode});
+                let cut = ask(&mock, path, script, &question(true)).await;
+                assert_eq!((cut.status, cut.end, cut.whole), (200, end, false), "{path} {mode} before {at}");
+                assert_eq!(cut.data().len(), at, "{path} {mode}");
+                if at == opening {
+                    assert!(!cut.text().contains(r#":"to""#), "only the opening: {}", cut.text());
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -133,3 +133,19 @@ async fn the_kind_mock_is_made_from_its_section() {
     let problems = registry.build(&wrong, &()).err().unwrap();
     assert!(problems[0].to_string().contains("400 to 599"), "{}", problems[0]);
 }
+
+#[tokio::test]
+async fn a_defect_that_the_script_asks_for_panics_where_it_says_and_leaves_the_count_right() {
+    for (place, said) in [("call", 0), ("stream", 1)] {
+        let mock = std::sync::Arc::new(provider(json!({"default": {"panic": place, "text": "a b c"}})));
+        let asked = std::sync::Arc::clone(&mock);
+        let task = tokio::spawn(async move {
+            let deltas =
+                chat(&asked, call(plain_request(), "m", None)).await.expect("it panics, it does not fail");
+            deltas.collect::<Vec<_>>().await
+        });
+        assert!(task.await.unwrap_err().is_panic(), "{place}");
+        let stats = mock.stats();
+        assert_eq!((stats.in_flight, stats.completion_tokens), (0, said), "{place}");
+    }
+}

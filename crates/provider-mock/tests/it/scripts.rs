@@ -1,6 +1,6 @@
 //! How a request picks its script.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -46,6 +46,24 @@ async fn repeat_and_then_work_in_rules_and_in_requests() {
         seen.push(whole(&mock, flaky(key)).await.status);
     }
     assert_eq!(seen, [500, 200, 500, 200]);
+}
+
+#[tokio::test]
+async fn a_script_can_be_replaced_while_the_server_runs() {
+    let mock = server(json!({"default": {"status": 503}})).await;
+    let statuses = async || raw(mock.addr(), &request(CHAT, None, &question(false))).await.status;
+    assert_eq!(statuses().await, 503);
+    let replace = async |script: Value| raw(mock.addr(), &request("/mock/script", None, &script)).await;
+    assert_eq!(replace(json!({"default": {"text": "well again"}})).await.status, 200);
+    assert_eq!(statuses().await, 200);
+    for (bad, directive) in
+        [(json!({"default": {"texxt": "x"}}), "texxt"), (json!({"default": {"panic": "call"}}), "panic")]
+    {
+        let refused = replace(bad).await;
+        assert_eq!((refused.status, refused.json()["error"]["param"].clone()), (400, json!(directive)));
+    }
+    assert_eq!(statuses().await, 200, "what was refused changed nothing");
+    assert_eq!(mock.stats().requests, 3, "neither asking nor replacing counts");
 }
 
 #[tokio::test]

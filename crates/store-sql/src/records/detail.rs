@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use penstock_domain::{Code, Cost, Dialect, Error, FinishReason, Money, RequestId, Stage, Tags, Task, Usage};
-use penstock_observe::store::{Entry, Pauses, Status};
-use penstock_observe::{Attempt, Captured, Form, Outcome, Record, Timings};
+use penstock_observe::store::{Entry, MAX_COST, Pauses, Status};
+use penstock_observe::{Attempt, Captured, Considered, Form, Outcome, Record, Timings};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::uint;
+use super::{int, uint};
 
 /// The columns that [`entry`] reads, in its order.
 pub(super) const COLUMNS: &str = "records.place, id, key, team, model, provider, status, code, input, output, \
@@ -46,6 +46,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Tries::is_empty")]
     tries: Tries<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<Vec<More<'a>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    considered: Vec<Weighed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hour_write: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<&'static str>,
@@ -77,6 +81,11 @@ struct Detail<'a> {
     attempts: Option<u32>,
     #[serde(default)]
     tries: Vec<Try<'a>>,
+    /// More of each call. Missing: there is one, and what it used is what the request used.
+    #[serde(default, borrow)]
+    more: Vec<More<'a>>,
+    #[serde(default, borrow)]
+    considered: Vec<Weighed<'a>>,
     hour_write: Option<u64>,
     finish: Option<Cow<'a, str>>,
     gaps: Option<Five>,
@@ -92,6 +101,15 @@ fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Stri
 
 /// Provider, model, code, time.
 type Try<'a> = (Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64);
+
+/// Why, credential, tokens, whether they are estimated, cost as in its column.
+type More<'a> = (Cow<'a, str>, u32, Option<Tokens>, bool, Option<i64>);
+
+/// Input, output, and of these cached, written to a cache, for an hour, reasoning.
+type Tokens = (u64, u64, Option<u64>, Option<u64>, Option<u64>, Option<u64>);
+
+/// Provider, credential, model, verdict.
+type Weighed<'a> = (Cow<'a, str>, u32, Cow<'a, str>, Cow<'a, str>);
 
 /// Count, sum, longest, p50, p99.
 type Five = (u32, u64, u64, u64, u64);
@@ -164,6 +182,14 @@ pub(super) fn write(record: &Record) -> Result<String, serde_json::Error> {
         version: record.version.as_deref(),
         attempts: (record.attempts != calls).then_some(record.attempts),
         tries: Tries(&record.tries),
+        more: more(record),
+        considered: record
+            .considered
+            .iter()
+            .map(|one| {
+                ((&*one.provider).into(), one.credential, (&*one.model).into(), (&*one.verdict).into())
+            })
+            .collect(),
         hour_write: record.usage.and_then(|usage| usage.cache_write_hour),
         finish: record.finish.map(FinishReason::name),
         gaps: pauses.map(|p| (p.count, micros(p.sum), micros(p.max), micros(p.p50), micros(p.p99))),
@@ -178,6 +204,50 @@ pub(super) fn write(record: &Record) -> Result<String, serde_json::Error> {
     serde_json::to_writer(&mut text, &written)?;
     // What serde writes is always valid.
     String::from_utf8(text).map_err(serde_json::Error::custom)
+}
+
+/// What is told of each call beyond its name and its end; nothing where the rest of the record says it.
+fn more(record: &Record) -> Option<Vec<More<'_>>> {
+    match &record.tries[..] {
+        [] => return None,
+        [one] if one.why == "first" && one.credential == 0 && paid(one) == paid_in_all(record) => {
+            return None;
+        }
+        _ => {}
+    }
+    let more = |one: &Attempt| {
+        let tokens = one.usage.map(|usage| {
+            let Usage { input, output, cached_input, cache_write, cache_write_hour, reasoning, .. } = usage;
+            (input, output, cached_input, cache_write, cache_write_hour, reasoning)
+        });
+        (one.why.into(), one.credential, tokens, one.estimated, cost_number(one.cost))
+    };
+    Some(record.tries.iter().map(more).collect())
+}
+
+fn paid(one: &Attempt) -> (Option<Usage>, bool, Cost) {
+    (one.usage, one.estimated, one.cost)
+}
+
+fn paid_in_all(record: &Record) -> (Option<Usage>, bool, Cost) {
+    (record.usage, record.estimated, record.cost)
+}
+
+/// A cost as a number: nothing where there was nothing to pay for, -1 where nobody knows.
+pub(super) fn cost_number(cost: Cost) -> Option<i64> {
+    match cost {
+        Cost::None => None,
+        Cost::Known(money) => Some(int(money.min(MAX_COST).micros())),
+        Cost::Unknown => Some(-1),
+    }
+}
+
+fn cost_of(number: Option<i64>) -> Cost {
+    match number {
+        None => Cost::None,
+        Some(-1) => Cost::Unknown,
+        Some(money) => Cost::Known(Money::from_micros(uint(money))),
+    }
 }
 
 /// The text of the column `tags`; nothing where there are none.
@@ -216,11 +286,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
         }),
         _ => None,
     };
-    let cost = match number(14)? {
-        None => Cost::None,
-        Some(-1) => Cost::Unknown,
-        Some(money) => Cost::Known(Money::from_micros(uint(money))),
-    };
+    let (cost, estimated) = (cost_of(number(14)?), row.try_get(13)?);
     let labels: BTreeMap<String, String> = text(15)?.map_or(Ok(BTreeMap::new()), serde_json::from_str)?;
     let pauses = detail.gaps.map(|(count, sum, max, p50, p99)| Pauses {
         count,
@@ -230,7 +296,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
         p99: Duration::from_micros(p99),
     });
     let model = shared(4)?;
-    let tries = tries(&detail);
+    let tries = tries(&detail, (usage, estimated, cost));
     let asked = detail.asked.as_ref().map_or_else(|| model.clone(), |asked| asked.as_deref().map(Arc::from));
     let upstream = match &detail.upstream {
         Some(upstream) => upstream.as_deref().map(Arc::from),
@@ -252,8 +318,9 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
         version: detail.version.as_deref().map(Arc::from),
         attempts: detail.attempts.unwrap_or(u32::try_from(tries.len()).unwrap_or(u32::MAX)),
         tries,
+        considered: detail.considered.iter().map(considered).collect(),
         usage,
-        estimated: row.try_get(13)?,
+        estimated,
         cost,
         finish: detail.finish.as_deref().and_then(finish),
         duration: Duration::from_micros(detail.took),
@@ -266,18 +333,51 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
     Ok(Entry { record, pauses })
 }
 
-fn tries(detail: &Detail<'_>) -> Box<[Attempt]> {
-    let attempt = |(provider, model, code, took): &Try<'_>| Attempt {
-        provider: Arc::from(&**provider),
-        model: Arc::from(&**model),
-        code: match &**code {
+/// The calls; `paid` is what a single one used.
+fn tries(detail: &Detail<'_>, paid: (Option<Usage>, bool, Cost)) -> Box<[Attempt]> {
+    let attempt = |(at, (provider, model, code, took)): (usize, &Try<'_>)| {
+        let code = match &**code {
             "ok" => "ok",
             "cancelled" => "cancelled",
             code => code_named(code).map_or("unknown", Code::name),
-        },
-        took: Duration::from_micros(*took),
+        };
+        let bare = Attempt::new(&**provider, &**model, code, Duration::from_micros(*took));
+        match detail.more.get(at) {
+            Some((reason, credential, tokens, estimated, cost)) => Attempt {
+                why: why(reason),
+                credential: *credential,
+                usage: tokens.map(usage_of),
+                estimated: *estimated,
+                cost: cost_of(*cost),
+                ..bare
+            },
+            None if detail.tries.len() == 1 => {
+                let (usage, estimated, cost) = paid;
+                Attempt { usage, estimated, cost, ..bare }
+            }
+            // Written by a version that knew only the last one's.
+            None => bare,
+        }
     };
-    detail.tries.iter().map(attempt).collect()
+    detail.tries.iter().enumerate().map(attempt).collect()
+}
+
+fn usage_of((input, output, cached_input, cache_write, cache_write_hour, reasoning): Tokens) -> Usage {
+    Usage { input, output, cached_input, cache_write, cache_write_hour, reasoning, doubtful: false }
+}
+
+fn why(name: &str) -> &'static str {
+    let known = ["first", "retry", "failover", "hedge", "probe", "panic", "resume"];
+    known.into_iter().find(|known| *known == name).unwrap_or("unknown")
+}
+
+fn considered((provider, credential, model, verdict): &Weighed<'_>) -> Considered {
+    Considered {
+        provider: Arc::from(&**provider),
+        credential: *credential,
+        model: Arc::from(&**model),
+        verdict: verdict.clone().into_owned().into(),
+    }
 }
 
 fn timings(detail: &Detail<'_>) -> Timings {

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_domain::Cost;
 use penstock_observe::Record;
-use penstock_observe::store::{Hours, MAX_COST, MAX_TOKENS, Status, Sums, ended};
+use penstock_observe::store::{Hours, MAX_TOKENS, Status, Sums, ended};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
@@ -152,11 +151,7 @@ fn bind(arguments: &mut SqliteArguments, record: &Record, place: i64) -> Bound {
     arguments.add(usage.and_then(|usage| usage.cache_write).map(tokens))?;
     arguments.add(usage.and_then(|usage| usage.reasoning).map(tokens))?;
     arguments.add(record.estimated)?;
-    arguments.add(match record.cost {
-        Cost::None => None,
-        Cost::Known(money) => Some(int(money.min(MAX_COST).micros())),
-        Cost::Unknown => Some(-1),
-    })?;
+    arguments.add(detail::cost_number(record.cost))?;
     arguments.add(detail::tags(&record.tags)?)?;
     arguments.add(detail::write(record)?)
 }

@@ -118,3 +118,13 @@ test("responses: nothing is stored where the asker forbids it, and nobody reads 
   const on = say("mock", "short", { previous_response_id: mine.id });
   checked(await thrown(() => narrow.responses.create(on)), 400, "previous_response_not_found");
 });
+
+for (const model of everywhere) {
+  test(`responses, ${model}: tokens are counted without an answer`, async () => {
+    const ask = { model, instructions: "Be kind.", tools: [weather] };
+    const few = await client.responses.inputTokens.count({ ...ask, input: "hello" });
+    assert.equal(few.object, "response.input_tokens");
+    const more = await client.responses.inputTokens.count({ ...ask, input: "hello ".repeat(40) });
+    assert.ok(few.input_tokens > 2 && more.input_tokens > few.input_tokens, `${few.input_tokens}, ${more.input_tokens}`);
+  });
+}

@@ -274,7 +274,7 @@ fn decoding_the_body_we_encode_gives_the_same_conversation() {
     let (verbosity, cache_key) = (first.verbosity.take(), first.cache_key.take());
     assert_eq!((verbosity, cache_key.as_deref()), (Some(Verbosity::Low), Some("docs-1")));
     for stream in [false, true] {
-        let chats = Chats { max_completion_tokens: stream, own_members: false };
+        let chats = Chats { max_completion_tokens: stream, ..Chats::COMPATIBLE };
         let ask = Ask { task: Task::Chat, model: "m", stream, ask_usage: true, max_tokens: 9, chats };
         let encoded = crate::openai::chat::encode_body(&first, &ask).body;
         assert_eq!(decode(Task::Chat, encoded.clone(), &limits()).unwrap().stream_usage, stream);
@@ -286,4 +286,39 @@ fn decoding_the_body_we_encode_gives_the_same_conversation() {
 fn a_debug_print_of_a_body_shows_no_prompt() {
     let decoded = accepts(Task::Chat, r#"{"model":"m","messages":[{"role":"user","content":"private"}]}"#);
     assert!(!format!("{decoded:?}").contains("private"));
+}
+
+#[test]
+fn a_vendor_is_told_only_what_it_takes_and_the_rest_is_named() {
+    let body =
+        br#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":7,"top_k":3,"min_p":0.1,
+        "user":"u","verbosity":"high","prompt_cache_key":"k","service_tier":"flex"}"#;
+    let Content::Chat(chat) = decode_content(body, Task::Chat).unwrap() else { panic!("no chat") };
+    let own = ["prompt_cache_key", "service_tier", "verbosity"];
+    let newer = ["model", "messages", "max_completion_tokens"];
+    for (chats, sent, lost) in [
+        (
+            Chats::OPENAI,
+            [&newer[..], &["safety_identifier", "verbosity", "prompt_cache_key", "service_tier"]].concat(),
+            vec!["min_p", "top_k"],
+        ),
+        (
+            Chats::DATED,
+            [&newer[..], &["user"]].concat(),
+            [&["min_p"], &own[..2], &["top_k"], &own[2..]].concat(),
+        ),
+        (Chats::COMPATIBLE, vec!["model", "messages", "min_p", "max_tokens", "top_k", "user"], own.to_vec()),
+        (
+            Chats::STRICT,
+            vec!["model", "messages", "max_tokens"],
+            vec!["min_p", "prompt_cache_key", "service_tier", "top_k", "user", "verbosity"],
+        ),
+    ] {
+        let ask = Ask { task: Task::Chat, model: "m", stream: false, ask_usage: true, max_tokens: 9, chats };
+        let encoded = crate::openai::chat::encode_body(&chat, &ask);
+        let text = String::from_utf8(encoded.body.to_vec()).unwrap();
+        let members = json::object_of(&text, &Path::ROOT).unwrap();
+        let names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
+        assert_eq!((names, encoded.dropped), (sent, lost.iter().map(|name| (*name).to_owned()).collect()));
+    }
 }

@@ -1,0 +1,269 @@
+//! Fetching keys: discovery document, then key set. One request per connection, HTTP/1.1, bounded in size and time.
+//!
+//! The addresses of a name are looked up once and checked before one of them is connected to, with the name kept for TLS:
+//! between check and use nothing can change (DNS rebinding). Redirects are refused.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::ConfigBuilderExt;
+use hyper_util::rt::TokioIo;
+use penstock_config::OidcIssuer;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use crate::jwk::{self, Key};
+
+/// The largest document.
+const MAX_BODY: usize = 512 * 1024;
+/// How long one document may take, from the look-up of its name to its last byte.
+const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Keys, and how long their issuer lets them be kept.
+pub(crate) struct Fetched {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) fresh_for: Option<Duration>,
+}
+
+/// Who named an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// The configuration: machines of the operator's own are fine.
+    Operator,
+    /// A document: it must not lead to machines of the operator's own.
+    Document,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Fetches an issuer's keys.
+///
+/// # Errors
+/// A sentence for the log.
+pub(crate) async fn keys(settings: &OidcIssuer) -> Result<Fetched, String> {
+    let (url, named) = match &settings.jwks_url {
+        Some(url) => (parse(url)?, NamedBy::Operator),
+        None => discover(&settings.issuer).await?,
+    };
+    let (headers, body) = get(&url, named).await?;
+    let keys = jwk::read(&body).map_err(|why| format!("{url}: {why}"))?;
+    Ok(Fetched { keys, fresh_for: max_age(&headers) })
+}
+
+/// Where the keys are, by OpenID Connect Discovery 1.0, section 4.
+async fn discover(issuer: &str) -> Result<(Uri, NamedBy), String> {
+    let issuer_url = parse(issuer)?;
+    let url = parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
+    let (_, body) = get(&url, NamedBy::Operator).await?;
+    let found: Discovery =
+        serde_json::from_slice(&body).map_err(|_| format!("{url} is not a discovery document"))?;
+    if found.issuer != issuer {
+        return Err(format!(
+            "{url} is the document of another issuer: compare `issuer` with the configuration letter by letter"
+        ));
+    }
+    let keys = parse(&found.jwks_uri)?;
+    if keys.scheme_str() != Some("https") && issuer_url.scheme_str() == Some("https") {
+        return Err(format!("{url} leads from https to {keys}"));
+    }
+    let named =
+        if keys.authority() == issuer_url.authority() { NamedBy::Operator } else { NamedBy::Document };
+    Ok((keys, named))
+}
+
+fn parse(text: &str) -> Result<Uri, String> {
+    let bad = || "expected an address that begins with https://, without a user name".to_owned();
+    let uri: Uri = text.parse().map_err(|_| bad())?;
+    let secure = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http");
+    let userinfo = uri.authority().is_none_or(|authority| authority.as_str().contains('@'));
+    if !secure || userinfo || text.contains('#') { Err(bad()) } else { Ok(uri) }
+}
+
+async fn get(url: &Uri, named: NamedBy) -> Result<(HeaderMap, Bytes), String> {
+    match tokio::time::timeout(MAX_TIME, get_slowly(url, named)).await {
+        Ok(outcome) => outcome.map_err(|why| format!("{url}: {why}")),
+        Err(_) => Err(format!("{url} did not answer within {} seconds", MAX_TIME.as_secs())),
+    }
+}
+
+async fn get_slowly(url: &Uri, named: NamedBy) -> Result<(HeaderMap, Bytes), String> {
+    let host = url.host().ok_or("there is no host in it")?.trim_matches(['[', ']']);
+    let tls = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = connect(host, port, named, tls).await?;
+    if !tls {
+        return ask(stream, url).await;
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| "its host is no name that TLS knows")?;
+    let connector = tokio_rustls::TlsConnector::from(trust().await?);
+    let stream = connector.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
+    ask(stream, url).await
+}
+
+async fn connect(host: &str, port: u16, named: NamedBy, tls: bool) -> Result<TcpStream, String> {
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| format!("its name is not found: {error}"))?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    // One bad address among good ones is refused too: whoever answers so is up to something.
+    if let Some(bad) = addresses.iter().find(|address| !may_reach(address.ip(), named, tls)) {
+        return Err(format!("its name leads to {}, where no issuer may be", bad.ip()));
+    }
+    let mut last = "its name has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = format!("cannot connect to {address}: {error}"),
+        }
+    }
+    Err(last)
+}
+
+/// Whether keys may be fetched from an address. Without TLS only from this machine; what a document names only in public;
+/// never from link-local addresses, where clouds keep their metadata.
+fn may_reach(address: IpAddr, named: NamedBy, tls: bool) -> bool {
+    let address = address.to_canonical();
+    if !tls {
+        return address.is_loopback();
+    }
+    let (local, private) = match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && (64..128).contains(&v4.octets()[1]);
+            let local = v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast();
+            (local, v4.is_private() || v4.is_loopback() || shared || v4.octets()[0] == 0)
+        }
+        IpAddr::V6(v6) => {
+            let first = v6.segments()[0];
+            // NAT64 (RFC 6052) leads to IPv4 addresses of any kind.
+            let translated = v6.segments()[..2] == [0x64, 0xff9b];
+            let local = first & 0xffc0 == 0xfe80 || v6.is_unspecified() || v6.is_multicast() || translated;
+            (local, first & 0xfe00 == 0xfc00 || v6.is_loopback())
+        }
+    };
+    !local && (named == NamedBy::Operator || !private)
+}
+
+async fn ask<S>(stream: S, url: &Uri) -> Result<(HeaderMap, Bytes), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(64 * 1024)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path)
+        .header(HOST, url.authority().map_or("", |authority| authority.as_str()))
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("penstock/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::new())
+        .map_err(|error| error.to_string())?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let redirect = if head.status.is_redirection() { "; redirects are not followed" } else { "" };
+            return Err(format!("expected status 200, found {}{redirect}", head.status.as_u16()));
+        }
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body =
+            body.map_err(|error| format!("it cannot be read, or is larger than {MAX_BODY} bytes: {error}"))?;
+        Ok((head.headers, body.to_bytes()))
+    };
+    // Both in one task: dropping this future closes the connection.
+    tokio::pin!(connection, exchange);
+    tokio::select! {
+        outcome = &mut exchange => outcome,
+        ended = &mut connection => match ended {
+            // The last bytes may have come with the end.
+            Ok(()) => exchange.await,
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+/// The system's trust roots, read once, off the runtime's threads.
+async fn trust() -> Result<Arc<ClientConfig>, String> {
+    static SYSTEM: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
+    let read = || {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_native_roots()
+            .map_err(|error| format!("the system's trust roots cannot be read: {error}"))?
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    };
+    let init = || async { tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())? };
+    SYSTEM.get_or_try_init(init).await.map(Arc::clone)
+}
+
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(CACHE_CONTROL)?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|word| word.trim().strip_prefix("max-age="))?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_from_no_place_where_secrets_of_the_network_are() {
+        let reach = |address: &str, named, tls| may_reach(address.parse().expect(address), named, tls);
+        for metadata in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "64:ff9b::a9fe:a9fe",
+            "224.0.0.1",
+        ] {
+            assert!(!reach(metadata, NamedBy::Operator, true), "{metadata}");
+        }
+        for private in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "172.16.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(reach(private, NamedBy::Operator, true), "{private} of the operator's own");
+            assert!(!reach(private, NamedBy::Document, true), "{private} of a document");
+        }
+        for public in ["8.8.8.8", "2001:4860::1"] {
+            assert!(reach(public, NamedBy::Document, true), "{public}");
+            assert!(!reach(public, NamedBy::Operator, false), "{public} without TLS");
+        }
+        assert!(reach("127.0.0.1", NamedBy::Document, false), "tests and tools on this machine");
+    }
+
+    #[test]
+    fn how_long_keys_may_be_kept_is_read_from_the_header() {
+        let of = |value: &'static str| {
+            max_age(&HeaderMap::from_iter([(CACHE_CONTROL, value.parse().expect("a value"))]))
+        };
+        assert_eq!(of("public, max-age=300, must-revalidate"), Some(Duration::from_secs(300)));
+        assert_eq!(of("no-store"), None);
+        assert_eq!(of("max-age=-1"), None);
+    }
+}

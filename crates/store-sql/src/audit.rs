@@ -1,0 +1,284 @@
+//! The audit log in `audit.db`, and the second place for its end, `audit.head`.
+//!
+//! A chain of hashes tells that a row was altered or is missing, but not that its end was cut off. So the number and the
+//! hash of the newest row also stand in a file beside it, which is written after every row. Whoever can write both can make
+//! a false log that fits: each row therefore leaves its number and hash in the program's log too, for a place elsewhere.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use penstock_domain::{Code, Error};
+use penstock_identity::{AuditEntry, AuditEvent, AuditLog, AuditPage, Chain, Pending, Verdict};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row};
+
+use crate::line::Line;
+use crate::{connect, pepper, trouble};
+
+/// The log's file name in the data folder.
+pub const AUDIT_FILE: &str = "audit.db";
+/// The name of the file with the log's end.
+pub const AUDIT_HEAD_FILE: &str = "audit.head";
+
+const LAST: &str = "SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1";
+const HASH: &str = "SELECT hash FROM audit WHERE number = ?1";
+const INSERT: &str = "INSERT INTO audit (number, at, actor, action, object, before, after, hash) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const PAGE: &str = "SELECT * FROM audit WHERE number < ?1 ORDER BY number DESC LIMIT ?2";
+const NEXT: &str = "SELECT * FROM audit WHERE number > ?1 ORDER BY number LIMIT 500";
+
+/// The audit log of one data folder. Other processes may add to it at the same time.
+pub struct SqlAudit {
+    line: Line,
+    head: PathBuf,
+}
+
+/// The end of the log as it stands in the second place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    number: u64,
+    hash: [u8; 32],
+}
+
+impl SqlAudit {
+    /// The log of a data folder. Its file is opened when it is first needed.
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            line: Line::new(data_dir.join(AUDIT_FILE), &connect::AUDIT),
+            head: data_dir.join(AUDIT_HEAD_FILE),
+        }
+    }
+
+    /// Closes the file properly. Later calls open it again.
+    pub async fn close(&self) {
+        self.line.close().await;
+    }
+
+    async fn add(&self, event: &AuditEvent) -> Result<Head, Error> {
+        let head = read_head(&self.head)?;
+        let mut connection = self.line.hold().await?;
+        let outcome = insert(&mut connection, event, head).await;
+        drop(connection);
+        match outcome {
+            Ok(Some(head)) => Ok(head),
+            Ok(None) => {
+                let say = format!(
+                    "the end of {} does not fit {}: rows were removed or altered; run `penstock audit verify`, and move \
+                     both files away to start a new log",
+                    self.line.path().display(),
+                    self.head.display()
+                );
+                Err(Error::new(Code::StoreUnavailable, say))
+            }
+            Err(error) => Err(self.line.failed(error).await),
+        }
+    }
+
+    async fn rows(
+        &self,
+        statement: &'static str,
+        from: u64,
+        limit: Option<u32>,
+    ) -> Result<Vec<AuditEntry>, Error> {
+        let mut connection = self.line.hold().await?;
+        let query = sqlx::query(statement).bind(i64::try_from(from).unwrap_or(i64::MAX));
+        let query = match limit {
+            Some(limit) => query.bind(i64::from(limit)),
+            None => query,
+        };
+        let outcome = query.fetch_all(&mut *connection).await;
+        drop(connection);
+        let outcome = outcome.and_then(|rows| rows.iter().map(entry).collect());
+        match outcome {
+            Ok(entries) => Ok(entries),
+            Err(error) => Err(self.line.failed(error).await),
+        }
+    }
+
+    async fn walk(&self) -> Result<Verdict, Error> {
+        // Read first: rows that are added meanwhile are beyond it.
+        let head = read_head(&self.head)?;
+        let mut chain = Chain::default();
+        let wrong = |chain: &Chain, number, say| Verdict {
+            rows: chain.rows(),
+            head: chain.head(),
+            broken: Some((number, say)),
+        };
+        loop {
+            let entries = self.rows(NEXT, chain.rows(), None).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in &entries {
+                if let Err(say) = chain.check(entry) {
+                    return Ok(wrong(&chain, entry.number.min(chain.rows() + 1), say));
+                }
+                if head.is_some_and(|head| head.number == entry.number && head.hash != entry.hash) {
+                    let say = format!(
+                        "it is not the row that {} knows: the log was written anew",
+                        self.head.display()
+                    );
+                    return Ok(wrong(&chain, entry.number, say));
+                }
+            }
+        }
+        let file = self.head.display();
+        match head {
+            Some(head) if head.number > chain.rows() => {
+                let say =
+                    format!("it and all after it are gone: {file} says that there were {} rows", head.number);
+                Ok(wrong(&chain, chain.rows() + 1, say))
+            }
+            None if chain.rows() > 0 => {
+                let say =
+                    format!("{file} is gone, so nobody can tell whether rows are missing after this one");
+                Ok(wrong(&chain, chain.rows(), say))
+            }
+            _ => Ok(Verdict { rows: chain.rows(), head: chain.head(), broken: None }),
+        }
+    }
+}
+
+impl fmt::Debug for SqlAudit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlAudit").field("path", &self.line.path()).finish_non_exhaustive()
+    }
+}
+
+impl AuditLog for SqlAudit {
+    fn append(&self, event: AuditEvent) -> Pending<'_, u64> {
+        Box::pin(async move {
+            let head = self.add(&event).await?;
+            write_head(&self.head, head)?;
+            let AuditEvent { actor, action, object, after, .. } = &event;
+            tracing::info!(target: "audit", number = head.number, hash = hex(&head.hash), actor = &**actor, action = &**action, object = &**object, after = after.as_deref(), "noted");
+            Ok(head.number)
+        })
+    }
+
+    fn page(&self, before: Option<u64>, limit: u32) -> Pending<'_, AuditPage> {
+        Box::pin(async move {
+            let mut entries =
+                self.rows(PAGE, before.unwrap_or(u64::MAX), Some(limit.saturating_add(1))).await?;
+            let more = entries.len() > limit as usize;
+            entries.truncate(limit as usize);
+            let next = entries.last().filter(|_| more).map(|last| last.number);
+            Ok(AuditPage { entries, next })
+        })
+    }
+
+    fn verify(&self) -> Pending<'_, Verdict> {
+        Box::pin(self.walk())
+    }
+}
+
+/// Adds a row after the last one; `None` when the second place knows of another end.
+async fn insert(
+    connection: &mut SqliteConnection,
+    event: &AuditEvent,
+    head: Option<Head>,
+) -> sqlx::Result<Option<Head>> {
+    // The lock comes before the last row is read: nobody else adds one in between.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(head) = head {
+        let number = i64::try_from(head.number).unwrap_or(i64::MAX);
+        let known: Option<Vec<u8>> =
+            sqlx::query_scalar(HASH).bind(number).fetch_optional(&mut *transaction).await?;
+        if known.as_deref() != Some(&head.hash[..]) {
+            return Ok(None);
+        }
+    }
+    let last = sqlx::query(LAST).fetch_optional(&mut *transaction).await?;
+    let mut chain = match last {
+        None => Chain::default(),
+        Some(row) => Chain::after(number(&row)?, hash(&row)?),
+    };
+    let (number, hash) = chain.add(event);
+    sqlx::query(INSERT)
+        .bind(i64::try_from(number).unwrap_or(i64::MAX))
+        .bind(millis(event.at))
+        .bind(event.actor.to_string())
+        .bind(event.action.to_string())
+        .bind(event.object.to_string())
+        .bind(event.before.as_deref().map(str::to_owned))
+        .bind(event.after.as_deref().map(str::to_owned))
+        .bind(hash.to_vec())
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(Some(Head { number, hash }))
+}
+
+fn entry(row: &SqliteRow) -> sqlx::Result<AuditEntry> {
+    let text = |column: &str| row.try_get::<String, _>(column).map(Box::from);
+    let maybe = |column: &str| row.try_get::<Option<String>, _>(column).map(|text| text.map(Box::from));
+    let at: i64 = row.try_get("at")?;
+    Ok(AuditEntry {
+        number: number(row)?,
+        event: AuditEvent {
+            at: UNIX_EPOCH + Duration::from_millis(u64::try_from(at).unwrap_or(0)),
+            actor: text("actor")?,
+            action: text("action")?,
+            object: text("object")?,
+            before: maybe("before")?,
+            after: maybe("after")?,
+        },
+        hash: hash(row)?,
+    })
+}
+
+fn number(row: &SqliteRow) -> sqlx::Result<u64> {
+    row.try_get::<i64, _>("number").map(|number| u64::try_from(number).unwrap_or(0))
+}
+
+fn hash(row: &SqliteRow) -> sqlx::Result<[u8; 32]> {
+    // The table checks the length; another one cannot fit.
+    row.try_get::<Vec<u8>, _>("hash").map(|bytes| bytes.try_into().unwrap_or_default())
+}
+
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_head(path: &Path) -> Result<Option<Head>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(trouble::io(path, "reading", e)),
+    };
+    let mut text = String::new();
+    file.take(256).read_to_string(&mut text).map_err(|e| trouble::io(path, "reading", e))?;
+    let read = || {
+        let (number, hash) = text.trim_end().split_once(' ')?;
+        Some(Head { number: number.parse().ok()?, hash: pepper::decode(hash)? })
+    };
+    read().map(Some).ok_or_else(|| {
+        let say = format!("{} is not the end of an audit log: restore it from a backup", path.display());
+        Error::new(Code::StoreUnavailable, say)
+    })
+}
+
+/// Writes the end under another name and moves it into place: whoever reads sees one end or the other. An end that another
+/// process wrote meanwhile and that is further on stays.
+fn write_head(path: &Path, head: Head) -> Result<(), Error> {
+    if read_head(path)?.is_some_and(|known| known.number >= head.number) {
+        return Ok(());
+    }
+    let draft = path.with_extension(format!("head.{}.draft", std::process::id()));
+    let write = || {
+        let mut file = pepper::private().truncate(true).open(&draft)?;
+        writeln!(file, "{} {}", head.number, hex(&head.hash))?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        path.parent().map_or(Ok(()), pepper::sync_folder)
+    };
+    write().map_err(|e| trouble::io(path, "writing", e))
+}
