@@ -113,7 +113,9 @@ async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, req
         Handler::Audit => audit::list(parts, &head.uri).await,
         Handler::Usage => usage::usage(parts, &head.uri).await,
         Handler::Budgets => spend::budgets(parts),
-        Handler::TailRequests | Handler::Spend => Err(Error::new(Code::InternalError, "this route is wired wrongly").into()),
+        Handler::TailRequests | Handler::Spend => {
+            Err(Error::new(Code::InternalError, "this route is wired wrongly").into())
+        }
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
         Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers()}))),
         Handler::Config => Ok((StatusCode::OK, parts.view.config())),

@@ -149,9 +149,15 @@ mod tests {
 
     #[test]
     fn a_label_cannot_become_a_formula_or_another_column() {
-        let sums = Sums { requests: 2, input: 30, output: 5, cost: 1_234_567, unpriced: 1, ..Sums::default() };
+        let sums =
+            Sums { requests: 2, input: 30, output: 5, cost: 1_234_567, unpriced: 1, ..Sums::default() };
         let named = |name: &str| Group::Named(name.into());
-        let rows = vec![(named("=cmd()"), sums), (named("a\",\"b"), sums), (Group::None, sums), (Group::Hour(0), sums)];
+        let rows = vec![
+            (named("=cmd()"), sums),
+            (named("a\",\"b"), sums),
+            (Group::None, sums),
+            (Group::Hour(0), sums),
+        ];
         let text = csv(&Report { rows, total: sums });
         let lines: Vec<&str> = text.split("\r\n").collect();
         assert_eq!(lines[1], "\"'=cmd()\",2,30,5,0,0,0,0,1.234567,1");

@@ -1,21 +1,28 @@
-//! Counts per key, and the permits that hold them.
+//! The accounts, and how a request takes from all of its own at once.
+//!
+//! A request has at most one account of each [`Level`], and accounts are locked in the order of their levels, so nobody waits
+//! in a circle. All are looked at under their locks before anything is taken from any: nothing has ever to be put back.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicU64;
+use std::time::{Instant, SystemTime};
 
-use parking_lot::Mutex;
-use penstock_config::Limits;
-use penstock_domain::{Code, Error, Retry};
+use parking_lot::{Mutex, MutexGuard};
+use penstock_config::Per;
+use penstock_domain::{Code, Error, RequestId, Tags, Tariff};
 
-use crate::rate::{self, Rate, Verdict};
+use crate::account::{Lack, Spent, State};
+use crate::ledger::{Book, LedgerStore, Open, Recovered, Sums, Writer};
+use crate::permit::{Held, Permit};
+use crate::refuse;
+use crate::rules::{Allowance, Level, Need, Now, Rate, Rules};
 
 const SHARDS: usize = 16;
-/// A shard looks for idle keys when it has grown to this many, and then whenever it has doubled.
+/// A shard looks for idle accounts when it has grown to this many, and then whenever it has doubled.
 const FIRST_SWEEP: usize = 64;
 
 /// Decides whether a request may run now.
@@ -23,159 +30,404 @@ pub struct Admission {
     start: Instant,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
+    organisation: Arc<Account>,
+    pub(crate) book: Option<Book>,
 }
 
 struct Shard {
-    accounts: HashMap<Box<str>, Arc<Account>, RandomState>,
+    /// Keys, teams and models.
+    accounts: [HashMap<Arc<str>, Arc<Account>, RandomState>; 3],
     sweep_at: usize,
 }
 
-/// What one key has in use.
-#[derive(Default)]
-struct Account {
-    in_flight: AtomicU32,
-    /// The state of [`rate`].
-    full_at: AtomicU64,
+/// One account, shared by the permits that hold something of it.
+pub(crate) struct Account {
+    pub(crate) name: Arc<str>,
+    state: Mutex<State>,
 }
 
-/// The right to run. Dropping it gives the slot back; the request stays counted in the rate.
-#[must_use = "a permit that is dropped at once holds no slot"]
-pub struct Permit {
-    account: Arc<Account>,
+type Guards<'a> = [Option<MutexGuard<'a, State>>; 4];
+
+/// How long an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// At most this long: the asker or the task said so.
+    Bound(u64),
+    /// As long as the model likes: this is held until enough of its answers are known to predict the next.
+    Free {
+        /// The model's own bound for all choices together.
+        cold: u64,
+        /// How many answers were asked for.
+        choices: u64,
+    },
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The request.
+    pub id: &'a RequestId,
+    /// Its labels.
+    pub tags: &'a Tags,
+    /// The caller's key.
+    pub key: &'a Arc<str>,
+    /// What the key allows.
+    pub own: Allowance,
+    /// The caller's team.
+    pub team: Option<&'a Arc<str>>,
+    /// The model's name in the catalogue.
+    pub model: Option<&'a Arc<str>>,
+    /// At most so many tokens has the prompt.
+    pub input: u64,
+    /// How long the answer may be.
+    pub output: Output,
+    /// The dearest prices that it may be billed at; `None` when nobody knows.
+    pub tariff: Option<&'a Tariff>,
+}
+
+/// One account as it stands.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Whose.
+    pub level: Level,
+    /// Its name; empty for the organisation.
+    pub name: Arc<str>,
+    /// What it allows.
+    pub allowance: Allowance,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// What is held for them.
+    pub held: Need,
+    /// Money spent.
+    pub spent: Sums,
+    /// What is left of its budget, in micro-dollars.
+    pub left: Option<u64>,
+    /// When its budget begins anew.
+    pub renewed: Option<SystemTime>,
+    /// Its rates.
+    pub rate: Rate,
+}
+
+impl Standing {
+    /// An account of which nothing was used.
+    pub fn new(level: Level, name: Arc<str>) -> Self {
+        Self {
+            level,
+            name,
+            allowance: Allowance::default(),
+            in_flight: 0,
+            held: Need::default(),
+            spent: Sums::default(),
+            left: None,
+            renewed: None,
+            rate: Rate::default(),
+        }
+    }
+
+    /// Shows it with what it allows, which its next request will put in force.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+        self.left = allowance.budget.map(|budget| {
+            let used = match budget.per {
+                Per::Day => self.spent.day,
+                Per::Month => self.spent.month,
+                Per::Lifetime => self.spent.lifetime,
+            };
+            budget.usd.0.micros().saturating_sub(used)
+        });
+    }
 }
 
 impl Admission {
-    /// Counts from `start` on; every later time must not lie before it.
+    /// Counts from `start` on; every later time must not lie before it. Nothing is kept.
     pub fn new(start: Instant) -> Self {
         let hasher = RandomState::new();
-        let shard = || {
-            let accounts = HashMap::with_hasher(hasher.clone());
-            Mutex::new(Shard { accounts, sweep_at: FIRST_SWEEP })
-        };
-        Self { start, shards: std::array::from_fn(|_| shard()), hasher }
+        let shard = || Mutex::new(Shard::new(&hasher));
+        Self {
+            start,
+            shards: std::array::from_fn(|_| shard()),
+            organisation: Account::new("".into()),
+            book: None,
+            hasher,
+        }
     }
 
-    /// Takes a slot and one request of the key's rate, or neither. The rate comes back for the headers of the answer, on
-    /// a refusal too, where one is limited.
+    /// The same, with a ledger: run the writer as a task.
+    pub fn with_ledger(start: Instant, store: Arc<dyn LedgerStore>) -> (Self, Writer) {
+        let (book, writer) = Book::new(store);
+        (Self { book: Some(book), ..Self::new(start) }, writer)
+    }
+
+    /// Takes over what was spent before the start. Models go by the name of their account.
+    pub fn restore(&self, rules: &Rules, recovered: &Recovered, wall: SystemTime) {
+        for (level, name, sums) in &recovered.spent {
+            let name: Arc<str> = (&**name).into();
+            let account = match level {
+                Level::Organisation => Arc::clone(&self.organisation),
+                Level::Model => self.account(Level::Model, &rules.model(&name).0, 0),
+                level => self.account(*level, &name, 0),
+            };
+            let mut state = account.state.lock();
+            state.spent.turn(wall);
+            let Spent { day, month, lifetime } = &mut state.spent;
+            for (sum, more) in [(&mut day.1, sums.day), (&mut month.1, sums.month), (lifetime, sums.lifetime)] {
+                *sum = sum.saturating_add(more);
+            }
+        }
+    }
+
+    /// Has the ledger end once everything is written.
+    pub fn close(&self) {
+        if let Some(book) = &self.book {
+            book.end();
+        }
+    }
+
+    /// Takes a slot, a request, tokens and money from all accounts of a request, or from none. `count` counts the prompt more
+    /// exactly; it is asked only where that can change anything. The rates come back for the headers of the answer, on a
+    /// refusal too.
     ///
     /// # Errors
-    /// `concurrency_limit_exceeded`; `rate_limit_exceeded` with the exact wait as [`Retry::After`].
-    pub fn admit(&self, key: &str, limits: &Limits, now: Instant) -> (Option<Rate>, Result<Permit, Error>) {
-        let now = self.nanos(now);
-        let account = self.account(key, now);
-        let permit = match account.enter(limits.concurrent_requests) {
-            Ok(permit) => permit,
-            Err(error) => {
-                let full_at = account.full_at.load(Ordering::Relaxed);
-                return (limits.requests_per_minute.map(|limit| rate::look(limit, full_at, now)), Err(error));
-            }
-        };
-        let Some(limit) = limits.requests_per_minute else { return (None, Ok(permit)) };
-        match account.spend(limit, now) {
-            // On a refusal the permit drops here and the slot is free again.
-            (rate, Err(error)) => (Some(rate), Err(error)),
-            (rate, Ok(())) => (Some(rate), Ok(permit)),
+    /// `rate_limit_exceeded` with the time after which the same request fits, or without one when it never does;
+    /// `concurrency_limit_exceeded`; `budget_exceeded`; `price_unknown` where a budget holds and nobody knows the price;
+    /// `store_unavailable` when the ledger cannot be written for too long.
+    pub fn reserve(
+        self: &Arc<Self>,
+        rules: &Rules,
+        claim: Claim<'_>,
+        now: Now,
+        count: impl FnOnce() -> u64,
+    ) -> (Rate, Result<Permit, Error>) {
+        let at = self.nanos(now.at);
+        if self.book.as_ref().is_some_and(|book| !book.is_open()) {
+            let say = "the ledger cannot be written and too much waits for it: try again later, and see the log";
+            return (Rate::default(), Err(Error::new(Code::StoreUnavailable, say)));
         }
+        let accounts = self.accounts(rules, &claim, at);
+        let mut input = claim.input;
+        let mut guards = Self::lock(&accounts);
+        let predicted = guards[Level::Model as usize].as_ref().and_then(|model| model.sketch.as_ref()?.predict());
+        let (output, predicted, grows) = match claim.output {
+            Output::Bound(most) => (most, None, false),
+            Output::Free { cold, choices } => match predicted {
+                Some(each) => (each.saturating_mul(choices).min(cold), Some(each.saturating_mul(choices)), true),
+                None => (cold, None, true),
+            },
+        };
+        let mut need = Need::of(input, output, claim.tariff);
+        let coarse = input > 0 && guards.iter().flatten().any(|state| state.weighs() && !state.is_roomy(&need, at));
+        if coarse {
+            // Counting takes longer than anybody may hold a lock.
+            drop(guards);
+            input = input.min(count());
+            need = Need::of(input, output, claim.tariff);
+            guards = Self::lock(&accounts);
+        }
+        for state in guards.iter_mut().flatten() {
+            state.spent.turn(now.wall);
+        }
+        if let Err(error) = Self::check(&guards, &accounts, (&need, claim.tariff), at) {
+            return (Self::gauges(&guards, at), Err(error));
+        }
+        for state in guards.iter_mut().flatten() {
+            state.take(need, at);
+        }
+        let rate = Self::gauges(&guards, at);
+        drop(guards);
+        let open = self.open(&claim, need, now);
+        let admission = Arc::clone(self);
+        (rate, Ok(Permit::new(Held { admission, accounts, open, need, predicted, grows })))
+    }
+
+    fn open(&self, claim: &Claim<'_>, need: Need, now: Now) -> Arc<Open> {
+        let open = Open {
+            id: claim.id.clone(),
+            begun: now.wall,
+            key: Arc::clone(claim.key),
+            team: claim.team.map(Arc::clone),
+            model: claim.model.map(Arc::clone),
+            tags: claim.tags.clone(),
+            reserved: need,
+            tariff: claim.tariff.copied(),
+            input: AtomicU64::new(need.input),
+            seen: AtomicU64::new(0),
+        };
+        let open = Arc::new(open);
+        if let Some(book) = &self.book {
+            book.opened(Arc::clone(&open));
+        }
+        open
+    }
+
+    /// Whether a need fits everywhere; if not, what keeps it out for the longest time.
+    fn check(
+        guards: &Guards<'_>,
+        accounts: &[Option<Arc<Account>>; 4],
+        (need, tariff): (&Need, Option<&Tariff>),
+        now: u64,
+    ) -> Result<(), Error> {
+        let mut worst: Option<(usize, Lack)> = None;
+        for (level, state) in guards.iter().enumerate() {
+            let Some(state) = state else { continue };
+            if tariff.is_none() && state.allowance.budget.is_some() {
+                let name = accounts[level].as_ref().map_or("", |account| &*account.name);
+                return Err(refuse::unpriced(Level::ALL[level], name));
+            }
+            if let Some(lack) = state.lack(need, now)
+                && worst.is_none_or(|(_, other)| lack.rank() > other.rank())
+            {
+                worst = Some((level, lack));
+            }
+        }
+        let Some((level, lack)) = worst else { return Ok(()) };
+        let name = accounts[level].as_ref().map_or("", |account| &*account.name);
+        Err(refuse::error(Level::ALL[level], name, lack))
+    }
+
+    fn gauges(guards: &Guards<'_>, now: u64) -> Rate {
+        let mut rate = Rate::default();
+        for state in guards.iter().flatten() {
+            state.gauges(&mut rate, now);
+        }
+        rate
+    }
+
+    /// The accounts of a request, with what the newest snapshot allows.
+    fn accounts(&self, rules: &Rules, claim: &Claim<'_>, now: u64) -> [Option<Arc<Account>>; 4] {
+        let adopted = |account: Arc<Account>, allowance: &Allowance| {
+            account.state.lock().adopt(allowance, now);
+            account
+        };
+        let key = adopted(self.account(Level::Key, claim.key, now), &claim.own);
+        let team = claim.team.map(|team| adopted(self.account(Level::Team, team, now), &rules.team(team)));
+        let organisation = adopted(Arc::clone(&self.organisation), &rules.organisation());
+        let model = claim.model.map(|model| {
+            let (name, allowance) = rules.model(model);
+            adopted(self.account(Level::Model, &name, now), &allowance)
+        });
+        [Some(key), team, Some(organisation), model]
+    }
+
+    /// Locks all accounts of a request, in the one order that everybody keeps.
+    pub(crate) fn lock(accounts: &[Option<Arc<Account>>; 4]) -> Guards<'_> {
+        // Maps an array in the order of its elements.
+        std::array::from_fn(|level| accounts[level].as_ref().map(|account| account.state.lock()))
+    }
+
+    /// Every account that has limits, a budget, or has spent something; keys by their ids.
+    pub fn standings(&self, rules: &Rules, now: Now) -> Vec<Standing> {
+        let at = self.nanos(now.at);
+        for (level, name, allowance) in rules.limited() {
+            let account = match level {
+                Level::Organisation => Arc::clone(&self.organisation),
+                level => self.account(level, &name.into(), at),
+            };
+            account.state.lock().adopt(&allowance, at);
+        }
+        let mut all = vec![(Level::Organisation, Arc::clone(&self.organisation))];
+        for shard in &self.shards {
+            let shard = shard.lock();
+            for (level, accounts) in [Level::Key, Level::Team, Level::Model].into_iter().zip(&shard.accounts) {
+                all.extend(accounts.values().map(|account| (level, Arc::clone(account))));
+            }
+        }
+        all.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
+        let shown = all.into_iter().map(|(level, account)| account.standing(level, at, now.wall));
+        shown.filter(|one| one.allowance != Allowance::default() || one.spent.lifetime > 0).collect()
     }
 
     /// How many requests of the key are in flight.
     pub fn in_flight(&self, key: &str) -> u32 {
         let shard = self.shard(key).lock();
-        shard.accounts.get(key).map_or(0, |account| account.in_flight.load(Ordering::Relaxed))
+        shard.accounts[0].get(key).map_or(0, |account| account.state.lock().in_flight)
     }
 
-    /// How many keys are remembered.
+    /// How many accounts of keys, teams and models are remembered.
     pub fn remembered(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().accounts.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn nanos(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn shard(&self, key: &str) -> &Mutex<Shard> {
+    fn shard(&self, name: &str) -> &Mutex<Shard> {
         // The upper bits: the map inside uses the lower ones of the same hash.
-        &self.shards[(self.hasher.hash_one(key) >> 60) as usize % SHARDS]
+        &self.shards[(self.hasher.hash_one(name) >> 60) as usize % SHARDS]
     }
 
-    fn account(&self, key: &str, now: u64) -> Arc<Account> {
-        let mut shard = self.shard(key).lock();
-        if let Some(account) = shard.accounts.get(key) {
+    /// Finds or opens an account. The organisation has its own place.
+    fn account(&self, level: Level, name: &Arc<str>, now: u64) -> Arc<Account> {
+        let place = match level {
+            Level::Key => 0,
+            Level::Team => 1,
+            Level::Model => 2,
+            Level::Organisation => return Arc::clone(&self.organisation),
+        };
+        let mut shard = self.shard(name).lock();
+        if let Some(account) = shard.accounts[place].get(name) {
             return Arc::clone(account);
         }
-        if shard.accounts.len() >= shard.sweep_at {
+        if shard.len() >= shard.sweep_at {
             shard.sweep(now);
         }
-        let account = Arc::new(Account::default());
-        shard.accounts.insert(key.into(), Arc::clone(&account));
+        let account = Account::new(Arc::clone(name));
+        shard.accounts[place].insert(Arc::clone(name), Arc::clone(&account));
         account
     }
 }
 
 impl Shard {
-    /// Forgets keys that a new account would treat alike: nothing in flight, bucket full. Nobody can be between finding
-    /// such an account and using it, because that holds a second reference.
+    fn new(hasher: &RandomState) -> Self {
+        let map = || HashMap::with_hasher(hasher.clone());
+        Self { accounts: [map(), map(), map()], sweep_at: FIRST_SWEEP }
+    }
+
+    fn len(&self) -> usize {
+        self.accounts.iter().map(HashMap::len).sum()
+    }
+
+    /// Forgets accounts that new ones would equal. Nobody can be between finding such an account and using it, because that
+    /// holds a second reference.
     fn sweep(&mut self, now: u64) {
-        self.accounts.retain(|_, account| {
-            Arc::strong_count(account) > 1 || account.full_at.load(Ordering::Relaxed) > now
-        });
-        self.sweep_at = (self.accounts.len() * 2).max(FIRST_SWEEP);
-        self.accounts.shrink_to(self.sweep_at);
+        for accounts in &mut self.accounts {
+            accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.state.lock().is_idle(now));
+        }
+        self.sweep_at = (self.len() * 2).max(FIRST_SWEEP);
+        for accounts in &mut self.accounts {
+            accounts.shrink_to(self.sweep_at);
+        }
     }
 }
 
 impl Account {
-    fn enter(self: &Arc<Self>, limit: Option<u32>) -> Result<Permit, Error> {
-        let limit = limit.unwrap_or(u32::MAX);
-        let one_more = |count: u32| (count < limit).then(|| count + 1);
-        match self.in_flight.try_update(Ordering::AcqRel, Ordering::Relaxed, one_more) {
-            Ok(_) => Ok(Permit { account: Arc::clone(self) }),
-            Err(_) => Err(Error::new(
-                Code::ConcurrencyLimitExceeded,
-                format!(
-                    "this key may have {limit} requests in flight and has them: wait until one has ended"
-                ),
-            )),
-        }
+    fn new(name: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { name, state: Mutex::default() })
     }
 
-    fn spend(&self, limit: u32, now: u64) -> (Rate, Result<(), Error>) {
-        let mut seen = self.full_at.load(Ordering::Relaxed);
-        loop {
-            match rate::ask(limit, seen, now) {
-                Verdict::Wait { wait } => {
-                    let say = format!(
-                        "this key may make {limit} requests per minute and has used them up: try again in {:.1} s",
-                        wait.as_secs_f64()
-                    );
-                    let error = Error::new(Code::RateLimitExceeded, say).with_retry(Retry::After(wait));
-                    return (rate::look(limit, seen, now), Err(error));
-                }
-                Verdict::Pass { full_at } => {
-                    match self.full_at.compare_exchange_weak(
-                        seen,
-                        full_at,
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    ) {
-                        Ok(_) => return (rate::look(limit, full_at, now), Ok(())),
-                        Err(current) => seen = current,
-                    }
-                }
-            }
+    fn standing(&self, level: Level, at: u64, wall: SystemTime) -> Standing {
+        let mut state = self.state.lock();
+        state.spent.turn(wall);
+        let mut rate = Rate::default();
+        state.gauges(&mut rate, at);
+        let budget = state.allowance.budget;
+        Standing {
+            level,
+            name: Arc::clone(&self.name),
+            allowance: state.allowance,
+            in_flight: state.in_flight,
+            held: state.held,
+            spent: Sums { day: state.spent.day.1, month: state.spent.month.1, lifetime: state.spent.lifetime },
+            left: budget.map(|budget| state.left(budget)),
+            renewed: budget.and_then(|budget| state.spent.renewed(budget.per)),
+            rate,
         }
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.account.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl fmt::Debug for Permit {
+impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Permit")
+        f.debug_struct("Account").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

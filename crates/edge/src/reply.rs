@@ -1,5 +1,6 @@
 //! The last stage: the answer leaves, whole or as events.
 
+mod rates;
 mod sse;
 mod whole;
 
@@ -7,12 +8,12 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use penstock_domain::Money;
+use penstock_domain::{Dialect, Money};
 use penstock_flow::Head;
 use penstock_provider::Turn;
 
@@ -27,11 +28,9 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("penstock-attempts");
 const COST: HeaderName = HeaderName::from_static("penstock-cost");
 const CACHE: HeaderName = HeaderName::from_static("penstock-cache");
 const DROPPED: HeaderName = HeaderName::from_static("penstock-dropped-params");
+const CLAMPED: HeaderName = HeaderName::from_static("penstock-clamped-params");
 const ESTIMATED: HeaderName = HeaderName::from_static("penstock-estimated");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 
 /// The body of every response.
 pub(crate) struct Reply {
@@ -115,8 +114,9 @@ impl Body for Reply {
     }
 }
 
-/// Writes what is known of an answer into its response headers (contract, section 4).
-pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
+/// Writes what is known of an answer into its response headers (contract, section 4); rates as the asker's dialect spells
+/// them.
+pub(crate) fn describe(headers: &mut HeaderMap, head: &Head, dialect: Dialect) {
     let mut text = |name: HeaderName, value: &Option<Arc<str>>| {
         if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
             headers.insert(name, value);
@@ -130,16 +130,21 @@ pub(crate) fn describe(headers: &mut HeaderMap, head: &Head) {
     if let Some(dropped) = dropped(&head.dropped) {
         headers.insert(DROPPED, dropped);
     }
+    if let Some(most) = head.clamped
+        && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(format!("max_tokens={most}")))
+    {
+        headers.insert(CLAMPED, value);
+    }
     if head.estimated {
         headers.insert(ESTIMATED, HeaderValue::from_static("tokens"));
     }
     if let Some(timing) = timings(head) {
         headers.insert(SERVER_TIMING, timing);
     }
-    if let Some(rate) = &head.rate {
-        headers.insert(LIMIT, HeaderValue::from(rate.limit));
-        headers.insert(REMAINING, HeaderValue::from(rate.remaining));
-        headers.insert(RESET, reset(rate.reset));
+    match &head.rate {
+        Some(rate) if dialect == Dialect::Anthropic => rates::anthropic(headers, rate, SystemTime::now()),
+        Some(rate) => rates::openai(headers, rate),
+        None => {}
     }
 }
 
@@ -193,23 +198,13 @@ fn digit(number: u16) -> u8 {
     b'0' + number as u8
 }
 
-/// A wait as OpenAI writes it: `0s`, `12ms`, `1.5s`, `6m0s`.
-fn reset(wait: Duration) -> HeaderValue {
-    let (seconds, millis) = (wait.as_secs(), wait.subsec_millis());
-    let text = match (seconds, millis) {
-        (0, 0) => return HeaderValue::from_static("0s"),
-        (0, millis) => format!("{millis}ms"),
-        (1..60, 0) => format!("{seconds}s"),
-        (1..60, millis) => format!("{}s", seconds as f64 + f64::from(millis) / 1_000.0),
-        _ => format!("{}m{}s", seconds / 60, seconds % 60),
-    };
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0s"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use penstock_domain::Stage;
+
+    use super::*;
 
     #[test]
     fn what_was_dropped_is_told_within_bounds() {
@@ -219,15 +214,6 @@ mod tests {
         let many = vec!["x".repeat(64); 300];
         let value = dropped(&many).unwrap();
         assert!(value.len() < MAX_DROPPED + 64 && value.to_str().unwrap().ends_with(", ..."));
-    }
-
-    #[test]
-    fn waits_read_like_those_of_openai() {
-        for (millis, text) in
-            [(0, "0s"), (12, "12ms"), (1_000, "1s"), (1_500, "1.5s"), (360_000, "6m0s"), (61_200, "1m1s")]
-        {
-            assert_eq!(reset(Duration::from_millis(millis)), text);
-        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod tally;
 pub use answer::{Answer, Bill, Head, Refusal};
 pub use capture::Captures;
 pub use gateway::{Flow, Gateway, ModelInfo, Parts};
+pub use penstock_admission::{Gauge, Rate};
 pub use penstock_identity::{Caller, Scope};
 pub use run::Seen;
 

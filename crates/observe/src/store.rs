@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_domain::{Cost, Error, Money};
+use penstock_domain::{Cost, Error, Money, Usage};
 
 use crate::{Gaps, Outcome, Record};
 
@@ -56,6 +56,15 @@ pub trait RecordStore: Send + Sync {
     /// Throws away a small number of records that ended before an instant, and content whose time is over `now`. Says
     /// whether there may be more; call it again then, after a pause.
     fn expire(&self, before: SystemTime, now: SystemTime) -> Pending<'_, bool>;
+}
+
+/// Tells what was spent, by the ledger: as the records tell it, and longer.
+pub trait Spending: Send + Sync {
+    /// Sums, over whole hours.
+    ///
+    /// # Errors
+    /// `invalid_value` when the range holds more than can be added up in one answer.
+    fn spend<'a>(&'a self, by: &'a By, range: Hours) -> Pending<'a, Report>;
 }
 
 /// A record as it is shown: with the figures of its pauses in place of their histogram.
@@ -304,10 +313,15 @@ pub struct Sums {
 impl Sums {
     /// What one record adds.
     pub fn of(record: &Record) -> Self {
-        let usage = record.usage.unwrap_or_default();
+        Self::used(record.usage, record.estimated, record.cost)
+    }
+
+    /// What one request adds that used and cost so much.
+    pub fn used(usage: Option<Usage>, estimated: bool, cost: Cost) -> Self {
+        let usage = usage.unwrap_or_default();
         let tokens = |count: u64| count.min(MAX_TOKENS);
         let (input, output) = (tokens(usage.input), tokens(usage.output));
-        let guessed = |count| if record.estimated { count } else { 0 };
+        let guessed = |count| if estimated { count } else { 0 };
         Self {
             requests: 1,
             input,
@@ -318,8 +332,8 @@ impl Sums {
             estimated: guessed(1),
             estimated_input: guessed(input),
             estimated_output: guessed(output),
-            cost: record.cost.known().map_or(0, |cost| cost.min(MAX_COST).micros()),
-            unpriced: u64::from(record.cost == Cost::Unknown),
+            cost: cost.known().map_or(0, |cost| cost.min(MAX_COST).micros()),
+            unpriced: u64::from(cost == Cost::Unknown),
         }
     }
 

@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use penstock_admission::Standing;
 use penstock_admin::{Parts, ProviderRow, TargetRow, View};
 use penstock_config::show;
 use penstock_edge::StoreHealth;
 use penstock_flow::Gateway;
 use penstock_identity::{AuditLog, Keys};
 use penstock_observe::RecordStore;
+use penstock_observe::store::Spending;
 use penstock_provider::Health;
 use penstock_routing::TargetReport;
+use penstock_store_sql::SqlLedger;
 use serde_json::{Value, json};
 
 use crate::audit::Noted;
+use crate::ledger::Kept as Ledger;
 use crate::records::Kept;
 use crate::reload::Current;
 use crate::wiring;
@@ -23,7 +27,7 @@ use crate::wiring;
 pub(crate) fn parts(
     gateway: &Gateway,
     keys: &Arc<Keys>,
-    (records, noted): (&Kept, &Noted),
+    (records, noted, ledger): (&Kept, &Noted, &Ledger),
     current: Current,
 ) -> Parts {
     let authorize = {
@@ -39,7 +43,7 @@ pub(crate) fn parts(
         audit: Arc::clone(&noted.log) as Arc<dyn AuditLog>,
         denials: Arc::clone(&noted.denials),
         authorize,
-        view: Arc::new(Running { gateway: gateway.clone(), current }),
+        view: Arc::new(Running { gateway: gateway.clone(), current, ledger: Arc::clone(&ledger.store) }),
         now: SystemTime::now,
     }
 }
@@ -47,6 +51,7 @@ pub(crate) fn parts(
 struct Running {
     gateway: Gateway,
     current: Current,
+    ledger: Arc<SqlLedger>,
 }
 
 impl View for Running {

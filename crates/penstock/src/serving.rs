@@ -4,9 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use penstock_admission::Admission;
 use penstock_config::{Config, Loaded, exposure};
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
 use penstock_flow::Gateway;
@@ -19,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
 use crate::audit::Noted;
+use crate::ledger::Kept as Ledger;
 use crate::records::{self, Kept};
 use crate::reload::Reloader;
 use crate::wiring::{self, Lasting, Trusted};
@@ -80,13 +80,13 @@ where
     let (recorder, tally) = Sink::new(Arc::clone(&metrics));
     let noted = Noted::new(config);
     let (records, tally) = Kept::new(wiring::records(config), tally);
-    let admission = Arc::new(Admission::new(Instant::now()));
+    let ledger = Ledger::open(config).await?;
     let (responses, conversations) = crate::responses::open(config, Arc::clone(&metrics));
     let lasting = Lasting {
         keys: Arc::clone(&keys),
         trusted: Trusted::default(),
         audit: Arc::clone(&noted.log),
-        admission,
+        admission: Arc::clone(&ledger.admission),
         fleet: Arc::default(),
         recorder: noted.watch(recorder),
         conversations: Arc::clone(&conversations),
@@ -103,7 +103,7 @@ where
         admin: Some(penstock_admin::router(administration::parts(
             &gateway,
             &keys,
-            (&records, &noted),
+            (&records, &noted, &ledger),
             reloader.current(),
         ))),
         openapi: wiring::openapi().into(),
@@ -138,6 +138,7 @@ where
     drop(gateway);
     // Every recorder is gone with the last snapshot: the tally ends once its queue is empty.
     let _ = tokio::time::timeout(LAST_RECORDS, tally).await;
+    let _ = tokio::time::timeout(LAST_RECORDS, ledger.close()).await;
     let _ = tokio::time::timeout(LAST_RECORDS, records.store.close()).await;
     let _ = tokio::time::timeout(LAST_RECORDS, responses.close()).await;
     tracing::info!("stopped");

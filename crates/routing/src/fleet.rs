@@ -78,6 +78,9 @@ impl Fleet {
 
     /// Forgets what kept a provider's targets away: for a reload that changed the provider.
     pub fn reinstate(&self, provider: &str) {
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.iter().filter(|((of, _), _)| **of == *provider).for_each(|(_, account)| account.reinstate());
+        drop(accounts);
         let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.values().filter(|target| *target.provider == *provider).for_each(|target| target.reinstate());
     }
@@ -163,6 +166,60 @@ mod tests {
         }
         assert!(fleet.targets.lock().unwrap().len() <= TARGETS);
         assert!(Arc::ptr_eq(&kept, &fleet.target(&provider, 0, &"kept".into())));
+    }
+
+    #[test]
+    fn many_threads_leave_nothing_behind() {
+        let catalogue = crate::Catalogue::new([crate::Model {
+            deployments: ["a", "b", "c"].map(|name| crate::Deployment::new(name, Some("m".into()))).into(),
+            ..crate::Model::single("m", "a", None)
+        }]);
+        let (fleet, asked, now) = (Fleet::seeded(1), Arc::from("m"), Instant::now());
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (fleet, asked, catalogue) = (&fleet, &asked, &catalogue);
+                scope.spawn(move || {
+                    for n in 0..2_000 {
+                        let model = catalogue.find("m").unwrap();
+                        let ask = crate::Ask {
+                            model,
+                            asked,
+                            input: 10,
+                            output: None,
+                            bounds: None,
+                            residency: None,
+                            prefix: None,
+                            now,
+                        };
+                        let mut plan = catalogue.plan(fleet, ask).unwrap();
+                        let mut after = None;
+                        while let Some(mut pick) = plan.next(after.as_ref(), now) {
+                            match (n + thread) % 4 {
+                                0 => drop(pick),
+                                1 => {
+                                    let cut = penstock_domain::Error::new(
+                                        penstock_domain::Code::UpstreamError,
+                                        "x",
+                                    );
+                                    pick.flight.failed(&cut, now);
+                                    after = Some(cut);
+                                    continue;
+                                }
+                                _ => {
+                                    pick.flight.first_content(now);
+                                    pick.flight.complete(20, now);
+                                }
+                            }
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        let reports = fleet.report(now);
+        assert_eq!(reports.len(), 3);
+        assert!(reports.iter().all(|report| report.in_flight == 0), "{reports:?}");
+        assert!(fleet.targets.lock().unwrap().values().all(|target| target.state().tokens == 0));
     }
 
     #[test]

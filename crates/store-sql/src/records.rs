@@ -21,7 +21,10 @@ use penstock_observe::{Record, RecordStore};
 use crate::connect;
 use crate::line::Line;
 use crate::trouble;
-use write::Inserts;
+
+pub(crate) use detail::{read_tags, tags};
+pub(crate) use read::usage;
+pub(crate) use write::{Inserts, Owner, add_sums};
 
 /// The file name of the records in the data folder.
 pub const RECORDS_FILE: &str = "records.db";
@@ -138,17 +141,17 @@ impl fmt::Debug for SqlRecords {
 }
 
 /// A number as the file has it; what does not fit is as large as can be.
-fn int(number: u64) -> i64 {
+pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A number of the file; what is below zero is none.
-fn uint(number: i64) -> u64 {
+pub(crate) fn uint(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
 /// Microseconds since 1970.
-fn micros(time: SystemTime) -> i64 {
+pub(crate) fn micros(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
     i64::try_from(since).unwrap_or(i64::MAX)
 }

@@ -369,8 +369,10 @@ fn key(name: &str, key: &str, scopes: &[&str], expires: Option<&str>) -> FileKey
         team: None,
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         models: Vec::new(),
-        limits: Limits { requests_per_minute: Some(10_000), concurrent_requests: None },
+        limits: Limits { requests_per_minute: Some(10_000), ..Limits::default() },
+        budget: None,
         expires: expires.map(|at| serde_json::from_value(serde_json::json!(at)).unwrap()),
+        allow_ips: Vec::new(),
     }
 }
 
@@ -430,6 +432,7 @@ impl Bench {
         let gateway = Gateway::new(Parts {
             keys: keys.ring(),
             admission: Arc::new(Admission::new(Instant::now())),
+            rules: Default::default(),
             catalogue: Catalogue::new(models).with_relay(relay),
             fleet: Default::default(),
             bounds: HashMap::new(),

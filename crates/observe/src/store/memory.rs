@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use penstock_domain::Error;
 
-use super::{
-    By, Entry, Filter, Found, Group, Hours, MAX_GROUPS, Page, Pending, RecordStore, Report, Sums, ended,
-};
+use super::{By, Entry, Filter, Found, Group, Hours, MAX_GROUPS, Page, Pending, RecordStore, Report, Spending, Sums, ended};
 use crate::Record;
 
 /// Keeps every record until it expires.
@@ -125,5 +123,11 @@ impl RecordStore for MemoryRecords {
             }
             false
         })
+    }
+}
+
+impl Spending for MemoryRecords {
+    fn spend<'a>(&'a self, by: &'a By, range: Hours) -> Pending<'a, Report> {
+        self.usage(by, range)
     }
 }

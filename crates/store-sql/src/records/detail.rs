@@ -251,11 +251,18 @@ fn cost_of(number: Option<i64>) -> Cost {
 }
 
 /// The text of the column `tags`; nothing where there are none.
-pub(super) fn tags(tags: &Tags) -> Result<Option<String>, serde_json::Error> {
+pub(crate) fn tags(tags: &Tags) -> Result<Option<String>, serde_json::Error> {
     if tags.is_empty() {
         return Ok(None);
     }
     serde_json::to_string(&tags.iter().collect::<BTreeMap<_, _>>()).map(Some)
+}
+
+/// The labels that the column `tags` holds.
+pub(crate) fn read_tags(text: Option<String>) -> Result<Tags, Strange> {
+    let labels: BTreeMap<String, String> =
+        text.map_or(Ok(BTreeMap::new()), |text| serde_json::from_str(&text))?;
+    Ok(labels.into_iter().collect())
 }
 
 /// The dialect of a captured answer's bytes.

@@ -122,7 +122,7 @@ fn status_number(status: Status) -> i64 {
 }
 
 /// Sums; the inner result refuses a range that is too long.
-pub(super) async fn usage(
+pub(crate) async fn usage(
     connection: &mut SqliteConnection,
     by: &By,
     range: Hours,

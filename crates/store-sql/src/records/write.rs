@@ -41,13 +41,13 @@ const OLD_SUMS: &str = "DELETE FROM hours WHERE (hour, key, team, model) IN \
      (SELECT hour, key, team, model FROM hours WHERE hour < ? ORDER BY hour LIMIT ?)";
 
 /// The texts of the statements that take several rows.
-pub(super) struct Inserts {
+pub(crate) struct Inserts {
     rows: [(usize, Arc<str>); ROWS.len()],
     sums: [(usize, Arc<str>); SUMS.len()],
 }
 
 impl Inserts {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let marks = |columns: usize, rows: usize| {
             let row = format!("({})", vec!["?"; columns].join(", "));
             vec![row; rows].join(", ")
@@ -118,7 +118,7 @@ pub(super) async fn append(
 
 /// Whose sums a record belongs to.
 #[derive(PartialEq, Eq, Hash)]
-struct Owner<'a> {
+pub(crate) struct Owner<'a> {
     hour: i64,
     key: &'a str,
     team: &'a str,
@@ -126,10 +126,14 @@ struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
+    pub(crate) fn new(hour: i64, key: Option<&'a str>, team: Option<&'a str>, model: Option<&'a str>) -> Self {
+        let text = Option::unwrap_or_default;
+        Self { hour, key: text(key), team: text(team), model: text(model) }
+    }
+
     fn of(record: &'a Record, place: i64) -> Self {
-        let text = |text: &'a Option<Arc<str>>| text.as_deref().unwrap_or_default();
         let hour = place / int(Hours::SECONDS * 1_000_000);
-        Self { hour, key: text(&record.key), team: text(&record.team), model: text(&record.model) }
+        Self::new(hour, record.key.as_deref(), record.team.as_deref(), record.model.as_deref())
     }
 }
 
@@ -156,7 +160,8 @@ fn bind(arguments: &mut SqliteArguments, record: &Record, place: i64) -> Bound {
     arguments.add(detail::write(record)?)
 }
 
-async fn add_sums(
+/// Adds sums to those of their hours.
+pub(crate) async fn add_sums(
     connection: &mut SqliteConnection,
     inserts: &Inserts,
     sums: &HashMap<Owner<'_>, Sums>,

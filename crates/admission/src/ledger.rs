@@ -1,0 +1,369 @@
+//! Every reservation and its end, kept for good.
+//!
+//! What it is: the port [`LedgerStore`], and the [`Writer`] that brings to it what permits say, in batches and off the path of
+//! requests.
+//!
+//! What it promises: every reservation ends in exactly one [`Entry`]; one that outlives a batch is written down while it is
+//! open, with what its answer has used so far, so that whoever starts after a crash can settle it as estimated. Entries wait in
+//! memory while the store fails, and beyond [`WAITING`] of them no request is admitted: none is lost silently.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use penstock_domain::{Code, Cost, Error, RequestId, Tags, Tariff, Usage};
+use tokio::sync::mpsc;
+
+use crate::calendar;
+use crate::rules::{Level, Need};
+
+/// Entries that may wait for a store that fails.
+pub const WAITING: usize = 64 * 1024;
+
+/// The longest time for which what an open answer has used is known to the memory alone.
+const JOURNAL: Duration = Duration::from_millis(250);
+/// Open answers that are written down in one [`JOURNAL`]; with more of them it takes longer.
+const MANY: usize = 1_000;
+/// Between two batches: what comes meanwhile wakes nobody.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long a store that failed is left alone.
+const REST: Duration = Duration::from_secs(1);
+/// Lines taken at once.
+const LINES: usize = 1_024;
+
+/// What the methods of [`LedgerStore`] return.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// Keeps the ledger for good.
+pub trait LedgerStore: Send + Sync {
+    /// Writes a batch, all or nothing. An entry whose request has one already changes nothing.
+    ///
+    /// # Errors
+    /// `store_unavailable` when trying the same again later may work; any other code when it never will.
+    fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, ()>;
+
+    /// Settles what a process left open that is no more, as estimated, and says what everybody has spent by now.
+    fn recover(&self, now: SystemTime) -> Pending<'_, Recovered>;
+}
+
+/// What a ledger says at the start.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// How many reservations had been left open.
+    pub orphans: u64,
+    /// What was spent, by account; the organisation's name is empty.
+    pub spent: Vec<(Level, Box<str>, Sums)>,
+}
+
+/// Money spent, in micro-dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// On this day (UTC).
+    pub day: u64,
+    /// In this month (UTC).
+    pub month: u64,
+    /// Ever.
+    pub lifetime: u64,
+}
+
+/// When the day and the month of a moment began, in UTC.
+pub fn begins(wall: SystemTime) -> (SystemTime, SystemTime) {
+    (calendar::day_begins(calendar::day(wall)), calendar::month_begins(calendar::month(wall)))
+}
+
+/// A reservation as it was made, and what is known of its answer so far.
+#[derive(Debug)]
+pub struct Open {
+    /// The request.
+    pub id: RequestId,
+    /// When it was admitted.
+    pub begun: SystemTime,
+    /// The caller's key.
+    pub key: Arc<str>,
+    /// The caller's team.
+    pub team: Option<Arc<str>>,
+    /// The model's name in the catalogue.
+    pub model: Option<Arc<str>>,
+    /// The request's labels.
+    pub tags: Tags,
+    /// What was held at the beginning.
+    pub reserved: Need,
+    /// The dearest prices that it may be billed at.
+    pub(crate) tariff: Option<Tariff>,
+    pub(crate) input: AtomicU64,
+    /// One more than the tokens of the answer so far; 0 before a provider was called.
+    pub(crate) seen: AtomicU64,
+}
+
+impl Open {
+    /// A reservation that a process left which is no more.
+    pub fn left(id: RequestId, begun: SystemTime, reserved: Need) -> Self {
+        Self {
+            id,
+            begun,
+            key: "".into(),
+            team: None,
+            model: None,
+            tags: Tags::default(),
+            reserved,
+            tariff: None,
+            input: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+        }
+    }
+
+    /// The provider is called, or has answered so much; `input` replaces the estimate of the prompt.
+    pub(crate) fn used(&self, input: Option<u64>, output: u64) {
+        if let Some(input) = input {
+            self.input.store(input, Ordering::Relaxed);
+        }
+        self.seen.store(output.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// What the request would be settled with if the gateway ended now; `None` when no provider was called.
+    pub fn so_far(&self) -> Option<(Usage, Cost)> {
+        let output = self.seen.load(Ordering::Relaxed).checked_sub(1)?;
+        let usage = Usage { input: self.input.load(Ordering::Relaxed), output, ..Usage::default() };
+        Some((usage, self.tariff.map_or(Cost::Unknown, |tariff| tariff.cost(&usage))))
+    }
+}
+
+/// How a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With what was used.
+    Settled,
+    /// Nothing was used, all of it was given back.
+    Refunded,
+    /// The process ended first; settled afterwards with what was known.
+    Orphaned,
+}
+
+impl End {
+    /// `settled`, `refunded` or `orphaned`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            End::Settled => "settled",
+            End::Refunded => "refunded",
+            End::Orphaned => "orphaned",
+        }
+    }
+}
+
+/// The end of a reservation.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The reservation.
+    pub open: Arc<Open>,
+    /// What was held at the end.
+    pub held: Need,
+    /// How it ended.
+    pub end: End,
+    /// When.
+    pub at: SystemTime,
+    /// Tokens that were used; `None` when no answer began.
+    pub usage: Option<Usage>,
+    /// Whether the tokens are our own count.
+    pub estimated: bool,
+    /// What is charged.
+    pub cost: Cost,
+    /// Whether the store knows the reservation as open.
+    pub kept: bool,
+}
+
+/// What is written at once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Reservations that are still open.
+    pub opened: Vec<Arc<Open>>,
+    /// Open reservations whose answers have grown.
+    pub grown: Vec<Arc<Open>>,
+    /// The ends of reservations; some were never written as open.
+    pub closed: Vec<Entry>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.opened.is_empty() && self.grown.is_empty() && self.closed.is_empty()
+    }
+}
+
+enum Line {
+    Opened(Arc<Open>),
+    Closed(Box<Entry>),
+    /// Nothing comes after this.
+    End,
+}
+
+/// The side of the permits: never blocks.
+#[derive(Debug, Clone)]
+pub(crate) struct Book {
+    lines: mpsc::UnboundedSender<Line>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Book {
+    pub(crate) fn new(store: Arc<dyn LedgerStore>) -> (Self, Writer) {
+        // Bounded all the same: what is not closed is in flight, and who waits too long lets nobody in.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let writer = Writer {
+            store,
+            lines: receiver,
+            waiting: Arc::clone(&waiting),
+            open: HashMap::new(),
+            fresh: Vec::new(),
+            closed: Vec::new(),
+            failing: false,
+            journaled: Instant::now(),
+        };
+        (Self { lines: sender, waiting }, writer)
+    }
+
+    /// Whether entries can still be taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < WAITING
+    }
+
+    pub(crate) fn opened(&self, open: Arc<Open>) {
+        // Without a writer there is nobody to keep it: the program is ending.
+        let _ = self.lines.send(Line::Opened(open));
+    }
+
+    pub(crate) fn closed(&self, entry: Entry) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.lines.send(Line::Closed(Box::new(entry)));
+    }
+
+    pub(crate) fn end(&self) {
+        let _ = self.lines.send(Line::End);
+    }
+}
+
+/// The side of the store: run it as one task.
+pub struct Writer {
+    store: Arc<dyn LedgerStore>,
+    lines: mpsc::UnboundedReceiver<Line>,
+    waiting: Arc<AtomicUsize>,
+    open: HashMap<RequestId, Watched>,
+    fresh: Vec<Arc<Open>>,
+    closed: Vec<Entry>,
+    failing: bool,
+    /// When open answers were last looked at.
+    journaled: Instant,
+}
+
+struct Watched {
+    open: Arc<Open>,
+    /// What the store knows of it; `None`: nothing yet.
+    written: Option<u64>,
+}
+
+impl Writer {
+    /// Works until the ledger is closed and everything is written.
+    pub async fn run(mut self) {
+        let mut taken = Vec::with_capacity(LINES);
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = self.take(&mut taken).await;
+            self.write().await;
+            if goes_on {
+                tokio::time::sleep(if self.failing { REST } else { PAUSE }).await;
+            }
+        }
+        while !self.closed.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+            self.write().await;
+        }
+    }
+
+    /// Takes what has come; waits for it where nothing is open that would have to be looked at.
+    async fn take(&mut self, taken: &mut Vec<Line>) -> bool {
+        let idle = self.open.is_empty() && self.closed.is_empty();
+        let came = if idle {
+            self.lines.recv_many(taken, LINES).await
+        } else {
+            // Nothing came: then it is time for the journal.
+            tokio::time::timeout(JOURNAL, self.lines.recv_many(taken, LINES)).await.unwrap_or(1)
+        };
+        let mut goes_on = came > 0;
+        loop {
+            for line in taken.drain(..) {
+                match line {
+                    Line::Opened(open) => {
+                        self.open.insert(open.id.clone(), Watched { open: Arc::clone(&open), written: None });
+                        self.fresh.push(open);
+                    }
+                    Line::Closed(mut entry) => {
+                        let watched = self.open.remove(&entry.open.id);
+                        entry.kept = watched.is_some_and(|watched| watched.written.is_some());
+                        self.closed.push(*entry);
+                    }
+                    Line::End => goes_on = false,
+                }
+            }
+            match self.lines.try_recv() {
+                Ok(line) => taken.push(line),
+                Err(_) => return goes_on,
+            }
+        }
+    }
+
+    async fn write(&mut self) {
+        // What came and went within one batch is written once, as closed.
+        let opened: Vec<_> =
+            self.fresh.drain(..).filter(|open| self.open.contains_key(&open.id)).collect();
+        let batch = Batch { opened, grown: self.grown(), closed: std::mem::take(&mut self.closed) };
+        if batch.is_empty() {
+            return;
+        }
+        match self.store.write(&batch).await {
+            Ok(()) => self.written(&batch),
+            Err(error) if error.code() == Code::StoreUnavailable => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    let source = std::error::Error::source(&error);
+                    tracing::error!(%error, source, "the ledger is not written; its entries wait in memory");
+                }
+                self.fresh = batch.opened;
+                self.closed = batch.closed;
+            }
+            Err(error) => {
+                tracing::error!(%error, count = batch.closed.len(), "entries cannot be written to the ledger and are lost");
+                self.written(&batch);
+            }
+        }
+    }
+
+    /// The open answers that have grown, once an interval; with many the interval is longer, so that writing them down does
+    /// not become most of the work.
+    fn grown(&mut self) -> Vec<Arc<Open>> {
+        let interval = JOURNAL * u32::try_from(1 + self.open.len() / MANY).unwrap_or(u32::MAX);
+        if self.open.is_empty() || self.journaled.elapsed() < interval {
+            return Vec::new();
+        }
+        self.journaled = Instant::now();
+        let grown = self.open.values().filter(|watched| watched.grown());
+        grown.map(|watched| Arc::clone(&watched.open)).collect()
+    }
+
+    fn written(&mut self, batch: &Batch) {
+        if std::mem::replace(&mut self.failing, false) {
+            tracing::info!("the ledger is written again");
+        }
+        self.waiting.fetch_sub(batch.closed.len(), Ordering::Relaxed);
+        for open in batch.opened.iter().chain(&batch.grown) {
+            if let Some(watched) = self.open.get_mut(&open.id) {
+                watched.written = Some(open.seen.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn grown(&self) -> bool {
+        self.written.is_some_and(|written| written != self.open.seen.load(Ordering::Relaxed))
+    }
+}

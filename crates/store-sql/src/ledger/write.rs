@@ -1,0 +1,181 @@
+//! What changes the ledger: reservations that are open, and their ends.
+
+use std::collections::{HashMap, HashSet};
+
+use penstock_admission::ledger::{Batch, End, Entry, Open};
+use penstock_admission::{Level, Need};
+use penstock_domain::Cost;
+use penstock_observe::store::{Hours, MAX_COST, MAX_TOKENS, Sums};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Connection};
+
+use crate::records::{Inserts, Owner, add_sums, int, micros, tags};
+
+/// Columns of an entry, in the order in which they are bound.
+const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, \
+     output, cached_input, cache_write, reasoning, estimated, cost, tags";
+/// Rows of one statement: prepared once each, the largest that fits is taken.
+const ROWS: [usize; 3] = [32, 8, 1];
+
+const OPEN: &str = "INSERT OR IGNORE INTO open (id, begun, key, team, model, reserved_input, reserved_output, \
+     reserved_cost, input, output, cost, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const GROW: &str = "UPDATE open SET input = ?, output = ?, cost = ? WHERE id = ?";
+const CLOSE: &str = "DELETE FROM open WHERE id = ?";
+const LAST: &str = "SELECT max(place) FROM entries";
+const HAS: &str = "SELECT count(*) FROM entries WHERE id = ?";
+const TOTAL: &str = "INSERT INTO totals (level, name, cost) VALUES (?, ?, ?) \
+     ON CONFLICT (level, name) DO UPDATE SET cost = min(cost + excluded.cost, 1 << 62)";
+
+type Bound = Result<(), sqlx::error::BoxDynError>;
+
+/// One transaction: all of the batch, or nothing. `careful`: some of the requests may have an end already.
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    inserts: &Inserts,
+    batch: &Batch,
+    careful: bool,
+) -> sqlx::Result<()> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for open in &batch.opened {
+        add_open(&mut transaction, open).await?;
+    }
+    for open in &batch.grown {
+        let (input, output, cost) = so_far(open);
+        let query = sqlx::query(GROW).bind(input).bind(output).bind(cost).bind(open.id.as_str().to_owned());
+        query.execute(&mut *transaction).await?;
+    }
+    let mut known = HashSet::new();
+    for entry in &batch.closed {
+        if entry.kept {
+            let id = entry.open.id.as_str().to_owned();
+            sqlx::query(CLOSE).bind(id).execute(&mut *transaction).await?;
+        }
+        if careful && has(&mut transaction, entry.open.id.as_str()).await? {
+            known.insert(entry.open.id.as_str());
+        }
+    }
+    let new: Vec<&Entry> =
+        batch.closed.iter().filter(|entry| !known.contains(entry.open.id.as_str())).collect();
+    add_entries(&mut transaction, inserts, &new).await?;
+    transaction.commit().await
+}
+
+async fn has(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<bool> {
+    let count: i64 = sqlx::query_scalar(HAS).bind(id.to_owned()).fetch_one(connection).await?;
+    Ok(count > 0)
+}
+
+async fn add_open(connection: &mut SqliteConnection, open: &Open) -> sqlx::Result<()> {
+    let (input, output, cost) = so_far(open);
+    let Need { input: reserved_input, output: reserved_output, micros: reserved_cost } = open.reserved;
+    let tags = tags(&open.tags).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query(OPEN)
+        .bind(open.id.as_str().to_owned())
+        .bind(micros(open.begun))
+        .bind(open.key.to_string())
+        .bind(open.team.as_deref().map(str::to_owned))
+        .bind(open.model.as_deref().map(str::to_owned))
+        .bind(int(reserved_input))
+        .bind(int(reserved_output))
+        .bind(int(reserved_cost))
+        .bind(input)
+        .bind(output)
+        .bind(cost)
+        .bind(tags)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// What an open reservation would be settled with now.
+fn so_far(open: &Open) -> (Option<i64>, Option<i64>, Option<i64>) {
+    let Some((usage, cost)) = open.so_far() else { return (None, None, None) };
+    (Some(int(usage.input.min(MAX_TOKENS))), Some(int(usage.output.min(MAX_TOKENS))), column(cost))
+}
+
+/// A cost as its column has it.
+fn column(cost: Cost) -> Option<i64> {
+    match cost {
+        Cost::None => None,
+        Cost::Known(money) => Some(int(money.min(MAX_COST).micros())),
+        Cost::Unknown => Some(-1),
+    }
+}
+
+async fn add_entries(
+    connection: &mut SqliteConnection,
+    inserts: &Inserts,
+    entries: &[&Entry],
+) -> sqlx::Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let last: Option<i64> = sqlx::query_scalar(LAST).fetch_one(&mut *connection).await?;
+    let mut next = last.map_or(0, |last| last.saturating_add(1));
+    let mut sums: HashMap<Owner<'_>, Sums> = HashMap::new();
+    let mut totals: HashMap<(Level, &str), u64> = HashMap::new();
+    let mut rest = entries;
+    while !rest.is_empty() {
+        let rows = ROWS.into_iter().find(|rows| *rows <= rest.len()).unwrap_or(1);
+        let (now, later) = rest.split_at(rows);
+        let mut arguments = SqliteArguments::default();
+        for entry in now {
+            let place = micros(entry.at).max(next);
+            next = place.saturating_add(1);
+            bind(&mut arguments, entry, place).map_err(sqlx::Error::Encode)?;
+            let open = &entry.open;
+            let (key, team, model) = (Some(&*open.key), open.team.as_deref(), open.model.as_deref());
+            let sum = Sums::used(entry.usage, entry.estimated, entry.cost);
+            let owner = Owner::new(place / int(Hours::SECONDS * 1_000_000), key, team, model);
+            let hour = sums.entry(owner).or_default();
+            *hour = hour.plus(sum);
+            let accounts =
+                [(Level::Key, key), (Level::Team, team), (Level::Organisation, Some("")), (Level::Model, model)];
+            for (level, name) in accounts {
+                let Some(name) = name else { continue };
+                *totals.entry((level, name)).or_default() += sum.cost;
+            }
+        }
+        sqlx::query_with(AssertSqlSafe(text(rows)), arguments).execute(&mut *connection).await?;
+        rest = later;
+    }
+    add_sums(connection, inserts, &sums).await?;
+    for ((level, name), cost) in totals.into_iter().filter(|(_, cost)| *cost > 0) {
+        let query = sqlx::query(TOTAL).bind(level as i64).bind(name.to_owned()).bind(int(cost));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn text(rows: usize) -> String {
+    let row = format!("({})", vec!["?"; COLUMNS.split(", ").count()].join(", "));
+    format!("INSERT INTO entries ({COLUMNS}) VALUES {}", vec![row; rows].join(", "))
+}
+
+fn bind(arguments: &mut SqliteArguments, entry: &Entry, place: i64) -> Bound {
+    let open = &entry.open;
+    arguments.add(place)?;
+    arguments.add(open.id.as_str())?;
+    arguments.add(match entry.end {
+        End::Settled => 0,
+        End::Refunded => 1,
+        End::Orphaned => 2,
+    })?;
+    arguments.add(micros(open.begun))?;
+    arguments.add(&*open.key)?;
+    arguments.add(open.team.as_deref())?;
+    arguments.add(open.model.as_deref())?;
+    arguments.add(int(entry.held.input))?;
+    arguments.add(int(entry.held.output))?;
+    arguments.add(int(entry.held.micros))?;
+    let tokens = |count: u64| int(count.min(MAX_TOKENS));
+    let usage = entry.usage;
+    arguments.add(usage.map(|usage| tokens(usage.input)))?;
+    arguments.add(usage.map(|usage| tokens(usage.output)))?;
+    arguments.add(usage.and_then(|usage| usage.cached_input).map(tokens))?;
+    arguments.add(usage.and_then(|usage| usage.cache_write).map(tokens))?;
+    arguments.add(usage.and_then(|usage| usage.reasoning).map(tokens))?;
+    arguments.add(entry.estimated)?;
+    arguments.add(column(entry.cost))?;
+    arguments.add(tags(&open.tags)?)
+}
