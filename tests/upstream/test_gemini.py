@@ -268,13 +268,17 @@ def test_usage_blocked_prompts_and_withheld_answers(gpt: OpenAI, claude: Anthrop
     assert usage and (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (30, 9, 39)
     assert usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens == 12
     assert usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens == 4
-    for text, said in (("[blocked]", ""), ("[withheld]", "Well, ")):
-        choice = ask(text).choices[0]
-        assert choice.finish_reason == "content_filter" and (choice.message.content or "") == said
-        ends = [chunk.choices[0].finish_reason for chunk in ask(text, stream=True) if chunk.choices]
-        assert ends[-1] == "content_filter"
-        message = claude.messages.create(model=NAMES[0], max_tokens=50, messages=[{"role": "user", "content": text}])
-        assert message.stop_reason == "refusal"
+    choice = ask("[withheld]").choices[0]
+    assert choice.finish_reason == "content_filter" and choice.message.content == "Well, "
+    ends = [chunk.choices[0].finish_reason for chunk in ask("[withheld]", stream=True) if chunk.choices]
+    assert ends[-1] == "content_filter"
+    message = claude.messages.create(model=NAMES[0], max_tokens=50, messages=[{"role": "user", "content": "[withheld]"}])
+    assert message.stop_reason == "refusal"
+    # A prompt that is refused before a word was said is an error, as it is with every other vendor.
+    for more in ({}, {"stream": True}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask("[blocked]", **more)
+        assert refused.value.code == "content_filtered"
 
 
 def test_errors_become_the_askers(gpt: OpenAI, claude: Anthropic) -> None:

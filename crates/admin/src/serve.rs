@@ -132,7 +132,10 @@ fn authorize(
         return Err(open_route());
     };
     (parts.authorize)(credential, scope, None).inspect_err(|error| {
-        parts.denials.note(Denial { code: error.code(), caller: None, what: route.operation.id });
+        let ring = parts.keys.ring();
+        let known = ring.authenticate(credential, (parts.now)()).ok().or_else(|| ring.owner(credential));
+        let caller = known.map(|caller| caller.key_id.shared());
+        parts.denials.note(Denial { code: error.code(), caller, what: route.operation.id });
         tracing::debug!(route = route.operation.id, code = %error.code(), "admin access denied");
     })
 }

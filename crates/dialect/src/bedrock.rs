@@ -14,37 +14,18 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use penstock_domain::{Error, FinishReason};
 use serde::Deserialize;
 
-use crate::openai::error::vendor_error;
+use crate::refusal;
 
 pub(crate) use answer::unfold;
 pub(crate) use lane::FrameLane;
 pub(crate) use request::encode;
 
-/// What a status and its body mean. Bedrock's errors are `{"message": …}`; the kind of the error stands in the status.
-pub(crate) fn refusal(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-    let status = match status {
-        // ModelErrorException: the model failed, not the request.
-        424 => 502,
-        status => status,
-    };
-    vendor_error(status, retry_after, body)
-}
-
-/// What an exception inside a stream means.
+/// What an exception inside a stream means: its payload is `{"message": …}`, its kind stands in the frame's head.
 fn exception(kind: &str, payload: &[u8]) -> Error {
-    let status = match kind {
-        "throttlingException" => 429,
-        "validationException" => 400,
-        "serviceUnavailableException" => 503,
-        "modelTimeoutException" => 408,
-        _ => 502,
-    };
-    vendor_error(status, None, payload)
+    refusal::in_band_of(kind, payload)
 }
 
 /// Why an answer ended, in our words. A guardrail of the account that stepped in withheld content.

@@ -16,6 +16,7 @@ pub mod gemini;
 mod json;
 pub mod json_guard;
 pub mod openai;
+mod refusal;
 pub mod responses;
 pub mod splice;
 pub mod sse;
@@ -25,5 +26,6 @@ mod request;
 mod said;
 
 pub use asker::{Asker, Encode, Fold, asker};
+pub use refusal::{Refusal, wait_of};
 pub use request::{DecodeLimits, Decoded, Encoded, PenstockOptions};
 pub use vendor::{Ask, Chats, Lane, Vendor, vendor};

@@ -3,8 +3,6 @@
 //! What it promises: whatever stands in [`vendor`] can be asked and read in full, streamed or not. What it refuses to
 //! know: addresses, credentials, which vendor it is.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use penstock_domain::{Content, Delta, Dialect, Error, Request, Resume, Task};
 
@@ -94,9 +92,6 @@ pub trait Vendor: Sync {
 
     /// The lane for the streamed answer to this request: raw where asker and vendor speak alike, reading otherwise.
     fn lane(&self, request: &Request) -> Box<dyn Lane>;
-
-    /// What an error status means; `retry_after` is the wait that its headers ask for.
-    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error;
 }
 
 /// The wire of a dialect; `None` for one that no vendor is asked in.
@@ -140,10 +135,6 @@ impl Vendor for OpenAi {
         }
         Box::new(openai::stream::ChunkReader::new(request.task, request.choices))
     }
-
-    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-        openai::error::vendor_error(status, retry_after, body)
-    }
 }
 
 struct Anthropic;
@@ -174,10 +165,6 @@ impl Vendor for Anthropic {
         }
         Box::new(anthropic::reader::MessageReader::new())
     }
-
-    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-        anthropic::error::vendor_error(status, retry_after, body)
-    }
 }
 
 struct Bedrock;
@@ -197,10 +184,6 @@ impl Vendor for Bedrock {
 
     fn lane(&self, _request: &Request) -> Box<dyn Lane> {
         Box::new(bedrock::FrameLane::default())
-    }
-
-    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-        bedrock::refusal(status, retry_after, body)
     }
 }
 
@@ -229,10 +212,6 @@ impl Vendor for Gemini {
 
     fn lane(&self, request: &Request) -> Box<dyn Lane> {
         Box::new(gemini::reader::ResponseReader::new(request))
-    }
-
-    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-        gemini::error::vendor_error(status, retry_after, body)
     }
 }
 
@@ -266,9 +245,5 @@ impl Vendor for Responses {
             return Box::new(responses::raw_lane::RawLane::new());
         }
         Box::new(responses::reader::ResponseReader::new())
-    }
-
-    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
-        openai::error::vendor_error(status, retry_after, body)
     }
 }

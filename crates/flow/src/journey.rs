@@ -145,6 +145,11 @@ impl Journey {
         self.caller = Some(Arc::clone(caller));
     }
 
+    /// Whether the asker may no longer ask: the key was revoked while the answer is on its way.
+    pub(crate) fn is_unleashed(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.leash.is_cut())
+    }
+
     /// Keeps what is said, where the caller's team wants it.
     pub(crate) fn capture(&mut self, captures: &Captures, request: &Request) {
         let team = self.caller.as_ref().and_then(|caller| caller.team.as_deref());
@@ -226,11 +231,10 @@ impl Journey {
 
     /// Keeps what was thought of the candidates, where there was a choice.
     pub(crate) fn consider(&mut self, plan: &Plan) {
-        let considered = plan.considered();
-        if considered.len() < 2 {
+        if !plan.has_choice() {
             return;
         }
-        let kept = considered.into_iter().map(|one| Considered {
+        let kept = plan.considered().into_iter().map(|one| Considered {
             provider: one.provider,
             credential: one.credential,
             model: one.model,

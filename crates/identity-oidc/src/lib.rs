@@ -53,6 +53,14 @@ impl Issuers {
     }
 }
 
+/// Fetches an issuer's keys once, for `check --online` and `doctor`, and counts those that can prove tokens.
+///
+/// # Errors
+/// A sentence for the operator.
+pub async fn probe(settings: &OidcIssuer) -> Result<usize, String> {
+    fetch::keys(settings).await.map(|fetched| fetched.keys.len())
+}
+
 impl Prover for Issuers {
     fn prove(&self, token: &str) -> Result<Claims, Error> {
         let token = jws::Token::read(token).map_err(|why| invalid(&why))?;

@@ -87,6 +87,18 @@ impl KeyRing {
         Ok(Arc::clone(&entry.caller))
     }
 
+    /// Whose key it is, whether or not it may be used now and from there: for the records of refusals. It lets nobody in.
+    pub fn owner(&self, credential: &Credential) -> Option<Arc<Caller>> {
+        let (Credential::Key(key) | Credential::KeyFrom(key, _)) = credential else { return None };
+        if !token::is_well_formed(key.expose()) {
+            return None;
+        }
+        let table = self.table.load();
+        let entry = table.get(&self.pepper.digest(key.expose()))?;
+        // A text that was rotated away is nobody's.
+        entry.replaced.is_none().then(|| Arc::clone(&entry.caller))
+    }
+
     /// Takes these issuers of access tokens in place of those before. Open answers of issuers that are gone end.
     pub fn use_tokens(&self, mut next: Option<Tokens>) {
         if let Some(before) = self.tokens.load().as_ref() {

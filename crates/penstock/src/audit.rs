@@ -74,7 +74,9 @@ pub(crate) async fn changed(
     let event = AuditEvent::new(SystemTime::now(), "command line", action, key)
         .with(before.map(Value::to_string).as_deref(), Some(&after.to_string()));
     let written = log.append(event).await;
-    written.map(drop).map_err(|error| format!("the change to {key} was made, but not noted: {}", error.say()).into())
+    written
+        .map(drop)
+        .map_err(|error| format!("the change to {key} was made, but not noted: {}", error.say()).into())
 }
 
 /// A recorder that also counts who was turned away.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_config::{Config, Loaded, exposure};
+use penstock_config::{Config, Loaded, Problem, exposure};
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
 use penstock_flow::Gateway;
 use penstock_identity::Keys;
@@ -74,8 +74,8 @@ where
     if let Some(problem) = exposure(config, keys.ring().len()) {
         return Err(crate::verb::report(&loaded.source.path, &[problem]).into());
     }
-    let providers = wiring::providers(config, None)
-        .map_err(|problems| crate::verb::report(&loaded.source.path, &problems))?;
+    let told = |problems: Vec<Problem>| crate::verb::report(&loaded.source.path, &problems);
+    let providers = wiring::providers(config, None).map_err(told)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (recorder, tally) = Sink::new(Arc::clone(&metrics));
     let noted = Noted::new(config);
@@ -91,10 +91,7 @@ where
         recorder: noted.watch(recorder),
         conversations: Arc::clone(&conversations),
     };
-    lasting
-        .trusted
-        .follow(&keys, config)
-        .map_err(|problems| crate::verb::report(&loaded.source.path, &problems))?;
+    lasting.trusted.follow(&keys, config).map_err(told)?;
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use penstock_config::{Problem, SecretText};
+use penstock_config::{Problem, SecretText, Trust};
 use penstock_dialect::Chats;
 use penstock_domain::Dialect;
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::address::segment;
 use crate::presets::{Auth, Key, Naming, Preset};
 use crate::provider::Vendor;
-use crate::settings::{PhaseTimeouts, Settings, Trust};
+use crate::settings::{PhaseTimeouts, Settings};
 use crate::sigv4::Signer;
 
 /// What tells Bedrock from other vendors.
@@ -95,7 +95,6 @@ impl BedrockSettings {
                 .base_url
                 .or_else(|| Some(format!("https://bedrock-runtime.{region}.amazonaws.com"))),
             api_key: self.api_key,
-            region: Some(region),
             trust: self.trust,
             headers: self.headers,
             timeouts: self.timeouts,

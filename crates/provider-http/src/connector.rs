@@ -29,8 +29,10 @@ use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tower::Service;
 
+use crate::names::{Names, System};
 use crate::pool::{PROBE_ANSWER, PROBE_EVERY};
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -100,7 +102,8 @@ fn with_alpn(mut config: ClientConfig) -> Arc<ClientConfig> {
 
 /// Opens connections to one origin.
 pub(crate) struct Dial {
-    http: HttpConnector,
+    http: HttpConnector<Names>,
+    names: Names,
     connect: Duration,
     tls: Tls,
     origin: Uri,
@@ -116,9 +119,14 @@ pub(crate) struct Opened {
 }
 
 impl Dial {
-    /// Dials `origin`, any URI of it. Opens nothing yet.
+    /// Dials `origin`, any URI of it, by the system's name resolution. Opens nothing yet.
     pub(crate) fn new(origin: Uri, connect: Duration, tls: Tls) -> Self {
-        let mut http = HttpConnector::new();
+        Self::by(origin, connect, tls, Names::over(System))
+    }
+
+    /// The same by another name resolution.
+    fn by(origin: Uri, connect: Duration, tls: Tls, names: Names) -> Self {
+        let mut http = HttpConnector::new_with_resolver(names.clone());
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(PROBE_EVERY));
@@ -127,7 +135,7 @@ impl Dial {
         #[cfg(target_os = "linux")]
         http.set_tcp_user_timeout(Some(PROBE_EVERY + PROBE_ANSWER));
         let one = AtomicBool::new(origin.scheme() != Some(&Scheme::HTTPS));
-        Self { http, connect, tls, origin, one }
+        Self { http, names, connect, tls, origin, one }
     }
 
     /// Whether the next connection may turn out to be one that requests share.
@@ -140,17 +148,29 @@ impl Dial {
         self.one.store(true, Ordering::Relaxed);
     }
 
+    async fn dial(&self) -> Result<Stream, BoxError> {
+        let mut http = self.http.clone();
+        if self.origin.scheme() == Some(&Scheme::HTTPS) {
+            HttpsConnector::from((http, self.tls.config().await?)).call(self.origin.clone()).await
+        } else {
+            Ok(MaybeHttpsStream::Http(http.call(self.origin.clone()).await?))
+        }
+    }
+
     /// Opens a connection.
     ///
     /// # Errors
     /// [`ConnectLate`], or what name resolution, TCP or TLS said.
     pub(crate) async fn open(&self) -> Result<Opened, BoxError> {
-        let mut http = self.http.clone();
         let opening = async {
-            if self.origin.scheme() == Some(&Scheme::HTTPS) {
-                HttpsConnector::from((http, self.tls.config().await?)).call(self.origin.clone()).await
-            } else {
-                Ok(MaybeHttpsStream::Http(http.call(self.origin.clone()).await?))
+            let begun = Instant::now();
+            let opened = self.dial().await;
+            // The name may lead elsewhere by now, and what we remembered of it is all that failed.
+            match opened {
+                Err(_) if self.names.moved(self.origin.host().unwrap_or_default(), begun).await => {
+                    self.dial().await
+                }
+                opened => opened,
             }
         };
         let io = TokioIo::new(tokio::time::timeout(self.connect, opening).await.map_err(|_| ConnectLate)??);
@@ -234,3 +254,6 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ mod connector;
 mod exchange;
 mod faults;
 mod hints;
+mod keys;
+mod names;
 mod pool;
 mod presets;
 mod provider;
@@ -23,6 +25,7 @@ mod relay;
 mod settings;
 mod sigv4;
 mod stream;
+mod waits;
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ use penstock_provider::Provider;
 pub use bedrock::BedrockSettings;
 pub use presets::{Auth, Key, Naming, PRESETS, Preset};
 pub use provider::{MAX_BODY, Vendor};
-pub use settings::{PhaseTimeouts, Settings, Trust};
+pub use settings::{PhaseTimeouts, Settings};
 
 /// Adds every preset and its aliases to the kinds of providers.
 pub fn register<N: 'static>(registry: &mut Registry<dyn Provider, N>) {

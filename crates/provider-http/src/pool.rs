@@ -72,6 +72,11 @@ impl Failed {
         Self { at, source: source.into() }
     }
 
+    /// Whether it was a used connection that failed, without a byte of an answer.
+    pub(crate) fn was_used(&self) -> bool {
+        matches!(self.at, At::Unsent | At::Stale)
+    }
+
     pub(crate) fn is_connect(&self) -> bool {
         self.at == At::Connect
     }

@@ -15,12 +15,12 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request as HttpRequest, Response, StatusCode, Uri};
+use http::{Method, Request as HttpRequest, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use penstock_config::Problem;
 use penstock_dialect::openai::request::{decode, decode_content};
-use penstock_dialect::{Ask, DecodeLimits, Encoded, Vendor as Wire, splice, vendor};
+use penstock_dialect::{Ask, DecodeLimits, Encoded, Refusal, Vendor as Wire, splice, vendor};
 use penstock_domain::{Body, Code, Delta, Dialect, Error, Members, Request, Task};
 use penstock_provider::{Call, Calling, Chat, Complete, Count, Deltas, Embed, Provider, Relay};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +37,7 @@ use crate::presets::Preset;
 use crate::settings::{Checked, Names, Settings};
 use crate::sigv4::Signer;
 use crate::stream::Events;
+use crate::waits;
 
 /// Largest whole answer, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
@@ -45,6 +46,9 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 const ERROR_BODY_WAIT: Duration = Duration::from_secs(5);
 /// A pooled connection that the vendor had closed fails at once; what fails later was being worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where Amazon names the kind of an error.
+const ERROR_KIND: &str = "x-amzn-errortype";
 
 const AGENT: &str = concat!("penstock/", env!("CARGO_PKG_VERSION"));
 
@@ -151,7 +155,7 @@ impl Vendor {
         let Encoded { body, dropped } = self.body(&call, wire)?;
         let clock = Clock::start(self.settings.timeouts, call.deadline);
         let dress = || {
-            let mut outgoing = self.dress(&uri, body.clone(), call.request.stream)?;
+            let mut outgoing = self.dress(&uri, body.clone(), call.request.stream, call.credential)?;
             if call.request.body.dialect() == wire.dialect() {
                 hint(self.preset, &call.request, outgoing.headers_mut());
             }
@@ -167,7 +171,7 @@ impl Vendor {
         if status.is_redirection() {
             return Err(faults::redirect(status.as_u16()));
         }
-        Err(refusal(response, wire, &clock).await)
+        Err(refusal(response, &clock).await)
     }
 
     /// The dialect in which this request is asked: the asker's own where the vendor has it.
@@ -227,7 +231,7 @@ impl Vendor {
 
     fn body(&self, call: &Call, wire: &dyn Wire) -> Result<Encoded, Error> {
         let request = &*call.request;
-        if request.body.dialect() == wire.dialect() {
+        if request.body.is_wire(wire.dialect()) {
             return self.same(request, &call.model).map(|body| Encoded { body, dropped: Vec::new() });
         }
         let ask = Ask {
@@ -245,9 +249,10 @@ impl Vendor {
     fn same(&self, request: &Request, model: &str) -> Result<Bytes, Error> {
         if !self.settings.stream_options && request.body.members().stream_options.is_some() {
             let request = without_stream_options(request)?;
-            return Ok(splice::upstream_body(&request, model, false));
+            return Ok(splice::upstream_body_for(self.preset.chats, &request, model, false));
         }
-        Ok(splice::upstream_body(request, model, self.settings.stream_options))
+        let ask_usage = self.settings.stream_options;
+        Ok(splice::upstream_body_for(self.preset.chats, request, model, ask_usage))
     }
 
     /// Sends what `dress` makes until its headers are answered, for at most `limit`; once more if it met a stale
@@ -286,12 +291,13 @@ impl Vendor {
         uri: &Uri,
         body: Bytes,
         stream: bool,
+        credential: u32,
     ) -> Result<HttpRequest<Full<Bytes>>, Error> {
         let mut request = HttpRequest::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         let headers: &mut HeaderMap = request.headers_mut();
-        headers.reserve(self.settings.private_headers.len() + 5);
+        headers.reserve(self.settings.private_headers.len() + 6);
         let accept = match stream {
             true if self.preset.dialect == Dialect::Bedrock => FRAMES,
             true => "text/event-stream",
@@ -309,6 +315,7 @@ impl Vendor {
         }
         headers
             .extend(self.settings.private_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.extend(self.settings.keys.header(credential)?);
         if let Some(signer) = &self.signer {
             signer.sign(&mut request, &body, SystemTime::now())?;
         }
@@ -332,7 +339,11 @@ fn without_stream_options(request: &Request) -> Result<Request, Error> {
     let marked = Request { body: marked, ..request.clone() };
     let bytes = splice::upstream_body(&marked, &request.model, false);
     let decoded = decode(request.task, bytes, &DecodeLimits::default())?;
-    Ok(decoded.into_request(request.id.clone(), request.origin, request.deadline))
+    let mut decoded = decoded.into_request(request.id.clone(), request.origin, request.deadline);
+    if let Some(most) = body.bound() {
+        decoded.body = decoded.body.bounded(most);
+    }
+    Ok(decoded)
 }
 
 /// How long headers may take: a stream's come at once and embeddings are quick, but a whole chat answer comes when its
@@ -444,10 +455,8 @@ async fn next_chunk(body: &mut Arriving, clock: &Clock) -> Result<Option<Bytes>,
 }
 
 /// What an error status means. Its body is a help, not a condition: whatever has come of it in time is used.
-pub(crate) async fn refusal(response: Response<Arriving>, wire: &dyn Wire, clock: &Clock) -> Error {
-    let status: StatusCode = response.status();
-    let wait = faults::retry_after(response.headers());
-    let mut body = response.into_body();
+pub(crate) async fn refusal(response: Response<Arriving>, clock: &Clock) -> Error {
+    let (head, mut body) = response.into_parts();
     let mut text = BytesMut::new();
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -462,12 +471,25 @@ pub(crate) async fn refusal(response: Response<Arriving>, wire: &dyn Wire, clock
     };
     // Late or cut, the status alone still says what happened.
     let _ = clock.phase(ERROR_BODY_WAIT, faults::idle_late, reading).await;
-    wire.refusal(status.as_u16(), wait, &text)
+    let kind = head.headers.get(ERROR_KIND).and_then(|kind| kind.to_str().ok());
+    let refusal = Refusal {
+        status: head.status.as_u16(),
+        // A name, and sometimes an address after a colon.
+        kind: kind.and_then(|kind| kind.split(':').next()),
+        wait: waits::retry_after(&head.headers),
+        reset: waits::reset(&head.headers),
+        body: &text,
+    };
+    refusal.meaning()
 }
 
 impl Provider for Vendor {
     fn kind(&self) -> &'static str {
         self.preset.kind
+    }
+
+    fn credentials(&self) -> u32 {
+        self.settings.keys.count()
     }
 
     fn chat(&self) -> Option<&dyn Chat> {

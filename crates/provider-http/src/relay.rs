@@ -62,7 +62,7 @@ impl Vendor {
             ));
         };
         let uri = self.below(passage)?;
-        let dress = || self.dress_passage(&uri, passage, body.bytes().clone());
+        let dress = || self.dress_passage(&uri, passage, body.bytes().clone(), call.credential);
         let clock = Clock::start(self.settings.timeouts, call.deadline);
         // A picture or a transcript comes when it is made: only the total time bounds the wait for it.
         let (response, sent) = self.send(&dress, clock.timeouts.total, &clock).await?;
@@ -70,7 +70,7 @@ impl Vendor {
         match status.as_u16() {
             300..=399 => return Err(faults::redirect(status.as_u16())),
             // Our credential and its rights, our limits, their outage: not the asker's, and their words could name the operator's key.
-            401 | 403 | 407 | 429 | 500.. => return Err(refusal(response, self.wire, &clock).await),
+            401..=403 | 407 | 429 | 500.. => return Err(refusal(response, &clock).await),
             _ => {}
         }
         if response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
@@ -104,8 +104,9 @@ impl Vendor {
         uri: &Uri,
         passage: &Passage,
         body: Bytes,
+        credential: u32,
     ) -> Result<HttpRequest<Full<Bytes>>, Error> {
-        let mut request = self.dress(uri, body, false)?;
+        let mut request = self.dress(uri, body, false, credential)?;
         *request.method_mut() = Method::from_bytes(passage.method.as_bytes())
             .map_err(|_| Error::new(Code::MethodNotAllowed, "this method cannot be passed on"))?;
         let headers = request.headers_mut();
@@ -114,7 +115,7 @@ impl Vendor {
         for (name, value) in &passage.headers {
             let name = HeaderName::from_static(name);
             // What the operator set for this vendor stays as it is.
-            if self.settings.private_headers.contains_key(&name) {
+            if self.settings.private_headers.contains_key(&name) || self.settings.keys.is(&name) {
                 continue;
             }
             let value = HeaderValue::from_maybe_shared(value.clone()).map_err(|_| {

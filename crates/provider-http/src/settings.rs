@@ -11,14 +11,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use penstock_config::{DurationText, Problem, SecretText};
+use penstock_config::{DurationText, Problem, SecretText, Trust};
 use penstock_domain::Dialect;
 use penstock_provider::Timeouts;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::address::{Address, segment};
-use crate::presets::{Auth, Key, Naming, Preset};
+use crate::keys::{self, Keys};
+use crate::presets::{Naming, Preset};
 
 /// The bound of an answer where the vendor demands one and nobody gave any, in tokens.
 const DEFAULT_MAX_TOKENS: u32 = 4096;
@@ -32,9 +33,11 @@ pub struct Settings {
     /// The vendor's API key, as a reference such as `${OPENAI_API_KEY}` or `file:PATH`. It is sent to the host of
     /// `base_url` and to no other.
     pub api_key: Option<SecretText>,
-    /// Where the vendor processes data, for residency rules: `us`, `eu`, ….
-    pub region: Option<String>,
-    /// Whether the vendor is outside or a server of your own. `internal` also allows a key over plain http.
+    /// Several keys in place of `api_key`, each with limits of its own: a request goes out with one of them, and with
+    /// another when the vendor refuses or limits that one. 1 to 64, all different.
+    #[schemars(length(min = 1, max = 64))]
+    pub api_keys: Option<Vec<SecretText>>,
+    /// Who runs the server: `external`, or `internal` for one of your own. `internal` also allows a key over plain http.
     pub trust: Option<Trust>,
     /// Additional request headers, for instance `OpenAI-Organization`. Values may be references to secrets.
     pub headers: BTreeMap<String, SecretText>,
@@ -63,16 +66,6 @@ impl penstock_config::Settings for Settings {
     const KIND: &'static str = "openai_compatible";
 }
 
-/// Whose server it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Trust {
-    /// Somebody else's.
-    External,
-    /// Your own, on a network that you trust.
-    Internal,
-}
-
 /// How long each phase of a call may take. The caller's own deadline always applies as well.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -91,8 +84,9 @@ pub struct PhaseTimeouts {
 /// Settings that passed the check, in the shape that calls need.
 pub(crate) struct Checked {
     pub(crate) address: Address,
-    /// Credential and additional headers: everything that belongs to this host alone.
+    /// Additional headers: they belong to this host alone, as the keys do.
     pub(crate) private_headers: HeaderMap,
+    pub(crate) keys: Keys,
     pub(crate) timeouts: Timeouts,
     pub(crate) max_concurrency: Option<u32>,
     pub(crate) stream_options: bool,
@@ -115,8 +109,9 @@ impl Settings {
     pub(crate) fn check(self, preset: &Preset) -> Result<Checked, Vec<Problem>> {
         let mut problems = Vec::new();
         let address = self.address(preset, &mut problems);
-        let mut headers = self.extra_headers(preset, &mut problems);
-        self.credential(preset, address.as_ref(), &mut headers, &mut problems);
+        let headers = self.extra_headers(preset, &mut problems);
+        let keys = Keys::read(self.api_key.as_ref(), self.api_keys.as_deref(), preset, &mut problems);
+        self.exposure(address.as_ref(), &keys, &mut problems);
         let timeouts = self.timeouts.resolve(&mut problems);
         if self.max_concurrency == Some(0) {
             problems.push(
@@ -124,15 +119,13 @@ impl Settings {
                     .with_hint("remove the setting for no bound"),
             );
         }
-        if self.region.as_deref().is_some_and(|region| region.trim().is_empty()) {
-            problems.push(Problem::error("region", "expected the name of a region, found nothing"));
-        }
         self.max_tokens(preset, &mut problems);
         let naming = self.names(preset, address.as_ref(), &mut problems);
         match address {
             Some(address) if problems.is_empty() => Ok(Checked {
                 address,
                 private_headers: headers,
+                keys,
                 timeouts,
                 max_concurrency: self.max_concurrency,
                 stream_options: self.stream_options.unwrap_or(preset.stream_options),
@@ -207,38 +200,9 @@ impl Settings {
         map
     }
 
-    fn credential(
-        &self,
-        preset: &Preset,
-        address: Option<&Address>,
-        headers: &mut HeaderMap,
-        problems: &mut Vec<Problem>,
-    ) {
-        let Some(key) = &self.api_key else {
-            if let Key::Required(variable) = preset.key {
-                problems.push(
-                    Problem::error("api_key", format!("a provider of kind {} needs a key", preset.kind))
-                        .with_hint(format!(
-                            "set the environment variable {variable} and write `api_key: ${{{variable}}}`"
-                        )),
-                );
-            }
+    fn exposure(&self, address: Option<&Address>, keys: &Keys, problems: &mut Vec<Problem>) {
+        if !keys.any() {
             return;
-        };
-        // A key in a file usually ends with a line break.
-        let key = key.expose().trim();
-        let text = match preset.auth {
-            Auth::Bearer => format!("Bearer {key}"),
-            Auth::Header(_) => key.to_owned(),
-        };
-        match secret_header(&text) {
-            Some(value) if !key.is_empty() && !key.contains(char::is_whitespace) => {
-                headers.insert(auth_header(preset), value);
-            }
-            _ => problems.push(
-                Problem::error("api_key", "expected a key of visible characters without spaces")
-                    .with_hint("check the variable or file that the key comes from: it may be empty or hold more than the key"),
-            ),
         }
         let exposed = address.is_some_and(|address| !address.is_encrypted() && !address.is_private());
         if exposed && self.trust != Some(Trust::Internal) {
@@ -315,15 +279,8 @@ impl PhaseTimeouts {
     }
 }
 
-fn auth_header(preset: &Preset) -> HeaderName {
-    match preset.auth {
-        Auth::Bearer => header::AUTHORIZATION,
-        Auth::Header(name) => HeaderName::from_static(name),
-    }
-}
-
 /// A header value that `Debug` hides and HTTP/2 never puts into its shared compression table.
-fn secret_header(text: &str) -> Option<HeaderValue> {
+pub(crate) fn secret_header(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -344,7 +301,7 @@ fn refused(name: &HeaderName, preset: &Preset) -> Option<&'static str> {
         "host",
     ];
     const OURS: &[&str] = &["accept", "accept-encoding", "content-type", "content-encoding", "user-agent"];
-    if *name == header::AUTHORIZATION || *name == header::PROXY_AUTHORIZATION || *name == auth_header(preset)
+    if *name == header::AUTHORIZATION || *name == header::PROXY_AUTHORIZATION || *name == keys::header(preset)
     {
         Some("write the key as `api_key`")
     } else if HOPS.contains(&name.as_str()) {

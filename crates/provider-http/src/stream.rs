@@ -4,7 +4,7 @@
 //! task, no channel, no allocation per chunk; the vendor is read only when the asker wants more.
 //!
 //! What it promises: a stream that ends without [`Delta::Failed`] was complete. Silence counts only while we wait for the
-//! vendor, never while the asker is slow. Dropping the stream drops the body, which closes an HTTP/1.1 connection and
+//! vendor, never while the asker is slow; bytes that trickle without completing a line are silence. Dropping the stream drops the body, which closes an HTTP/1.1 connection and
 //! resets an HTTP/2 stream.
 //!
 //! What it refuses to know: what the events mean; the lane does.
@@ -29,6 +29,10 @@ use crate::faults;
 /// for it.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// What a vendor has to send, in bytes, to be said to speak although no line of it is complete: less than this within the
+/// idle time is a trickle that would hold an asker for ever.
+const SPOKEN: usize = 1024;
+
 /// The stream of one answer.
 pub(crate) struct Events {
     /// `None` once the body has ended or was given up.
@@ -37,10 +41,11 @@ pub(crate) struct Events {
     clock: Clock,
     /// The one timer of the answer. It may fire early; the truth is in the instants.
     timer: Alarm,
-    /// When the first event must be here, while none is.
+    /// When the first content must be here, while none is. Comments and opening events do not count.
     first_by: Option<Instant>,
-    /// Since when we wait for the vendor in vain.
+    /// Since when we wait for the vendor in vain, and the bytes that came since without making a difference.
     silent_since: Option<Instant>,
+    trickled: usize,
     /// The body came to its proper end: the lane is to be asked whether the answer did.
     ended: bool,
     /// The fault that ends the stream once the lane is empty.
@@ -50,7 +55,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// A stream over an answer whose headers are here; `first_by` is when its first event must be.
+    /// A stream over an answer whose headers are here; `first_by` is when its first content must be.
     pub(crate) fn new(
         body: Arriving,
         lane: Box<dyn Lane>,
@@ -66,6 +71,7 @@ impl Events {
             timer,
             first_by: Some(first_by),
             silent_since: None,
+            trickled: 0,
             ended: false,
             fault: None,
             slot,
@@ -76,6 +82,12 @@ impl Events {
     fn give_up(&mut self, fault: Error) {
         self.body = None;
         self.fault = (!self.lane.is_over()).then_some(fault);
+    }
+
+    /// The vendor said something.
+    fn heard(&mut self) {
+        self.silent_since = None;
+        self.trickled = 0;
     }
 
     /// Nothing follows a failure, whoever noticed it.
@@ -90,7 +102,7 @@ impl Events {
 
     /// Nothing is here: waits for the vendor, or gives it up when its time is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
+        let mut now = Instant::now();
         let since = *self.silent_since.get_or_insert(now);
         let idle = self.clock.timeouts.idle;
         let phase_end = match self.first_by {
@@ -103,6 +115,7 @@ impl Events {
             self.timer.set(end);
         }
         while self.timer.poll(cx, now).is_ready() {
+            now = Instant::now();
             if now < end {
                 self.timer.set(end);
                 continue;
@@ -119,6 +132,11 @@ impl Events {
     }
 }
 
+/// Whether a chunk completes a line: of an event, of a comment.
+fn ends_a_line(chunk: &[u8]) -> bool {
+    chunk.last() == Some(&b'\n') || chunk.contains(&b'\n') || chunk.contains(&b'\r')
+}
+
 impl Stream for Events {
     type Item = Delta;
 
@@ -126,7 +144,10 @@ impl Stream for Events {
         let this = &mut *self;
         loop {
             if let Some(delta) = this.lane.next() {
-                this.first_by = None;
+                if delta.is_content() {
+                    this.first_by = None;
+                }
+                this.heard();
                 return Poll::Ready(Some(this.hand_out(delta)));
             }
             let Some(body) = &mut this.body else {
@@ -138,11 +159,15 @@ impl Stream for Events {
                 // Nobody wants what follows the end marker.
                 Poll::Ready(Some(Ok(_))) if this.lane.is_over() => this.body = None,
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Where we waited, the wait has kept the time; an answer that never lets us wait is held to it here.
-                    let over = if this.silent_since.take().is_none() { this.clock.over() } else { None };
-                    let pushed = frame.into_data().map_or(Ok(()), |chunk| this.lane.push(chunk));
+                    let pushed = frame.into_data().map_or(Ok(()), |chunk| {
+                        this.trickled += chunk.len();
+                        if this.trickled >= SPOKEN || ends_a_line(&chunk) {
+                            this.heard();
+                        }
+                        this.lane.push(chunk)
+                    });
                     // A lane that cannot go on counts as over, so its fault is kept here.
-                    if let Some(fault) = over.or(pushed.err()) {
+                    if let Some(fault) = this.clock.over().or(pushed.err()) {
                         this.body = None;
                         this.fault = Some(fault);
                     }

@@ -136,7 +136,8 @@ fn refusal(directives: &Directives) -> Option<Error> {
     }
     let status = directives.status?;
     let code = match status {
-        401..=403 => Code::UpstreamAuth,
+        401 | 403 => Code::UpstreamAuth,
+        402 => Code::UpstreamQuotaExceeded,
         404 => Code::ModelNotFound,
         408 | 504 => Code::UpstreamTimeout,
         429 => Code::UpstreamRateLimited,

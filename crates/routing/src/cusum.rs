@@ -51,6 +51,13 @@ impl Cusum {
         self.score >= THRESHOLD
     }
 
+    /// Whether the evidence suffices, with so many attempts open beyond what is usual. Failures often show within milliseconds and
+    /// answers within seconds; at the beginning of a burst only the former are there. So what is open counts as good, up to as much
+    /// evidence again: a target that answers nobody must not profit from it for long.
+    pub(crate) fn convicts(&self, open: f64) -> bool {
+        self.score >= THRESHOLD + (-self.down * open).min(THRESHOLD)
+    }
+
     /// Takes back one success that was none after all: the failure follows.
     pub(crate) fn take_back(&mut self) {
         self.attempts = (self.attempts - 1.0).max(0.0);

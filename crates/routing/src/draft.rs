@@ -39,7 +39,7 @@ impl<'a> Draft<'a> {
             begun: None,
             attempts: 0,
             larger_than: None,
-            denied: false,
+            denied: None,
             hedged: false,
         };
         Self { ask, plan }

@@ -8,6 +8,7 @@ use penstock_domain::Error;
 use crate::Target;
 use crate::away::Retired;
 use crate::outcome::{Outcome, outcome};
+use crate::standing::Failure;
 use crate::target::{Size, State};
 
 /// Whoever waited so long and got nothing was not too impatient.
@@ -40,6 +41,7 @@ impl Flight {
     pub(crate) fn begin(target: Arc<Target>, size: Size, terms: Terms, now: Instant) -> Self {
         let mut state = target.state();
         state.in_flight += 1;
+        state.waiting += 1;
         state.tokens = state.tokens.saturating_add(size.whole);
         state.used = Some(now);
         if let (true, Some(provision)) = (terms.prepaid, &mut state.provision) {
@@ -57,6 +59,7 @@ impl Flight {
         self.answering = Some(now);
         let took = now.saturating_duration_since(self.begun);
         let mut state = self.target.state();
+        state.waiting = state.waiting.saturating_sub(1);
         let (in_flight, tokens) = (state.in_flight, state.tokens);
         state.latency.began(self.size.input, took, tokens, now);
         if self.terms.internal {
@@ -119,10 +122,11 @@ impl Flight {
     }
 
     fn sick(&self, state: &mut State, now: Instant) {
-        let State { standing, random, latency, .. } = state;
+        let State { standing, random, latency, waiting, .. } = state;
         // An answer that was counted is taken back; it is as old as its first content.
-        let since = self.answering.unwrap_or(self.begun);
-        standing.failed(since, self.answering.is_some(), now, random);
+        let begun = self.answering.unwrap_or(self.begun);
+        let failure = Failure { begun, begun_well: self.answering.is_some(), pending: *waiting };
+        standing.failed(failure, now, random);
         if self.answering.is_none() {
             latency.failed(self.size.input, now.saturating_duration_since(self.begun), now);
         }
@@ -155,6 +159,9 @@ impl Flight {
 
     fn release(&self, state: &mut State, used: Option<u64>) {
         state.in_flight = state.in_flight.saturating_sub(1);
+        if self.answering.is_none() {
+            state.waiting = state.waiting.saturating_sub(1);
+        }
         state.tokens = state.tokens.saturating_sub(self.size.whole);
         if let (true, Some(provision)) = (self.terms.prepaid, &mut state.provision) {
             // Who failed before the first content used nothing; who was cut off used what was expected, as far as we know.

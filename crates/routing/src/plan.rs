@@ -40,7 +40,8 @@ pub struct Plan {
     pub(crate) attempts: u8,
     /// What failed for want of space had a window of this many tokens.
     pub(crate) larger_than: Option<u32>,
-    pub(crate) denied: bool,
+    /// Whom the budget kept from being asked.
+    pub(crate) denied: Option<usize>,
     pub(crate) hedged: bool,
 }
 
@@ -123,7 +124,7 @@ impl Plan {
             begun: None,
             attempts: 0,
             larger_than: None,
-            denied: false,
+            denied: None,
             hedged: false,
         }
     }
@@ -183,25 +184,28 @@ impl Plan {
         self.pick(chosen, Why::Hedge, now)
     }
 
+    /// Whether there was anything to choose: more than one candidate, or one that was left out.
+    pub fn has_choice(&self) -> bool {
+        self.entries.len() + self.outside.len() > 1
+    }
+
     /// What was thought of each candidate so far.
     pub fn considered(&self) -> Vec<Considered> {
-        let verdict = |entry: &Entry| match (entry.tries, self.suits(entry), self.now) {
+        let verdict = |(index, entry): (usize, &Entry)| match (entry.tries, self.suits(entry), self.now) {
             (1.., _, _) => "tried",
             (0, false, _) if entry.barred => "same_filter",
             (0, false, _) => "context_window",
+            (0, true, _) if self.denied == Some(index) => "budget",
             (0, true, None) => "worse",
-            (0, true, Some(now)) => match entry.candidate.target.gate(now).word() {
-                "worse" if self.denied => "budget",
-                word => word,
-            },
+            (0, true, Some(now)) => entry.candidate.target.gate(now).word(),
         };
-        let inside = self.entries.iter().map(|entry| {
+        let inside = self.entries.iter().enumerate().map(|(index, entry)| {
             let target = &entry.candidate.target;
             Considered {
                 provider: Arc::clone(&target.provider),
                 credential: target.credential,
                 model: Arc::clone(&target.model),
-                verdict: verdict(entry),
+                verdict: verdict((index, entry)),
             }
         });
         inside.chain(self.outside.iter().cloned()).collect()
@@ -253,7 +257,7 @@ impl Plan {
             false => (Extra::Failover, Why::Failover),
         };
         if !self.pays(extra, now) {
-            self.denied = true;
+            self.denied = Some(chosen.index);
             return None;
         }
         self.pick(chosen, why, now)

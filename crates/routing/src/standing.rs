@@ -20,6 +20,8 @@ const FULL: f64 = 12.0;
 const ANSWERS: u32 = 6;
 /// Who is ejected again within this time of its return waits longer than the last time.
 const RELAPSE: Duration = Duration::from_secs(60);
+/// Seconds in which 63 % of the attempts that have ended are no longer among those that ended lately.
+const LATELY: f64 = 10.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
@@ -53,6 +55,19 @@ pub(crate) struct Standing {
     returned: Option<Instant>,
     ejections: u64,
     rate: f64,
+    /// How many attempts have ended lately, as of when.
+    ends: Option<(f64, Instant)>,
+}
+
+/// A failed attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    /// When it was begun, or when its content began.
+    pub(crate) begun: Instant,
+    /// It had already counted as an answer.
+    pub(crate) begun_well: bool,
+    /// Other attempts at the same target that have not answered yet, about.
+    pub(crate) pending: u32,
 }
 
 impl Standing {
@@ -65,6 +80,7 @@ impl Standing {
             returned: None,
             ejections: 0,
             rate: 0.0,
+            ends: None,
         }
     }
 
@@ -100,6 +116,7 @@ impl Standing {
             return false;
         }
         self.rate += 0.05 * (0.0 - self.rate);
+        self.ended(now);
         match &mut self.phase {
             Phase::Well => {
                 self.test.record(false);
@@ -126,11 +143,12 @@ impl Standing {
         }
     }
 
-    /// The target failed an attempt of that beginning; `begun_well` when it had already counted as an answer.
-    pub(crate) fn failed(&mut self, begun: Instant, begun_well: bool, now: Instant, random: &mut Random) {
-        if self.changed.is_some_and(|at| begun < at) {
+    /// The target failed an attempt.
+    pub(crate) fn failed(&mut self, failure: Failure, now: Instant, random: &mut Random) {
+        if self.changed.is_some_and(|at| failure.begun < at) {
             return;
         }
+        let ended = self.ended(now);
         self.rate += 0.05 * (1.0 - self.rate);
         match self.phase {
             Phase::Ejected { until, .. } => {
@@ -141,10 +159,12 @@ impl Standing {
                 }
             }
             Phase::Well | Phase::Returning { .. } => {
-                if begun_well {
+                if failure.begun_well {
                     self.test.take_back();
                 }
-                if self.test.record(true) {
+                self.test.record(true);
+                let open = (f64::from(failure.pending) - ended).max(0.0);
+                if self.test.convicts(open) {
                     let relapse = self.returned.is_some_and(|at| now.saturating_duration_since(at) < RELAPSE);
                     self.streak = if relapse { self.streak.saturating_add(1) } else { 0 };
                     self.ejections += 1;
@@ -152,6 +172,15 @@ impl Standing {
                 }
             }
         }
+    }
+
+    /// Counts one more end, and tells how many there were lately.
+    fn ended(&mut self, now: Instant) -> f64 {
+        let (ends, at) = self.ends.unwrap_or((0.0, now));
+        let passed = now.saturating_duration_since(at).as_secs_f64();
+        let ends = ends * (-passed / LATELY).exp() + 1.0;
+        self.ends = Some((ends, at.max(now)));
+        ends
     }
 
     fn pause(&mut self, now: Instant, random: &mut Random) {
@@ -199,9 +228,13 @@ fn share(since: Instant, answers: u32, now: Instant) -> f64 {
 mod tests {
     use super::*;
 
+    fn alone(begun: Instant) -> Failure {
+        Failure { begun, begun_well: false, pending: 0 }
+    }
+
     fn ejected(now: Instant, random: &mut Random) -> Standing {
         let mut standing = Standing::new();
-        (0..5).for_each(|_| standing.failed(now, false, now, random));
+        (0..5).for_each(|_| standing.failed(alone(now), now, random));
         assert!(matches!(standing.usable(now), Use::Out { due: false, .. }));
         standing
     }
@@ -227,11 +260,11 @@ mod tests {
         for _ in 0..20 {
             let Use::Out { until, .. } = standing.usable(now) else { panic!("it is out") };
             pauses.push(until.duration_since(now));
-            standing.failed(now, false, now, &mut random);
+            standing.failed(alone(now), now, &mut random);
             assert_eq!(standing.usable(now), Use::Out { due: false, until });
             now = until;
             assert!(standing.try_again(now));
-            standing.failed(now, false, now, &mut random);
+            standing.failed(alone(now), now, &mut random);
         }
         assert!(pauses[0] <= PAUSE.0);
         assert!(pauses.iter().all(|pause| (PAUSE.0 / 2..=PAUSE.1).contains(pause)), "{pauses:?}");
@@ -257,7 +290,7 @@ mod tests {
 
         let mut standing = ejected(now, &mut random);
         standing.answered(now, now);
-        (0..2).for_each(|_| standing.failed(now, false, now, &mut random));
+        (0..2).for_each(|_| standing.failed(alone(now), now, &mut random));
         assert!(matches!(standing.usable(now), Use::Out { .. }), "two failures suffice on the way back");
         assert_eq!(standing.ejections(), 2);
     }
@@ -270,7 +303,28 @@ mod tests {
         assert!(!standing.answered(before, now), "an answer that was under way");
         assert!(matches!(standing.usable(now), Use::Out { .. }));
         assert!(standing.answered(later, later));
-        (0..10).for_each(|_| standing.failed(now, false, later, &mut random));
+        (0..10).for_each(|_| standing.failed(alone(now), later, &mut random));
         assert!(matches!(standing.usable(later), Use::Share(_)), "time-outs of before its recovery");
+    }
+
+    #[test]
+    fn quick_failures_weigh_less_while_most_of_a_burst_is_still_open() {
+        let (now, mut random) = (Instant::now(), Random::new(1));
+        let failures = |standing: &mut Standing, pending, random: &mut Random| {
+            let failure = Failure { begun: now, begun_well: false, pending };
+            (1..).find(|_| {
+                standing.failed(failure, now, random);
+                matches!(standing.usable(now), Use::Out { .. })
+            })
+        };
+        assert_eq!(failures(&mut Standing::new(), 0, &mut random), Some(4));
+        assert_eq!(
+            failures(&mut Standing::new(), 10_000, &mut random),
+            Some(8),
+            "a hung target is noticed all the same"
+        );
+        let mut busy = Standing::new();
+        (0..500).for_each(|_| assert!(!busy.answered(now, now)));
+        assert_eq!(failures(&mut busy, 300, &mut random), Some(4), "as many under way as usual");
     }
 }

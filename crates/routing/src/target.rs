@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) limit: Limit,
     pub(crate) provision: Option<Provision>,
     pub(crate) in_flight: u32,
+    /// Those of them that have no content yet.
+    pub(crate) waiting: u32,
     /// Tokens of the attempts under way, prompts and expected answers.
     pub(crate) tokens: u64,
     pub(crate) used: Option<Instant>,
@@ -107,6 +109,7 @@ impl Target {
             limit: Limit::default(),
             provision: None,
             in_flight: 0,
+            waiting: 0,
             tokens: 0,
             used: None,
             random,

@@ -8,12 +8,14 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_domain::{Code, Error};
 use penstock_identity::{AuditEntry, AuditEvent, AuditLog, AuditPage, Chain, Pending, Verdict};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
+use tokio::sync::Mutex;
 
 use crate::line::Line;
 use crate::{connect, pepper, trouble};
@@ -22,6 +24,9 @@ use crate::{connect, pepper, trouble};
 pub const AUDIT_FILE: &str = "audit.db";
 /// The name of the file with the log's end.
 pub const AUDIT_HEAD_FILE: &str = "audit.head";
+
+/// Gives every draft of this process a name of its own.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 const LAST: &str = "SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1";
 const HASH: &str = "SELECT hash FROM audit WHERE number = ?1";
@@ -34,6 +39,8 @@ const NEXT: &str = "SELECT * FROM audit WHERE number > ?1 ORDER BY number LIMIT 
 pub struct SqlAudit {
     line: Line,
     head: PathBuf,
+    /// One row at a time, with its end in the second place.
+    turn: Mutex<()>,
 }
 
 /// The end of the log as it stands in the second place.
@@ -49,6 +56,7 @@ impl SqlAudit {
         Self {
             line: Line::new(data_dir.join(AUDIT_FILE), &connect::AUDIT),
             head: data_dir.join(AUDIT_HEAD_FILE),
+            turn: Mutex::new(()),
         }
     }
 
@@ -151,6 +159,7 @@ impl fmt::Debug for SqlAudit {
 impl AuditLog for SqlAudit {
     fn append(&self, event: AuditEvent) -> Pending<'_, u64> {
         Box::pin(async move {
+            let _turn = self.turn.lock().await;
             let head = self.add(&event).await?;
             write_head(&self.head, head)?;
             let AuditEvent { actor, action, object, after, .. } = &event;
@@ -272,7 +281,8 @@ fn write_head(path: &Path, head: Head) -> Result<(), Error> {
     if read_head(path)?.is_some_and(|known| known.number >= head.number) {
         return Ok(());
     }
-    let draft = path.with_extension(format!("head.{}.draft", std::process::id()));
+    let turn = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_extension(format!("head.{}-{turn}.draft", std::process::id()));
     let write = || {
         let mut file = pepper::private().truncate(true).open(&draft)?;
         writeln!(file, "{} {}", head.number, hex(&head.hash))?;

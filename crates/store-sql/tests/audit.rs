@@ -109,11 +109,11 @@ async fn slips_are_stopped_by_the_file_itself() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn two_who_write_at_once_make_one_chain() {
     let dir = tempfile::tempdir().expect("a folder");
     let logs = [Arc::new(SqlAudit::new(dir.path())), Arc::new(SqlAudit::new(dir.path()))];
-    let tasks = (0..40).map(|n| {
+    let tasks = (0..200).map(|n| {
         let log = Arc::clone(&logs[n % 2]);
         tokio::spawn(async move { log.append(event(n as u64)).await })
     });
@@ -122,9 +122,9 @@ async fn two_who_write_at_once_make_one_chain() {
         numbers.push(task.await.expect("no panic").expect("added"));
     }
     numbers.sort_unstable();
-    assert_eq!(numbers, (1..=40).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
     let verdict = logs[0].verify().await.expect("readable");
-    assert_eq!((verdict.rows, verdict.broken), (40, None));
+    assert_eq!((verdict.rows, verdict.broken), (200, None));
 }
 
 #[cfg(unix)]

@@ -4,8 +4,6 @@ use bytes::Bytes;
 use penstock_domain::{Code, Error, Kind, RequestId};
 use serde_json::json;
 
-pub use crate::openai::error::vendor_error;
-
 /// The JSON body of an error: `{"type":"error","error":{…},"request_id"}`, with our code beside Anthropic's type.
 pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
     let code = error.code().name();
@@ -37,6 +35,7 @@ fn kind(error: &Error) -> &'static str {
         Kind::Unauthenticated => "authentication_error",
         Kind::Forbidden => "permission_error",
         Kind::NotFound => "not_found_error",
+        Kind::RateLimited if error.code() == Code::BudgetExceeded => "billing_error",
         Kind::RateLimited => "rate_limit_error",
         Kind::Timeout | Kind::SlowBody => "timeout_error",
         Kind::Unavailable if is_overload(error) => "overloaded_error",

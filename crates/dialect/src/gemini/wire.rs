@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error;
-use crate::openai::error::bad_response;
+use crate::refusal::{bad_response, filtered};
 
 /// Candidates above this number are garbage: the API documents 8.
 const MAX_CANDIDATES: u32 = 128;
@@ -254,7 +254,13 @@ impl Reading {
         let usage = wire.usage_metadata.and_then(usage);
         let candidates = wire.candidates.unwrap_or_default();
         let blocked = wire.prompt_feedback.and_then(|feedback| feedback.block_reason);
-        if candidates.is_empty() && blocked.is_some_and(|reason| !reason.ends_with("_UNSPECIFIED")) {
+        if let Some(reason) = blocked.filter(|reason| !reason.ends_with("_UNSPECIFIED"))
+            && candidates.is_empty()
+        {
+            // Before anything was said it is a refusal like any other vendor's: routing may ask somebody else.
+            if self.choices.is_empty() {
+                return Err(filtered(&reason, data));
+            }
             self.block(out);
         }
         for candidate in candidates {
@@ -263,7 +269,7 @@ impl Reading {
         Ok(usage)
     }
 
-    /// The prompt was refused: no candidate will say anything more.
+    /// What was asked is refused after all: no candidate will say anything more.
     fn block(&mut self, out: &mut Vec<Delta>) {
         for choice in 0..self.expected {
             let state = self.choices.entry(choice).or_default();

@@ -1,19 +1,13 @@
-//! Errors as OpenAI clients expect them, and vendors' errors as we understand them.
-//!
-//! What it promises: a vendor's refusal of *our* credential never looks like a refusal of the caller's; a vendor's text
-//! reaches the caller only where the vendor judged the caller's own input, bounded and without control characters; what
-//! else a vendor says is kept for the log, with everything that looks like a key blotted out.
+//! Errors as OpenAI clients expect them. What a vendor's error means is in [`crate::Refusal`].
 
 #[cfg(test)]
 mod tests;
-mod vendor;
 
 use bytes::Bytes;
-use penstock_domain::{Error, Kind, RequestId};
+use penstock_domain::{Code, Error, Kind, RequestId};
 use serde::Serialize;
 
-pub use vendor::vendor_error;
-pub(crate) use vendor::{bad_response, in_band_error, vendor_error_as};
+pub(crate) use crate::refusal::{bad_response, in_band as in_band_error};
 
 #[derive(Serialize)]
 struct Wire<'a> {
@@ -42,7 +36,7 @@ pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
     let wire = Wire {
         error: Inner {
             message: error.say(),
-            kind: kind(error.kind()),
+            kind: kind(error),
             param: error.param(),
             code,
             penstock: Ours { request_id: request_id.as_str(), docs_url: format!("/docs/errors/{code}") },
@@ -53,8 +47,9 @@ pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
 }
 
 /// OpenAI's `type` of an error.
-fn kind(kind: Kind) -> &'static str {
-    match kind {
+fn kind(error: &Error) -> &'static str {
+    match error.kind() {
+        Kind::RateLimited if error.code() == Code::BudgetExceeded => "insufficient_quota",
         Kind::Invalid | Kind::Method | Kind::MediaType | Kind::TooLarge | Kind::Conflict => {
             "invalid_request_error"
         }

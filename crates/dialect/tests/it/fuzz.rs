@@ -3,14 +3,14 @@
 
 use crate::support::{fixtures, lane, request, semantic};
 use bytes::Bytes;
-use penstock_dialect::openai::error::{error_body, vendor_error};
+use penstock_dialect::openai::error::error_body;
 use penstock_dialect::openai::raw_lane::RawLane;
 use penstock_dialect::openai::response::{read_whole, unfold};
 use penstock_dialect::openai::stream::ChunkReader;
 use penstock_dialect::responses;
 use penstock_dialect::splice::upstream_body;
 use penstock_dialect::sse::{Frame, SseDecoder};
-use penstock_dialect::{DecodeLimits, Fold as _, Lane};
+use penstock_dialect::{DecodeLimits, Fold as _, Lane, Refusal};
 use penstock_domain::{Delta, Origin, RequestId, Task};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -282,7 +282,7 @@ proptest! {
             let _ = read_whole(task, Bytes::from(bytes.clone()));
             let _ = unfold(task, &bytes);
         }
-        let error = vendor_error(status, None, &bytes);
+        let error = Refusal { status, body: &bytes, ..Refusal::default() }.meaning();
         prop_assert!(!error.say().chars().any(char::is_control));
         let body = error_body(&error, &RequestId::new("req_1"));
         prop_assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok());

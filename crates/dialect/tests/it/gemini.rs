@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use penstock_dialect::{Ask, Chats, Lane, Vendor, asker, vendor};
+use penstock_dialect::{Ask, Chats, Lane, Refusal, Vendor, asker, vendor};
 use penstock_domain::{Code, Delta, Dialect, Request, Retry, Task};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -318,7 +318,7 @@ fn googles_errors_are_told_apart() {
         let one = json!({"error": case["error"]});
         let status = u16::try_from(one["error"]["code"].as_u64().unwrap()).unwrap();
         for body in [one.to_string(), json!([one]).to_string()] {
-            let error = gemini().refusal(status, None, body.as_bytes());
+            let error = Refusal { status, body: body.as_bytes(), ..Refusal::default() }.meaning();
             assert_eq!(error.code().name(), case["means"], "{body}");
             assert_eq!(format!("{:?}", error.retry()), case["retry"], "{body}");
         }
@@ -327,7 +327,9 @@ fn googles_errors_are_told_apart() {
         let [Delta::Failed(inside)] = &deltas[..] else { panic!("{deltas:?}") };
         assert_eq!(inside.code().name(), case["means"], "inside of a stream: {one}");
     }
-    let header = gemini().refusal(503, Some(Duration::from_secs(2)), b"<html>");
+    let header =
+        Refusal { status: 503, wait: Some(Duration::from_secs(2)), body: b"<html>", ..Refusal::default() }
+            .meaning();
     assert_eq!((header.code(), header.retry()), (Code::UpstreamError, Retry::After(Duration::from_secs(2))));
 }
 
@@ -359,8 +361,7 @@ fn ends(bytes: &[u8]) -> usize {
     events
         .map(|event| {
             let candidates = event["candidates"].as_array().cloned().unwrap_or_default();
-            let ended = candidates.iter().filter(|candidate| candidate.get("finishReason").is_some()).count();
-            ended + usize::from(event["promptFeedback"]["blockReason"].is_string())
+            candidates.iter().filter(|candidate| candidate.get("finishReason").is_some()).count()
         })
         .sum()
 }
@@ -449,7 +450,7 @@ proptest! {
             }
             let request = asked(&name, Dialect::OpenAi, false);
             let _ = gemini().whole(&request, Bytes::from(bytes.clone()));
-            let _ = gemini().refusal(400, None, &bytes);
+            let _ = Refusal { status: 400, body: &bytes, ..Refusal::default() }.meaning();
         }
     }
 }

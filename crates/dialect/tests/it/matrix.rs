@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use penstock_dialect::splice::upstream_body;
 use penstock_dialect::{Ask, Chats, DecodeLimits, asker, vendor};
 use penstock_domain::{Delta, Dialect, Origin, Request, RequestId, Task};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const ASKERS: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Responses];
@@ -188,9 +189,12 @@ fn deltas(request: &Request, from: Dialect, answer: &Value) -> Vec<Delta> {
         return wires.whole(request, Bytes::from(answer["whole"].to_string())).unwrap();
     }
     let mut lane = wires.lane(request);
-    lane.push(wire(from, &answer["stream"])).unwrap();
+    let pushed = lane.push(wire(from, &answer["stream"]));
     let mut deltas: Vec<Delta> = std::iter::from_fn(|| lane.next()).collect();
-    deltas.extend(std::iter::from_fn(|| lane.finish()));
+    match pushed {
+        Ok(()) => deltas.extend(std::iter::from_fn(|| lane.finish())),
+        Err(error) => deltas.push(Delta::Failed(error)),
+    }
     deltas
 }
 
@@ -259,4 +263,53 @@ fn every_asker_is_understood_by_every_vendor_with_every_feature() {
             }
         }
     });
+}
+
+/// Anthropic's blocks open and close in turn, and nothing follows an error or the end.
+fn check_blocks(events: &str) {
+    let (mut open, mut over) = (false, false);
+    for event in events.split("\n\n").filter(|event| !event.is_empty()) {
+        assert!(!over, "{event} follows the end: {events}");
+        match event.lines().next().unwrap() {
+            "event: content_block_start" => assert!(!std::mem::replace(&mut open, true), "{events}"),
+            "event: content_block_stop" => assert!(std::mem::take(&mut open), "{events}"),
+            "event: content_block_delta" => assert!(open, "{events}"),
+            "event: error" | "event: message_stop" => over = true,
+            _ => {}
+        }
+    }
+    assert!(over, "no end: {events}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn events_in_any_order_never_break_an_askers_stream(
+        to in prop::sample::select(VENDORS.to_vec()),
+        feature in 0..FEATURES.len(),
+        swaps in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..3_u8), 0..6),
+    ) {
+        let mut answer = fixture("answers", to, FEATURES[feature].answer);
+        let events = answer["stream"].as_array_mut().unwrap();
+        for (a, b, kind) in swaps {
+            let (a, b) = (a.index(events.len()), b.index(events.len()));
+            match kind {
+                0 => events.swap(a, b),
+                1 => events.insert(b, events[a].clone()),
+                _ if events.len() > 1 => drop(events.remove(a)),
+                _ => {}
+            }
+        }
+        for from in ASKERS.into_iter().filter(|from| *from != to) {
+            let request = request(from, "text", true);
+            let told = told(&request, deltas(&request, to, &answer));
+            match from {
+                Dialect::Anthropic => check_blocks(&told),
+                Dialect::OpenAi => prop_assert!(told.matches("data: [DONE]").count() <= 1, "{told}"),
+                _ => prop_assert!(told.contains("response.completed") || told.contains("response.incomplete")
+                    || told.contains("event: response.failed") || told.contains("event: error"), "{told}"),
+            }
+        }
+    }
 }

@@ -162,12 +162,13 @@ impl Events {
 
     /// A comment, once nothing has been sent for as long as proxies in between may bear.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
-        let now = Instant::now();
+        let mut now = Instant::now();
         // After a frame the connection asks once more, when it can send on.
         if std::mem::take(&mut self.given) {
             self.sent = now;
         }
         while self.silence.poll(context, now).is_ready() {
+            now = Instant::now();
             let due = self.sent + self.keep_alive;
             if now >= due {
                 self.sent = now;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use penstock_domain::{Credential, Error};
+use penstock_domain::{Code, Credential, Error};
 use penstock_identity::Caller;
 
 use crate::Flow;
@@ -15,7 +15,15 @@ pub(crate) fn authenticate(
     journey: &mut Journey,
     credential: &Credential,
 ) -> Result<Arc<Caller>, Error> {
-    let caller = flow.parts.keys.authenticate(credential, SystemTime::now())?;
+    let keys = &flow.parts.keys;
+    let caller = keys.authenticate(credential, SystemTime::now()).inspect_err(|error| {
+        // The record names a key that is good and may not be used: its owner will ask.
+        if matches!(error.code(), Code::ExpiredApiKey | Code::IpNotAllowed)
+            && let Some(owner) = keys.owner(credential)
+        {
+            journey.known(&owner);
+        }
+    })?;
     journey.known(&caller);
     Ok(caller)
 }

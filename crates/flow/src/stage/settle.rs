@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use penstock_domain::{Code, Delta, Error, Stage};
@@ -17,6 +18,9 @@ use super::admit::Admitted;
 use super::call::{Live, Resuming, now};
 use crate::Answer;
 use crate::journey::Journey;
+
+/// How long a silent stream may go on after its key was revoked; one that speaks ends at its next piece.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// An admitted request with a live answer: what is left is to see it through.
 pub(crate) struct Settling {
@@ -39,6 +43,7 @@ impl Settling {
             held: held.into_iter(),
             rest: Some(rest),
             deadline,
+            look: None,
             flight: Some(flight),
             resuming,
             journey,
@@ -53,6 +58,8 @@ struct Settled {
     held: std::vec::IntoIter<Delta>,
     rest: Option<Deltas>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When a silent stream next looks whether its key was revoked.
+    look: Option<Pin<Box<Sleep>>>,
     /// Dropped, it was cancelled, which says nothing about the target.
     flight: Option<Flight>,
     resuming: Option<Box<Resuming>>,
@@ -61,7 +68,7 @@ struct Settled {
 
 impl Settled {
     fn end(&mut self, outcome: Outcome) {
-        self.rest = None;
+        (self.rest, self.resuming) = (None, None);
         let (flight, fault) = (self.flight.take(), outcome.error().cloned());
         let tokens = self.journey.end(outcome);
         match (flight, fault) {
@@ -83,6 +90,9 @@ impl Stream for Settled {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delta>> {
         let this = self.get_mut();
+        if let Some(error) = this.unleashed() {
+            return Poll::Ready(Some(this.fail(error)));
+        }
         if let Some(resuming) = this.resuming.take() {
             return this.poll_resuming(resuming, context);
         }
@@ -119,11 +129,36 @@ impl Stream for Settled {
 
 impl Settled {
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
-        let Some(deadline) = self.deadline.as_mut() else { return Poll::Pending };
+        let Some(deadline) = self.deadline.as_mut() else { return self.poll_leash(context) };
         if deadline.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
+            return self.poll_leash(context);
         }
         let say = "the deadline of the request passed before the answer was complete";
         Poll::Ready(Some(self.fail(Error::new(Code::DeadlineExceeded, say))))
+    }
+
+    /// Why the answer ends although nothing is wrong with it: its key was revoked. That is no fault of the target.
+    fn unleashed(&mut self) -> Option<Error> {
+        let open = self.rest.is_some() || self.resuming.is_some();
+        if !open || !self.journey.is_unleashed() {
+            return None;
+        }
+        (self.flight, self.resuming) = (None, None);
+        let say = "this API key was revoked while its answer was on the way";
+        Some(Error::new(Code::InvalidApiKey, say))
+    }
+
+    /// A silent stream looks up every now and then whether its key still holds.
+    fn poll_leash(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
+        loop {
+            let look = self.look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
+            if look.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.look = None;
+            if let Some(error) = self.unleashed() {
+                return Poll::Ready(Some(self.fail(error)));
+            }
+        }
     }
 }

@@ -127,3 +127,23 @@ async fn the_most_useful_error_is_told_and_never_that_our_credential_is_bad_if_t
     assert_eq!(ours.retry(), Retry::Never, "only the operator can mend it");
     assert_eq!(ours.kind(), penstock_domain::Kind::BadUpstream, "never a 401 of theirs");
 }
+
+#[tokio::test]
+async fn once_the_budget_is_spent_the_asker_is_told_not_to_retry() {
+    const REQUESTS: usize = 400;
+    let failing = || (0..REQUESTS).map(|_| Act::Refuse(Code::UpstreamError, None)).collect();
+    let street = street(Layout::default(), vec![failing(), failing()]);
+    let mut spent = 0;
+    for _ in 0..REQUESTS {
+        let (refusal, record) = street.ask(asking()).await;
+        street.bench.kept.begun.store(0, Ordering::SeqCst);
+        let error = refusal.err().expect("a refusal").error;
+        if record.attempts == 1 {
+            spent += 1;
+            assert_eq!(error.retry(), Retry::Never, "whoever retries makes it worse");
+        } else {
+            assert_eq!(error.retry(), Retry::Maybe);
+        }
+    }
+    assert!(spent > REQUESTS / 2, "only {spent} of {REQUESTS} found the budget spent");
+}

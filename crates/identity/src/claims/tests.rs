@@ -55,7 +55,8 @@ fn a_sound_token_becomes_a_caller_with_its_own_rights() {
 
 #[test]
 fn each_missing_or_wrong_claim_alone_is_refused() {
-    let edits: [(&str, fn(&mut Claims), Code); 14] = [
+    type Edit = (&'static str, fn(&mut Claims), Code);
+    let edits: [Edit; 14] = [
         ("other audience", |c| c.audience = vec!["other".into()], Code::InvalidToken),
         ("no audience", |c| c.audience.clear(), Code::InvalidToken),
         ("longer audience", |c| c.audience = vec!["penstock2".into()], Code::InvalidToken),

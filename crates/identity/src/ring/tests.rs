@@ -166,3 +166,47 @@ fn a_ring_shows_how_many_keys_it_has_and_nothing_of_them() {
     let ring = ring(vec![record("one", "operator-chosen-key-1")]);
     assert_eq!(format!("{ring:?}"), "KeyRing { keys: 1, .. }");
 }
+
+fn from(key: &str, address: &str) -> Credential {
+    Credential::KeyFrom(Secret::new(key), address.parse().expect("an address"))
+}
+
+#[test]
+fn a_key_that_names_addresses_works_from_them_alone() {
+    let allow_ips = ["10.0.0.0/8", "2001:db8::7"].map(|range| range.parse().expect("a range")).into();
+    let ring = ring(vec![KeyRecord { allow_ips, ..record("one", "operator-chosen-key-1") }]);
+    let code = |address: &str| {
+        ring.authenticate(&from("operator-chosen-key-1", address), at(1)).err().map(|error| error.code())
+    };
+    for near in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {
+        assert_eq!(code(near), None, "{near}");
+    }
+    for far in ["11.0.0.1", "127.0.0.1", "2001:db8::8", "::ffff:11.0.0.1"] {
+        assert_eq!(code(far), Some(Code::IpNotAllowed), "{far}");
+    }
+    // From nowhere known is from nowhere allowed.
+    assert_eq!(ask(&ring, "operator-chosen-key-1", at(1)), Err(Code::IpNotAllowed));
+    let wrong = ring.authenticate(&from("operator-chosen-key-2", "10.1.2.3"), at(1)).expect_err("unknown");
+    assert_eq!(wrong.code(), Code::InvalidApiKey);
+    let owner = ring.owner(&from("operator-chosen-key-1", "11.0.0.1")).expect("the record may name it");
+    assert_eq!(&*owner.name, "one");
+    assert!(ring.owner(&from("operator-chosen-key-2", "10.1.2.3")).is_none());
+}
+
+#[test]
+fn what_hangs_on_a_key_is_let_go_when_it_ends_and_not_before() {
+    let live = record("one", "operator-chosen-key-1");
+    let other = record("two", "operator-chosen-key-2");
+    let ring = ring(vec![live.clone(), other.clone()]);
+    let caller = |key| ring.authenticate(&Credential::Key(Secret::new(key)), at(1)).expect("valid");
+    let (one, two) = (caller("operator-chosen-key-1"), caller("operator-chosen-key-2"));
+    // A rotation and a change of rights are no end.
+    let rotated = KeyRecord { digest: pepper().digest("operator-chosen-key-3"), ..live.clone() };
+    ring.replace([Arc::new(rotated.clone()), Arc::new(other.clone())].iter(), Limits::default());
+    assert!(!one.leash.is_cut());
+    let later = caller("operator-chosen-key-3");
+    let revoked = KeyRecord { revoked: Some(at(2)), ..rotated };
+    ring.replace([Arc::new(revoked), Arc::new(other)].iter(), Limits::default());
+    assert!(one.leash.is_cut() && later.leash.is_cut(), "those of before the rotation too");
+    assert!(!two.leash.is_cut());
+}

@@ -118,3 +118,70 @@ fn only_who_holds_an_admin_right_may_hand_it_out() {
         assert_eq!(found.as_deref(), beyond, "[{held}] hands out [{granted}]");
     }
 }
+
+#[test]
+fn each_action_of_each_family_is_granted_alone() {
+    let families = [
+        "chat",
+        "embeddings",
+        "models",
+        "vector_stores",
+        "datasets",
+        "jobs",
+        "agents",
+        "tools",
+        "mcp",
+        "relay",
+        "admin",
+    ];
+    assert_eq!(KNOWN_SCOPES.iter().map(|(family, _)| *family).collect::<Vec<_>>(), families);
+    let all: Vec<Scope> = KNOWN_SCOPES
+        .iter()
+        .flat_map(|(family, actions)| actions.iter().map(|action| Scope { family, action }))
+        .collect();
+    for granted in &all {
+        let text = granted.to_string();
+        for asked in &all {
+            // Above all: who reads a vector store or a data set does not write it, nor the other one.
+            assert_eq!(set(&text).allows(*asked, None), granted == asked, "{text} for {asked}");
+            assert_eq!(set(&text).allows(*asked, Some("kb")), granted == asked, "{text} for {asked} of kb");
+            let named = format!("{text}:kb");
+            assert_eq!(set(&named).allows(*asked, Some("kb")), granted == asked, "{named} for {asked} of kb");
+            assert!(!set(&named).allows(*asked, Some("other")), "{named} for {asked} of another");
+        }
+    }
+}
+
+#[test]
+fn roles_cover_what_they_say_and_are_written_as_they_were_given() {
+    let audit = Scope::new("admin", "audit");
+    for (role, read, keys, audited) in [
+        ("role:viewer", true, false, false),
+        ("role:operator", true, true, false),
+        ("role:auditor", true, false, true),
+        ("role:admin", true, true, true),
+    ] {
+        let set = set(role);
+        let found = (set.allows(READ, None), set.allows(KEYS, None), set.allows(audit, None));
+        assert_eq!(found, (read, keys, audited), "{role}");
+        assert!(!set.allows(CHAT, None), "{role} asks no model");
+        assert_eq!(set.to_vec(), [role]);
+        assert_eq!(ScopeSet::parse(set.to_vec()).expect("its own text"), set);
+    }
+    assert_eq!(set("chat:* role:viewer admin:keys").to_vec(), ["chat:*", "role:viewer", "admin:keys"]);
+    assert_eq!(
+        set("role:viewer").admin_beyond(&set("role:auditor")).map(|s| s.to_string()).as_deref(),
+        Some("admin:audit")
+    );
+    for bad in ["role:", "role:root", "role:*", "role:admin:x", "Role:admin"] {
+        assert!(ScopeSet::parse([bad]).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn scopes_of_other_services_are_passed_over_in_tokens() {
+    let words = ["openid", "profile", "chat:invoke", "email", "https://graph.example.com/read", "chat:fly"];
+    assert_eq!(ScopeSet::parse_known(words).to_vec(), ["chat:invoke"]);
+    let many: Vec<String> = (0..500).map(|n| format!("chat:invoke:m{n}")).collect();
+    assert_eq!(ScopeSet::parse_known(many.iter().map(String::as_str)).to_vec().len(), MAX_SCOPES);
+}

@@ -48,10 +48,15 @@ pub(crate) fn verify(args: &VerifyAudit) -> Result<ExitCode, Failure> {
     let head = hex(&verdict.head);
     if args.json {
         let broken = verdict.broken.as_ref().map(|(row, why)| json!({"row": row, "why": why}));
-        terminal::line(json!({"ok": broken.is_none(), "rows": verdict.rows, "head": head, "broken": broken}).to_string());
+        terminal::line(
+            json!({"ok": broken.is_none(), "rows": verdict.rows, "head": head, "broken": broken}).to_string(),
+        );
     } else {
         match &verdict.broken {
-            None => terminal::line(format!("{} rows, none altered; the last one has the hash {head}", verdict.rows)),
+            None => terminal::line(format!(
+                "{} rows, none altered; the last one has the hash {head}",
+                verdict.rows
+            )),
             Some((row, why)) => terminal::line(format!("row {row} is wrong: {why}")),
         }
     }

@@ -2,12 +2,23 @@
 
 use std::process::ExitCode;
 
-use penstock_config::{Problem, ProcessEnvironment, Severity};
+use penstock_config::{Config, Problem, ProcessEnvironment, Severity};
 use penstock_provider::Health;
 use serde_json::json;
 
 use crate::cli::Check;
 use crate::{Failure, terminal, wiring};
+
+/// The issuers of access tokens whose keys cannot be had from here.
+async fn unreached_issuers(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, issuer) in config.auth.oidc.iter().enumerate() {
+        if let Err(why) = penstock_identity_oidc::probe(issuer).await {
+            problems.push(Problem::warning(format!("auth.oidc[{index}].issuer"), why));
+        }
+    }
+    problems
+}
 
 /// Parses, cross-checks and builds every provider, without serving. Exit code 1 when anything is an error.
 pub(crate) fn run(args: &Check) -> Result<ExitCode, Failure> {
@@ -21,6 +32,7 @@ pub(crate) fn run(args: &Check) -> Result<ExitCode, Failure> {
         problems.extend(wiring::unpriced(&loaded.config));
         match wiring::check_providers(&loaded.config) {
             Ok(providers) if args.online => {
+                problems.extend(super::block(async { Ok(unreached_issuers(&loaded.config).await) })?);
                 for (name, health) in
                     super::block(async { Ok(wiring::probe(&loaded.config, &providers).await) })?
                 {

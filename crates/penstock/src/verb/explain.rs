@@ -7,7 +7,7 @@ use std::time::Duration;
 use penstock_config::Config;
 use penstock_domain::{Cost, Rates};
 use penstock_observe::store::Status;
-use penstock_observe::{Entry, Record, RecordStore};
+use penstock_observe::{Attempt, Entry, Record, RecordStore};
 use serde_json::Value;
 
 use crate::cli::Explain;
@@ -83,7 +83,12 @@ fn text(entry: &Entry, key: Option<&str>, config: &Config) -> String {
     }
     for (number, one) in record.tries.iter().enumerate() {
         let what = if number == 0 { "calls" } else { "" };
-        lines.add(what, &format!("{}/{}: {} after {}", one.provider, one.model, one.code, millis(one.took)));
+        lines.add(what, &attempt(one, record.tries.len() > 1));
+    }
+    for (number, one) in record.considered.iter().enumerate() {
+        let what = if number == 0 { "thought of" } else { "" };
+        let door = door(&one.provider, one.credential, &one.model);
+        lines.add(what, &format!("{door}: {}", one.verdict));
     }
     lines.add("tokens", &tokens(record));
     if let Some(price) = price(record, config) {
@@ -155,6 +160,29 @@ fn way(record: &Record) -> String {
         calls => write!(way, ", {calls} calls"),
     };
     way
+}
+
+/// One call; what it used is told where it is not the only one.
+fn attempt(one: &Attempt, many: bool) -> String {
+    let door = door(&one.provider, one.credential, &one.model);
+    let mut text = format!("{door}: {} after {}", one.code, millis(one.took));
+    if one.why != "first" {
+        let _ = write!(text, ", {}", one.why);
+    }
+    if let (true, Some(usage)) = (many, one.usage) {
+        let guessed = if one.estimated { " estimated" } else { "" };
+        let _ = write!(text, ", {} input and {} output tokens{guessed}", usage.input, usage.output);
+        let _ = write!(text, ", {}", cost(one.cost));
+    }
+    text
+}
+
+/// A model behind a provider; its credential where it is not the first.
+fn door(provider: &str, credential: u32, model: &str) -> String {
+    match credential {
+        0 => format!("{provider}/{model}"),
+        other => format!("{provider}#{other}/{model}"),
+    }
 }
 
 fn tokens(record: &Record) -> String {

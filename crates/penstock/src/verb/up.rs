@@ -63,7 +63,8 @@ async fn first_keys(keys: &Keys, config: &Config) -> Result<Option<Minted>, Fail
     let first = mint(keys, "first", &FIRST_SCOPES).await?;
     let log = wiring::audit(config);
     for minted in [&admin, &first] {
-        audit::changed(&log, "key.create", None, &super::keys::row(&minted.record, SystemTime::now())).await?;
+        audit::changed(&log, "key.create", None, &super::keys::row(&minted.record, SystemTime::now()))
+            .await?;
     }
     Ok(Some(first))
 }

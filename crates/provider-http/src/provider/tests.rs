@@ -32,7 +32,7 @@ fn vendors_with_a_known_address_are_asked_there() {
 fn the_credential_is_put_on_for_its_own_origin_and_no_other() {
     let vendor = vendor("openai", serde_json::json!({"api_key": "sk-1"}));
     let own = vendor.url(Spot::Chat, "m").expect("a URL");
-    let request = vendor.dress(&own, Bytes::new(), true).expect("a request");
+    let request = vendor.dress(&own, Bytes::new(), true, 0).expect("a request");
     assert_eq!(request.headers()["authorization"], "Bearer sk-1");
     for foreign in [
         "http://api.openai.com/v1/chat/completions",
@@ -40,7 +40,7 @@ fn the_credential_is_put_on_for_its_own_origin_and_no_other() {
         "https://api.openai.com.evil.example/v1/chat/completions",
     ] {
         let foreign: Uri = foreign.parse().expect("a URL");
-        let error = vendor.dress(&foreign, Bytes::new(), true).expect_err("another host");
+        let error = vendor.dress(&foreign, Bytes::new(), true, 0).expect_err("another host");
         assert_eq!(error.code(), Code::InternalError);
     }
 }

@@ -53,7 +53,6 @@ fn all_problems_come_at_once() {
             "headers": {"Host": "evil", "authorization": "x", "Transfer-Encoding": "chunked", "content-length": "1", "x y": "z", "x-ok": "fine", "x-bad": "a\r\nb"},
             "timeouts": {"connect": "0s", "idle": "0ms"},
             "max_concurrency": 0,
-            "region": " ",
             "api_version": "1",
             "deployments": {"a": "b"},
         }),
@@ -70,7 +69,6 @@ fn all_problems_come_at_once() {
         "timeouts.connect",
         "timeouts.idle",
         "max_concurrency",
-        "region",
         "api_version",
         "deployments",
     ];
@@ -100,9 +98,34 @@ fn a_key_over_plain_http_to_a_public_host_is_refused() {
 #[test]
 fn a_key_from_a_file_may_end_with_a_line_break() {
     let checked = check("openai", json!({"api_key": "sk-1\n"})).unwrap_or_else(|p| panic!("{p:?}"));
-    let value = &checked.private_headers["authorization"];
-    assert_eq!(value.to_str().expect("text"), "Bearer sk-1");
-    assert!(value.is_sensitive() && !format!("{:?}", checked.private_headers).contains("sk-1"));
+    let (name, value) = checked.keys.header(0).expect("a credential").expect("a key");
+    assert_eq!((name.as_str(), value.to_str().expect("text")), ("authorization", "Bearer sk-1"));
+    assert!(value.is_sensitive() && !format!("{value:?}").contains("sk-1"));
+}
+
+#[test]
+fn a_vendor_has_as_many_credentials_as_different_keys() {
+    let checked =
+        check("anthropic", json!({"api_keys": ["a", "b", "c"]})).unwrap_or_else(|p| panic!("{p:?}"));
+    assert_eq!(checked.keys.count(), 3);
+    let key = |credential| checked.keys.header(credential).ok().flatten();
+    assert_eq!(key(1).expect("a key"), (HeaderName::from_static("x-api-key"), HeaderValue::from_static("b")));
+    // Never another key in place of one that is not there.
+    assert_eq!(checked.keys.header(3).expect_err("no such key").code(), penstock_domain::Code::InternalError);
+    let none = check("vllm", json!({})).unwrap_or_else(|p| panic!("{p:?}"));
+    assert_eq!((none.keys.count(), none.keys.header(0).expect("fine")), (1, None));
+    let many: Vec<String> = (0..65).map(|n| format!("k{n}")).collect();
+    for (wrong, at) in [
+        (json!({"api_key": "a", "api_keys": ["b"]}), "api_keys"),
+        (json!({"api_keys": []}), "api_keys"),
+        (json!({"api_keys": many}), "api_keys"),
+        (json!({"api_keys": ["a", "b", "a\n"]}), "api_keys[2]"),
+        (json!({"api_keys": ["a", ""]}), "api_keys[1]"),
+    ] {
+        assert_eq!(paths(&problems("openai", wrong.clone())), [at], "{wrong}");
+    }
+    let exposed = json!({"base_url": "http://api.example.com/v1", "api_keys": ["a", "b"]});
+    assert_eq!(paths(&problems("openai_compatible", exposed)), ["base_url"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_domain::{Code, Delta, FinishReason, Retry, Task};
+use penstock_domain::{Code, Delta, Remedy, Retry, Task};
 use penstock_provider::{Call, Provider};
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ async fn vectors_and_counts_have_paths_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_blocked_prompt_is_a_withheld_answer_and_no_empty_one() {
+async fn a_blocked_prompt_is_refused_as_filtered_and_no_empty_answer() {
     let blocked = r#"{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"usageMetadata":{"promptTokenCount":7,"totalTokenCount":7}}"#;
     let events = format!("data: {blocked}\r\n\r\n");
     for (ask, body) in
@@ -140,10 +140,9 @@ async fn a_blocked_prompt_is_a_withheld_answer_and_no_empty_one() {
     {
         let server = Server::always(vec![send(body)]).await;
         let answer = chat_through(&*gemini(&server), ask).await;
-        assert!(answer.failed.is_none(), "{:?}", answer.failed);
-        let finish =
-            |delta: &Delta| matches!(delta, Delta::Finished { reason: FinishReason::ContentFilter, .. });
-        assert!(answer.deltas.iter().any(finish), "{:?}", answer.deltas);
+        let failed = answer.failed.expect("a refusal");
+        assert_eq!((failed.code(), failed.remedy()), (Code::ContentFiltered, Remedy::Filtered));
+        assert!(failed.say().contains("PROHIBITED_CONTENT"), "{failed}");
     }
     let empty = r#"{"usageMetadata":{"promptTokenCount":7,"totalTokenCount":7}}"#;
     let server = Server::always(vec![send(json_answer("200 OK", empty))]).await;

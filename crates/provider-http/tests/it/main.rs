@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "the helpers of tests fail the test")]
 
 mod connections;
+mod detection;
 mod failures;
 mod gemini;
 mod messages;
@@ -12,5 +13,6 @@ mod responses;
 mod secrets;
 mod streams;
 mod support;
+mod taxonomy;
 mod tls;
 mod whole;

@@ -86,7 +86,7 @@ async fn counting_reaches_anthropic_as_bytes_and_others_read_its_number() {
         let task = Task::CountTokens;
         let decoded = asker.decode(task, body.into(), &penstock_dialect::DecodeLimits::default()).unwrap();
         let request = decoded.into_request(RequestId::new("req_1"), Origin::Http, None);
-        Call { request: Arc::new(request), model: "vendor-model".into(), deadline: None }
+        Call { request: Arc::new(request), model: "vendor-model".into(), credential: 0, deadline: None }
     };
     let provider = anthropic(&server);
     let ask = r#"{"model":"large","messages":[{"role":"user","content":"hi"}],"x":1}"#;
@@ -166,10 +166,7 @@ async fn an_anthropic_asker_is_translated_for_openai_vendors() {
     assert_eq!((answer.text.as_str(), dropped(&answer.deltas)), ("hello", vec!["x_unknown".to_owned()]));
     let seen = server.seen().await;
     assert_eq!(seen.line(), "POST /v1/chat/completions HTTP/1.1");
-    assert_eq!(
-        (&seen.json()["max_tokens"], &seen.json()["model"]),
-        (&json!(9), &json!("vendor-model"))
-    );
+    assert_eq!((&seen.json()["max_tokens"], &seen.json()["model"]), (&json!(9), &json!("vendor-model")));
     let answer = message_through(&*provider, MESSAGE_STREAM_ASK).await;
     assert!(answer.failed.is_none(), "{:?}", answer.failed);
     assert_eq!((answer.text.as_str(), dropped(&answer.deltas)), ("héllo", vec![]));
@@ -225,7 +222,6 @@ async fn the_vendors_refusals_become_our_codes() {
             Code::ContextLengthExceeded,
         ),
         ("401 Unauthorized", error("authentication_error", "invalid x-api-key"), Code::UpstreamAuth),
-        ("402 Payment Required", error("billing_error", "pay"), Code::UpstreamAuth),
         ("413 Payload Too Large", error("request_too_large", "big"), Code::UpstreamRejected),
         ("429 Too Many Requests", error("rate_limit_error", "slow"), Code::UpstreamRateLimited),
         ("504 Gateway Timeout", error("timeout_error", "late"), Code::UpstreamTimeout),

@@ -30,8 +30,8 @@ async fn relay(vendor: &dyn Provider, passage: Passage, body: &'static [u8]) -> 
         arrived: None,
         hints: Default::default(),
         tags: Tags::default(),
-            residency: None,
-            resume: Default::default(),
+        residency: None,
+        resume: Default::default(),
         body: Body::relayed(Dialect::OpenAi, Bytes::from_static(body), passage),
     };
     let call = Call { request: Arc::new(request), model: "files".into(), credential: 0, deadline: None };

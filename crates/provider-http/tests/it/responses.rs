@@ -130,5 +130,8 @@ async fn a_refusal_is_the_callers_or_ours_as_at_chats() {
 fn openai_counts_at_its_own_address_alone() {
     let at = |settings| vendor("openai", settings).count().is_some();
     assert!(at(json!({"api_key": KEY})), "the path exists there");
-    assert!(!at(json!({"api_key": KEY, "base_url": "http://127.0.0.1:9/v1"})), "nobody knows: it is estimated");
+    assert!(
+        !at(json!({"api_key": KEY, "base_url": "http://127.0.0.1:9/v1"})),
+        "nobody knows: it is estimated"
+    );
 }

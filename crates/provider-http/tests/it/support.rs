@@ -273,7 +273,12 @@ pub(crate) fn request(task: Task, body: &str) -> Request {
 }
 
 pub(crate) fn call(task: Task, body: &str) -> Call {
-    Call { request: Arc::new(request(task, body)), model: "vendor-model".into(), deadline: None }
+    Call {
+        request: Arc::new(request(task, body)),
+        model: "vendor-model".into(),
+        credential: 0,
+        deadline: None,
+    }
 }
 
 /// The same for an asker of Anthropic's dialect.
@@ -282,7 +287,7 @@ pub(crate) fn message_call(body: &str) -> Call {
     let decoded = anthropic::request::decode(Task::Chat, bytes, &DecodeLimits::default())
         .expect("the request is valid");
     let request = decoded.into_request(RequestId::new("req_test"), Origin::Http, None);
-    Call { request: Arc::new(request), model: "vendor-model".into(), deadline: None }
+    Call { request: Arc::new(request), model: "vendor-model".into(), credential: 0, deadline: None }
 }
 
 /// Asks for a message and reads the answer; an error instead of an answer counts as its failure.

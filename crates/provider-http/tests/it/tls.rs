@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use penstock_domain::Code;
+use penstock_domain::{Code, Remedy};
 use penstock_provider::Provider;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -65,8 +65,18 @@ async fn secure(
     protocols: &[&[u8]],
     answer: impl Fn(&http::Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
 ) -> (String, Seen) {
-    let key = rcgen::KeyPair::generate().expect("key");
     let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("name");
+    certified(authority, &params, protocols, answer).await
+}
+
+/// A vendor over TLS with this certificate.
+async fn certified(
+    authority: &Authority,
+    params: &rcgen::CertificateParams,
+    protocols: &[&[u8]],
+    answer: impl Fn(&http::Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
+) -> (String, Seen) {
+    let key = rcgen::KeyPair::generate().expect("key");
     let certificate = params.signed_by(&key, &authority.issuer).expect("certificate");
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("key");
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -151,6 +161,21 @@ async fn a_certificate_of_another_name_or_another_authority_is_refused() {
     for seen in [other_name, other_authority] {
         assert_eq!(seen.connections.load(Ordering::SeqCst), 0);
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_refused_and_nothing_is_sent() {
+    let authority = authority();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("name");
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let (base, seen) = certified(&authority, &params, &[b"h2", b"http/1.1"], usual).await;
+    for ask in [CHAT_ASK, STREAM_ASK] {
+        let failed = chat_through(&*trusting(&base, &authority), ask).await.failed.expect("a fault");
+        assert_eq!((failed.code(), failed.remedy()), (Code::UpstreamUnreachable, Remedy::Other));
+        assert!(failed.say().contains("certificate"), "{failed}");
+    }
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ async fn faults_become_the_errors_that_a_vendor_would_cause() {
     let mock = provider(json!({}));
     for (script, code) in [
         (json!({"status": 401}), Code::UpstreamAuth),
+        (json!({"status": 402}), Code::UpstreamQuotaExceeded),
         (json!({"status": 400}), Code::UpstreamRejected),
         (json!({"status": 404}), Code::ModelNotFound),
         (json!({"status": 503}), Code::UpstreamError),
@@ -122,7 +123,13 @@ async fn both_shapes_give_the_same_answer() {
 async fn the_kind_mock_is_made_from_its_section() {
     let mut registry: Registry<dyn Provider, ()> = Registry::new();
     register(&mut registry);
-    let section = Section::new("mock", "fake", json!({"default": {"text": "from the file"}}));
+    // What routing has to know of a provider may be said of this kind as of every other.
+    let section = Section::new(
+        "mock",
+        "fake",
+        json!({"default": {"text": "from the file"}, "region": "eu", "trust": "internal", "provisioned": {"tokens_per_minute": 9}}),
+    );
+    assert_eq!(section.placement().region.as_deref(), Some("eu"));
     let made = registry.build(&section, &()).unwrap();
     assert_eq!(made.kind(), "mock");
     let deltas =

@@ -1,7 +1,7 @@
 //! How soon a sick provider is left alone, and what its failures cost the requests.
 
 use crate::alone::{attempts, until_ejected};
-use crate::world::{World, calls_before_ejection, steady};
+use crate::world::{Mood, Temper, World, calls_before_ejection, steady};
 
 #[test]
 fn a_provider_with_30_percent_failures_is_ejected_within_18_attempts_on_average() {
@@ -56,4 +56,17 @@ fn a_dead_provider_is_noticed_by_slow_traffic_too_and_rarely_tried() {
     assert!(world.tally.failed <= 20, "{}", world.tally.failed);
     let per_request = world.tally.calls as f64 / world.tally.requests as f64;
     assert!(per_request <= 1.15, "{per_request}");
+}
+
+#[test]
+fn a_burst_whose_failures_show_before_its_answers_ejects_nobody() {
+    let quick = Temper { fails: 0.01, shows: 0.001, begins: 3.0, ..Temper::default() };
+    let mut ejections = 0;
+    for seed in 0..100 {
+        let moods = (0..3).map(|_| -> Mood { Box::new(move |_| quick) });
+        let mut world = World::new(seed, 200.0, moods.collect());
+        world.seconds(5.0);
+        ejections += (0..3).filter_map(|n| world.report(n)).map(|report| report.ejections).sum::<u64>();
+    }
+    assert!(ejections <= 1, "{ejections} of 300");
 }
