@@ -17,6 +17,7 @@ use penstock_dialect::{Encode, Fold, asker};
 use penstock_domain::{Code, Credential, Dialect, Error, RequestId, Stage, Task};
 use penstock_flow::{Gateway, Refusal};
 use penstock_identity::{Needs, Route, Scope};
+use penstock_provider::Alarm;
 use tower::ServiceExt;
 
 use crate::decode::{self, Arriving};
@@ -236,7 +237,7 @@ impl Visit<'_> {
         let EdgeSettings { hold_max, keep_alive, .. } = self.edge.settings;
         let drain = &self.edge.drain;
         let mut run: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(run);
-        let mut silence = Box::pin(tokio::time::sleep(hold_max));
+        let mut silence = Alarm::at(tokio::time::Instant::now() + hold_max);
         let first = std::future::poll_fn(|context| {
             if drain.is_over() {
                 let refusal =
@@ -245,7 +246,7 @@ impl Visit<'_> {
             }
             match run.as_mut().poll(context) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending => silence.as_mut().poll(context).map(|()| None),
+                Poll::Pending => silence.poll(context, tokio::time::Instant::now()).map(|()| None),
             }
         });
         let (source, head) = match pin!(first).await {

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use penstock_domain::{Dialect, Money};
 use penstock_flow::Head;
+use penstock_provider::Turn;
 
 use crate::server::Busy;
 
@@ -35,7 +36,9 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) struct Reply {
     kind: Kind,
     /// Tells the connection, when the body is dropped, that it is between requests again.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
+    /// The turn of the connection in which there was nothing to send. hyper asks several times per turn.
+    quiet: Option<Turn>,
 }
 
 enum Kind {
@@ -45,21 +48,25 @@ enum Kind {
 }
 
 impl Reply {
+    fn of(kind: Kind) -> Self {
+        Self { kind, busy: None, quiet: None }
+    }
+
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _busy: None }
+        Self::of(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
     }
 
     pub(crate) fn events(events: Events) -> Self {
-        Self { kind: Kind::Events(Box::pin(events)), _busy: None }
+        Self::of(Kind::Events(Box::pin(events)))
     }
 
     pub(crate) fn routed(body: axum::body::Body) -> Self {
-        Self { kind: Kind::Routed(body), _busy: None }
+        Self::of(Kind::Routed(body))
     }
 
     pub(crate) fn keeping(mut self, busy: Busy) -> Self {
-        self._busy = Some(busy);
+        self.busy = Some(busy);
         self
     }
 }
@@ -72,11 +79,18 @@ impl Body for Reply {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        match &mut this.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Events(events) => {
+                if let (Some(busy), Some(turn)) = (&this.busy, this.quiet)
+                    && busy.is_still(turn)
+                {
+                    return Poll::Pending;
+                }
                 let frame: Poll<Option<Result<Frame<Bytes>, Infallible>>> =
                     events.as_mut().poll_frame(context);
+                this.quiet = this.busy.as_ref().filter(|_| frame.is_pending()).map(Busy::turn);
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
             Kind::Routed(body) => Pin::new(body).poll_frame(context),

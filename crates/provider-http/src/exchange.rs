@@ -88,7 +88,7 @@ impl One {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let ended = body.is_end_stream();
-                let mut body = Arriving { body, line: Some(self), idle };
+                let mut body = Arriving { body, line: Some(self), empty: false, idle };
                 if ended {
                     body.release();
                 }
@@ -108,13 +108,15 @@ pub(crate) struct Arriving {
     body: Incoming,
     /// `None` on HTTP/2, and once the body has come to its end.
     line: Option<Box<One>>,
+    /// Nothing of the body waits to be taken, until the connection has its next turn.
+    empty: bool,
     idle: Arc<Idle>,
 }
 
 impl Arriving {
     /// A body that a task of its own brings.
     pub(crate) fn shared(body: Incoming, idle: Arc<Idle>) -> Self {
-        Self { body, line: None, idle }
+        Self { body, line: None, empty: false, idle }
     }
 
     /// The body is over: the connection can be used again, if it says so itself.
@@ -139,11 +141,14 @@ impl Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let Some(line) = &mut this.line else { return Pin::new(&mut this.body).poll_frame(context) };
-        let body = &mut this.body;
+        let (body, empty) = (&mut this.body, &mut this.empty);
         let bell = Arc::clone(&line.bell);
         let polled = bell.poll(context, TURNS, |inner| {
-            // The head and the first bytes often come together; asking also lets the connection read on.
-            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(inner) {
+            // The head and the first bytes often come together. Later on only a turn brings anything, and it is asked for
+            // at once.
+            if !std::mem::replace(empty, true)
+                && let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(inner)
+            {
                 return Poll::Ready(frame);
             }
             // Whatever the connection waits for rings; when nothing did, it has nothing to do.

@@ -9,7 +9,6 @@
 //!
 //! What it refuses to know: what the events mean; the lane does.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,8 +17,9 @@ use futures_core::Stream;
 use http_body::Body;
 use penstock_dialect::Lane;
 use penstock_domain::{Delta, Error};
+use penstock_provider::Alarm;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::exchange::Arriving;
@@ -40,7 +40,7 @@ pub(crate) struct Events {
     lane: Box<dyn Lane>,
     clock: Clock,
     /// The one timer of the answer. It may fire early; the truth is in the instants.
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
     /// When the first content must be here, while none is. Comments and opening events do not count.
     first_by: Option<Instant>,
     /// Since when we wait for the vendor in vain, and the bytes that came since without making a difference.
@@ -63,7 +63,7 @@ impl Events {
         first_by: Instant,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let timer = Box::pin(sleep_until(first_by.min(clock.end())));
+        let timer = Alarm::at(first_by.min(clock.end()));
         Self {
             body: Some(body),
             lane,
@@ -102,7 +102,8 @@ impl Events {
 
     /// Nothing is here: waits for the vendor, or gives it up when its time is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let mut now = Instant::now();
+        let since = *self.silent_since.get_or_insert(now);
         let idle = self.clock.timeouts.idle;
         let phase_end = match self.first_by {
             _ if self.lane.is_over() => since + LINGER,
@@ -110,12 +111,13 @@ impl Events {
             None => since + idle,
         };
         let end = phase_end.min(self.clock.end());
-        if self.timer.deadline() > end {
-            self.timer.as_mut().reset(end);
+        if self.timer.due() > end {
+            self.timer.set(end);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() < end {
-                self.timer.as_mut().reset(end);
+        while self.timer.poll(cx, now).is_ready() {
+            now = Instant::now();
+            if now < end {
+                self.timer.set(end);
                 continue;
             }
             let fault = match self.clock.over() {

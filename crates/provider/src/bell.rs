@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
@@ -23,8 +23,14 @@ pub struct Bell {
 #[derive(Debug)]
 struct Inner {
     state: AtomicU8,
+    /// How often it was answered, modulo 2³².
+    turn: AtomicU32,
     task: AtomicWaker,
 }
+
+/// A turn of a poll, as [`Bell::turn`] gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn(u32);
 
 impl Wake for Inner {
     fn wake(self: Arc<Self>) {
@@ -40,7 +46,8 @@ impl Wake for Inner {
 
 impl Default for Bell {
     fn default() -> Self {
-        let inner = Arc::new(Inner { state: AtomicU8::new(RUNG), task: AtomicWaker::new() });
+        let inner =
+            Arc::new(Inner { state: AtomicU8::new(RUNG), turn: AtomicU32::new(0), task: AtomicWaker::new() });
         Self { waker: Waker::from(Arc::clone(&inner)), inner }
     }
 }
@@ -72,7 +79,20 @@ impl Bell {
     /// For `work`, before it polls what may ring: that poll answers all that rang so far. Gives whether anything did; if
     /// not, what was polled before has nothing new to do. A new bell has rung.
     pub fn answer(&self) -> bool {
+        // One task alone answers, so the count needs no atomic addition.
+        let turn = self.inner.turn.load(Ordering::Relaxed);
+        self.inner.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
         self.inner.state.fetch_and(!RUNG, Ordering::AcqRel) & RUNG != 0
+    }
+
+    /// The present turn: what follows the last [`answer`](Self::answer).
+    pub fn turn(&self) -> Turn {
+        Turn(self.inner.turn.load(Ordering::Relaxed))
+    }
+
+    /// Whether this turn goes on and nothing has rung in it: what was polled in vain in it would be polled in vain again.
+    pub fn is_still(&self, turn: Turn) -> bool {
+        self.turn() == turn && self.inner.state.load(Ordering::Acquire) & RUNG == 0
     }
 
     /// Polls once outside any task; what rings later rings in vain until the next [`poll`](Self::poll).
@@ -168,6 +188,19 @@ mod tests {
         assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(bell.answer())), (Poll::Ready(false), 0));
         kept.expect("a waker").wake();
         assert_eq!(poll(&bell, &count, 8, |_| Poll::Ready(bell.answer())), (Poll::Ready(true), 1));
+    }
+
+    #[test]
+    fn a_turn_is_still_until_something_rings_or_it_is_over() {
+        let bell = Bell::default();
+        assert!(!bell.is_still(bell.turn()), "a new bell has rung");
+        bell.answer();
+        let turn = bell.turn();
+        assert!(bell.is_still(turn));
+        bell.waker.wake_by_ref();
+        assert!(!bell.is_still(turn), "it rang");
+        bell.answer();
+        assert!(!bell.is_still(turn) && bell.is_still(bell.turn()), "another turn");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! What it refuses to know: which vendor, which wire, which order of candidates.
 
+mod alarm;
 mod bell;
 mod call;
 mod deadline;
@@ -18,7 +19,8 @@ use std::pin::Pin;
 use futures_core::Stream;
 use penstock_domain::{Delta, Error};
 
-pub use bell::Bell;
+pub use alarm::Alarm;
+pub use bell::{Bell, Turn};
 pub use call::Call;
 pub use deadline::{Timeouts, within};
 

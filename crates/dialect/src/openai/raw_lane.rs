@@ -4,6 +4,7 @@
 //! as a slice of the chunk where nothing has to be cut out; every cut, error or garbage becomes one `Failed` at its own
 //! place. What it refuses to know: the content of the events.
 
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use super::error::{bad_response, in_band_error};
 use super::view::{self, ChoiceSet};
 use crate::sse::lane::{EventLane, Forward, Rules, Seen};
 use crate::{json, said};
+use shape::Shape;
 
 /// Turns the chunks of a body into [`penstock_domain::Delta::Raw`].
 pub type RawLane = EventLane<Forward<Chunks>>;
@@ -51,13 +53,30 @@ pub struct Chunks {
     events: u64,
     /// The model that answers was told.
     versioned: bool,
+    /// What the events look like now.
+    shape: Option<Box<Shape>>,
+    /// How many more shapes are learnt that no event has.
+    patience: u8,
 }
+
+/// Shapes learnt in vain before a stream is taken for one whose events are never alike.
+const PATIENCE: u8 = 8;
 
 impl Chunks {
     /// The rules of a stream of which `expected` choices are expected.
     pub(super) fn new(task: Task, expected: u32) -> Self {
         let (ended, seen) = (ChoiceSet::default(), ChoiceSet::default());
-        Self { task, strip_usage: false, expected, ended, seen, events: 0, versioned: false }
+        Self {
+            task,
+            strip_usage: false,
+            expected,
+            ended,
+            seen,
+            events: 0,
+            versioned: false,
+            shape: None,
+            patience: PATIENCE,
+        }
     }
 }
 
@@ -65,6 +84,16 @@ impl Rules for Chunks {
     const DIALECT: Dialect = Dialect::OpenAi;
 
     fn look<'d>(&mut self, name: &[u8], data: &'d [u8], notes: &mut Notes) -> Seen<'d> {
+        if name != b"error"
+            && let Some(reading) = self.shape.as_ref().and_then(|shape| shape.read(data))
+        {
+            self.patience = PATIENCE;
+            self.events += 1;
+            notes.events += 1;
+            notes.content |= reading.content;
+            notes.text = notes.text.saturating_add(reading.text);
+            return reading.cut.map_or(Seen::Pass(None), Seen::Without);
+        }
         if data == b"[DONE]" {
             if self.events == 0 {
                 return Seen::Wrong(bad_response("is a stream without a single event", b""));
@@ -101,6 +130,11 @@ impl Rules for Chunks {
         }
         notes.finish = view.choices.finish.or(notes.finish);
         notes.usage = usage.or(notes.usage);
+        let plain = view.choices.count == 1 && view.choices.finish.is_none() && usage.is_none();
+        if plain && self.patience > 0 {
+            self.patience -= 1;
+            self.shape = Shape::of(data, cut.as_ref()).map(Box::new).or(self.shape.take());
+        }
         cut.map_or(Seen::Pass(None), Seen::Without)
     }
 

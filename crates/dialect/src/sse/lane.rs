@@ -74,7 +74,8 @@ struct State<E> {
 impl<E: Events> EventLane<E> {
     /// A lane at the start of a stream.
     pub fn over(events: E) -> Self {
-        let state = State { events, queue: VecDeque::new(), over: false };
+        // A chunk nearly always becomes one delta, and room for more would be kept for as long as the stream is open.
+        let state = State { events, queue: VecDeque::with_capacity(1), over: false };
         Self { scanner: Scanner::new(MAX_EVENT), state }
     }
 

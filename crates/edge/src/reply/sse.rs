@@ -16,8 +16,8 @@ use penstock_dialect::Encode;
 use penstock_dialect::sse::KEEP_ALIVE;
 use penstock_domain::{Code, Delta, Dialect, Error, Stage};
 use penstock_flow::{Answer, Refusal};
-use penstock_provider::Deltas;
-use tokio::time::{Instant, Sleep};
+use penstock_provider::{Alarm, Deltas};
+use tokio::time::Instant;
 
 use super::Reply;
 use crate::drain::{Drain, shutdown};
@@ -54,8 +54,10 @@ pub(crate) struct Events {
     /// The end of the answer, on hold until it is kept.
     saving: Option<Saving>,
     /// The one timer of this stream. Sending a frame does not move it: it is compared when it fires.
-    silence: Pin<Box<Sleep>>,
+    silence: Alarm,
     sent: Instant,
+    /// A frame was given since.
+    given: bool,
     keep_alive: Duration,
     drain: Drain,
 }
@@ -65,7 +67,7 @@ impl Events {
         source: Source,
         (dialect, after): (Dialect, Option<After>),
         encoder: Box<dyn Encode>,
-        mut silence: Pin<Box<Sleep>>,
+        mut silence: Alarm,
         (keep_alive, drain): (Duration, Drain),
     ) -> Self {
         let now = Instant::now();
@@ -75,10 +77,10 @@ impl Events {
             _ => now,
         };
         // The timer comes from the wait for the first content; one that fires early is harmless, one that fires late is not.
-        if silence.deadline() > sent + keep_alive {
-            silence.as_mut().reset(sent + keep_alive);
+        if silence.due() > sent + keep_alive {
+            silence.set(sent + keep_alive);
         }
-        Self { source, dialect, encoder, after, saving: None, silence, sent, keep_alive, drain }
+        Self { source, dialect, encoder, after, saving: None, silence, sent, given: false, keep_alive, drain }
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
@@ -109,43 +111,32 @@ impl Events {
         }
     }
 
-    /// Gathers what is ready. One event in the asker's own dialect leaves as the bytes that came.
+    /// Gathers what is ready. Events in the asker's own dialect leave as the bytes that came; the lane has put together
+    /// what came together, so nothing else is looked for.
     fn gather(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
-        let mut alone: Option<Bytes> = None;
         let mut together = BytesMut::new();
         while together.len() < TOGETHER {
             match self.poll_source(context) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Delta::Raw(raw)))
-                    if raw.dialect == self.dialect && alone.is_none() && together.is_empty() =>
-                {
+                Poll::Ready(Some(Delta::Raw(raw))) if raw.dialect == self.dialect && together.is_empty() => {
                     self.encoder.passed(&raw);
-                    let full = raw.bytes.len() >= TOGETHER;
-                    alone = Some(raw.bytes);
-                    if full {
-                        break;
-                    }
+                    return Some(raw.bytes);
                 }
-                Poll::Ready(delta) => {
-                    if let Some(first) = alone.take() {
-                        together.extend_from_slice(&first);
-                    }
-                    match delta {
-                        // Clients skip comments; people see it.
-                        Some(Delta::Resumed) => together.extend_from_slice(RESUMED),
-                        Some(delta) => self.encoder.encode(delta, &mut together),
-                        None => {
-                            self.encoder.finish(&mut together);
-                            break;
-                        }
-                    }
+                // Clients skip comments; people see it.
+                Poll::Ready(Some(Delta::Resumed)) => together.extend_from_slice(RESUMED),
+                Poll::Ready(Some(delta)) => {
+                    self.encoder.encode(delta, &mut together);
                     if matches!(self.source, Source::Ended) {
                         break;
                     }
                 }
+                Poll::Ready(None) => {
+                    self.encoder.finish(&mut together);
+                    break;
+                }
             }
         }
-        alone.or_else(|| (!together.is_empty()).then(|| together.freeze()))
+        (!together.is_empty()).then(|| together.freeze())
     }
 
     /// The next bytes that leave, unless they are on hold.
@@ -171,15 +162,20 @@ impl Events {
 
     /// A comment, once nothing has been sent for as long as proxies in between may bear.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
-        while self.silence.as_mut().poll(context).is_ready() {
-            let now = Instant::now();
+        let mut now = Instant::now();
+        // After a frame the connection asks once more, when it can send on.
+        if std::mem::take(&mut self.given) {
+            self.sent = now;
+        }
+        while self.silence.poll(context, now).is_ready() {
+            now = Instant::now();
             let due = self.sent + self.keep_alive;
             if now >= due {
                 self.sent = now;
-                self.silence.as_mut().reset(now + self.keep_alive);
+                self.silence.set(now + self.keep_alive);
                 return Poll::Ready(Bytes::from_static(KEEP_ALIVE));
             }
-            self.silence.as_mut().reset(due);
+            self.silence.set(due);
         }
         Poll::Pending
     }
@@ -215,7 +211,7 @@ impl Body for Events {
         };
         match bytes {
             Some(bytes) => {
-                this.sent = Instant::now();
+                this.given = true;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             None if this.is_end_stream() => Poll::Ready(None),

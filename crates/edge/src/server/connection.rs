@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use penstock_provider::Bell;
 use tokio::net::TcpStream;
 
 use super::socket::{self, Protocol, Wire};
@@ -44,6 +43,8 @@ impl Builders {
         one.timer(TokioTimer::new())
             // The socket keeps this time itself, and more cheaply; hyper's would allocate a timer per request.
             .header_read_timeout(None)
+            // The socket also watches for clients that leave: hyper would keep a read buffer per open answer for it.
+            .half_close(true)
             .max_headers(MAX_HEADERS)
             .max_header_size(settings.max_head)
             .max_buf_size(settings.max_head.max(WRITE_BUFFER))
@@ -78,16 +79,15 @@ pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) 
     };
     let Some((protocol, socket)) = opened else { return };
     let io = TokioIo::new(socket);
-    let service = Service { edge: Arc::clone(&edge.0), wire, peer };
+    let service = Service { edge: Arc::clone(&edge.0), wire: Arc::clone(&wire), peer };
     let ended = match protocol {
         Protocol::One => {
             let connection = pin!(builders.one.serve_connection(io, service));
             // hyper's reader and the handler that waits for a body are one task: they need not wake each other.
-            let bell = Bell::default();
             let poll = |connection: Pin<&mut _>, context: &mut Context<'_>| {
                 let mut connection: Pin<&mut http1::Connection<_, _>> = connection;
-                bell.poll(context, TURNS, |context| {
-                    bell.answer();
+                wire.bell.poll(context, TURNS, |context| {
+                    wire.bell.answer();
                     connection.as_mut().poll(context)
                 })
             };

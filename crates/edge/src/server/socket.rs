@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use penstock_provider::{Bell, Turn};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -27,6 +28,9 @@ pub(crate) struct Wire {
     busy: AtomicBool,
     /// The last head could be read in two ways.
     ambiguous: AtomicBool,
+    /// What an HTTP/1 connection waits for rings it. On HTTP/2, where every stream is a task of its own, it is never
+    /// answered, and so never still.
+    pub(super) bell: Bell,
 }
 
 /// Marks a connection as busy until it is dropped.
@@ -38,6 +42,18 @@ impl Wire {
     pub(super) fn begin(self: &Arc<Self>) -> (Busy, bool) {
         self.busy.store(true, Ordering::Relaxed);
         (Busy(Arc::clone(self)), self.ambiguous.load(Ordering::Relaxed))
+    }
+}
+
+impl Busy {
+    /// The turn in which the connection is polled now.
+    pub(crate) fn turn(&self) -> Turn {
+        self.0.bell.turn()
+    }
+
+    /// Whether nothing has happened since then that could give an answer more to say.
+    pub(crate) fn is_still(&self, turn: Turn) -> bool {
+        self.0.bell.is_still(turn)
     }
 }
 
@@ -89,6 +105,7 @@ pub(super) async fn open(
         idle_before: false,
         writing: None,
         blocked: false,
+        watched: false,
     };
     // A client that has begun its head is on the clock from the first byte.
     if protocol == Protocol::One {
@@ -117,6 +134,8 @@ pub(super) struct Socket {
     idle_before: bool,
     writing: Option<Pin<Box<Sleep>>>,
     blocked: bool,
+    /// Whoever reads waits for more and will see the end, or it was seen, or bytes wait that nobody wants yet.
+    watched: bool,
 }
 
 impl Socket {
@@ -171,6 +190,24 @@ impl Socket {
         Poll::Pending
     }
 
+    /// Notices a client that leaves while it is being answered, when nobody reads. A client that closes its half and still
+    /// wants the answer cannot be told from one that is gone; it is taken for gone.
+    fn look(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.scan.is_none() || self.watched || !self.wire.busy.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut byte = [0];
+        match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(_)) => {
+                self.watched = true;
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
     /// Bounds how long a write may make no progress at all.
     fn poll_written<T>(
         &mut self,
@@ -182,16 +219,14 @@ impl Socket {
             return outcome;
         }
         let wait = self.write_timeout;
-        let timer = match self.writing.as_mut() {
-            Some(timer) => {
-                if !self.blocked {
-                    timer.as_mut().reset(Instant::now() + wait);
-                }
-                timer
-            }
-            None => self.writing.insert(Box::pin(sleep(wait))),
-        };
+        match self.writing.as_mut() {
+            Some(timer) if !self.blocked => timer.as_mut().reset(Instant::now() + wait),
+            Some(_) => {}
+            None => self.writing = Some(Box::pin(sleep(wait))),
+        }
         self.blocked = true;
+        self.look(context)?;
+        let Some(timer) = self.writing.as_mut() else { return Poll::Pending };
         ready!(timer.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
@@ -214,10 +249,14 @@ impl AsyncRead for Socket {
         match Pin::new(&mut this.stream).poll_read(context, buf) {
             Poll::Pending if buf.filled().len() > before => {}
             // An end of input, for hyper to close on.
-            Poll::Pending => return this.poll_patience(context).map(Ok),
+            Poll::Pending => {
+                this.watched = true;
+                return this.poll_patience(context).map(Ok);
+            }
             Poll::Ready(outcome) => outcome?,
         }
         let filled = &buf.filled()[before..];
+        this.watched = filled.is_empty();
         if !filled.is_empty() {
             this.arrived(filled);
         }
@@ -247,7 +286,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        this.look(context)?;
+        Pin::new(&mut this.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
