@@ -35,7 +35,9 @@ class House:
             "providers": {"one": one, "two": two, "tight": {**one, "max_concurrency": 1}},
             "models": {
                 "plain": model(fallbacks=["spare"]),
-                "lasting": model(fallbacks=["spare"], failover={"resume": True}),
+                # One for each test: what one teaches the gateway of a target says nothing about the next.
+                **{f"lasting-{name}": {**model(fallbacks=["spare"], failover={"resume": True}), "model": name}
+                   for name in ("chat", "messages", "responses", "other")},
                 "bounded": model(max_output_tokens=7),
                 "usual": model(default_output_tokens=5),
                 "alone": model(),
@@ -99,14 +101,14 @@ def test_a_text_that_breaks_off_is_continued_by_a_vendor_of_another_dialect(hous
     house.script(house.a, text=SAID, cut="fin", cut_at_event=45)
     house.script(house.b, text="It must not be asked.")
     before = house.b.stats()["requests"]
-    said, comments, code, _ = house.stream("lasting", penstock_resume="off")
+    said, comments, code, _ = house.stream("lasting-chat", penstock_resume="off")
     assert SAID.startswith(said) and 80 < len(said) < len(SAID)
     assert (comments, code) == ([], "upstream_stream_cut")
     assert house.b.stats()["requests"] == before, "the asker did not want it"
 
     anchor = said[-60:].lstrip()
     house.script(house.b, text=anchor + SAID[len(said):] + REST)
-    whole, comments, code, id = house.stream("lasting")
+    whole, comments, code, id = house.stream("lasting-chat")
     assert (whole, code) == (SAID + REST, None)
     assert comments == [": penstock-resumed"]
     record = house.record(id)
@@ -120,10 +122,43 @@ def test_a_text_that_breaks_off_is_continued_by_a_vendor_of_another_dialect(hous
     assert "resume" in explained.stdout and "upstream_stream_cut" in explained.stdout, explained.stdout
 
 
+@pytest.mark.parametrize("dialect", ["messages", "responses"])
+def test_a_continued_text_is_one_answer_in_every_dialect(house: House, dialect: str) -> None:
+    house.script(house.a, text=SAID, cut="fin", cut_at_event=45)
+    body: dict[str, Any] = {"model": f"lasting-{dialect}", "stream": True}
+    if dialect == "messages":
+        body |= {"max_tokens": 500, "messages": [{"role": "user", "content": "Where does it end?"}]}
+        piece, text = "content_block_delta", lambda event: event["delta"].get("text", "")
+    else:
+        body |= {"input": "Where does it end?", "store": False}
+        piece, text = "response.output_text.delta", lambda event: event["delta"]
+
+    def ask(**headers: str) -> tuple[str, list[dict[str, Any]], str]:
+        reply = house.gateway.post(f"/v1/{dialect}", body, house.keys["CALLER"], **headers)
+        assert reply.status == 200, reply.text
+        events = [json.loads(line[5:]) for line in reply.text.splitlines() if line.startswith("data:")]
+        return "".join(text(event) for event in events if event["type"] == piece), events, reply.text
+
+    broken, events, _ = ask(penstock_resume="off")
+    assert events[-1]["type"] == ("error" if dialect == "messages" else "response.failed")
+    house.script(house.b, text=broken[-60:].lstrip() + SAID[len(broken):] + REST)
+    said, events, raw = ask()
+    assert said == SAID + REST
+    assert raw.count(": penstock-resumed\n\n") == 1
+    kinds = [event["type"] for event in events]
+    if dialect == "messages":
+        assert kinds[0] == "message_start" and kinds[-1] == "message_stop" and "error" not in kinds
+        assert kinds.count("message_start") == kinds.count("content_block_start") == 1
+    else:
+        assert kinds[-1] == "response.completed" and kinds.count("response.created") == 1
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        assert events[-1]["response"]["output"][0]["content"][0]["text"] == SAID + REST
+
+
 def test_a_continuation_that_says_something_else_is_not_shown(house: House) -> None:
     house.script(house.a, text=SAID, cut="fin", cut_at_event=45)
     house.script(house.b, text="Sorry, where was I? The river ends in the sea.")
-    said, comments, code, _ = house.stream("lasting")
+    said, comments, code, _ = house.stream("lasting-other")
     assert SAID.startswith(said) and (comments, code) == ([], "upstream_stream_cut")
 
 
