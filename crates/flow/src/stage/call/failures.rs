@@ -54,7 +54,11 @@ impl Failures {
         }
         if error.code() == Code::UpstreamRateLimited {
             // Every other one said the same, or cannot answer whatever the time.
-            let least = [wait, cools].into_iter().flatten().min();
+            let least = match (wait, cools) {
+                // The vendor's own words, unless somebody who was not asked at all is back well before.
+                (Some(wait), Some(cools)) if cools + SLACK < wait => Some(cools),
+                (wait, cools) => wait.or(cools),
+            };
             return least.map_or(error.clone(), |wait| error.with_retry(Retry::After(wait)));
         }
         if is_spent(plan) {
@@ -79,6 +83,9 @@ fn nobody(cools: Option<Duration>) -> Error {
         }
     }
 }
+
+/// The time that attempts themselves have taken makes no wait shorter.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// After how long somebody who was out may be asked again at the earliest.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
