@@ -55,16 +55,32 @@ async fn what_was_spent_is_known_by_day_month_and_ever_on_every_level() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = SqlLedger::new(dir.path());
     let day = Duration::from_secs(86_400);
-    write(&ledger, vec![entry("req_1", Duration::ZERO, 5), entry("req_2", day, 7), entry("req_3", 9 * day, 11)]).await;
+    write(
+        &ledger,
+        vec![entry("req_1", Duration::ZERO, 5), entry("req_2", day, 7), entry("req_3", 9 * day, 11)],
+    )
+    .await;
     let sums = |day, month| Sums { day, month, lifetime: 23 };
     let all = |sums| {
-        let names = [(Level::Key, "key_a"), (Level::Team, "support"), (Level::Organisation, ""), (Level::Model, "large")];
+        let names = [
+            (Level::Key, "key_a"),
+            (Level::Team, "support"),
+            (Level::Organisation, ""),
+            (Level::Model, "large"),
+        ];
         names.map(|(level, name)| (level, Box::<str>::from(name), sums)).to_vec()
     };
     assert_eq!(spent(&ledger, wall() + 9 * day).await, all(sums(11, 11)), "the second of December");
     let report = ledger.spend(&By::Team, Hours::around(wall(), wall() + day)).await.expect("a report");
-    assert_eq!((report.total.requests, report.total.cost), (1, 5), "the next day begins an hour that is not part of it");
-    let report = ledger.spend(&By::Tag("app".into()), Hours::around(wall(), wall() + 10 * day)).await.expect("a report");
+    assert_eq!(
+        (report.total.requests, report.total.cost),
+        (1, 5),
+        "the next day begins an hour that is not part of it"
+    );
+    let report = ledger
+        .spend(&By::Tag("app".into()), Hours::around(wall(), wall() + 10 * day))
+        .await
+        .expect("a report");
     assert_eq!((&report.rows[0].0, report.rows[0].1.cost), (&Group::Named("shop".into()), 23));
 }
 
@@ -115,7 +131,8 @@ async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
     assert!(recovered.spent.contains(&(Level::Key, "key_a".into(), sums)), "{recovered:?}");
     let again = next.recover(wall()).await.expect("readable");
     assert_eq!((again.orphans, again.spent.len()), (0, recovered.spent.len()));
-    let report = next.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
+    let report =
+        next.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
     assert_eq!((report.total.requests, report.total.estimated, report.total.cost), (1, 1, 47));
 }
 
@@ -131,7 +148,10 @@ async fn short_requests_cost_one_row_and_what_used_nothing_is_refunded() {
     reserve(&admission, now).settle(truth, wall(), now);
     admission.close();
     writer.run().await;
-    let report = store.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
+    let report = store
+        .spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1)))
+        .await
+        .expect("a report");
     assert_eq!((report.total.requests, report.total.cost), (1, 7));
     assert_eq!(store.recover(wall()).await.expect("readable").orphans, 0, "nothing was left open");
 }

@@ -50,9 +50,7 @@ fn by(text: &str) -> Result<By, Failure> {
         "hour" => Ok(By::Hour),
         _ => match text.strip_prefix("tag:").filter(|name| !name.is_empty()) {
             Some(name) => Ok(By::Tag(name.into())),
-            None => {
-                Err(format!("--by is '{text}'; expected key, team, model, hour or tag:NAME").into())
-            }
+            None => Err(format!("--by is '{text}'; expected key, team, model, hour or tag:NAME").into()),
         },
     }
 }

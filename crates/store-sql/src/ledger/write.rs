@@ -129,8 +129,12 @@ async fn add_entries(
             let owner = Owner::new(place / int(Hours::SECONDS * 1_000_000), key, team, model);
             let hour = sums.entry(owner).or_default();
             *hour = hour.plus(sum);
-            let accounts =
-                [(Level::Key, key), (Level::Team, team), (Level::Organisation, Some("")), (Level::Model, model)];
+            let accounts = [
+                (Level::Key, key),
+                (Level::Team, team),
+                (Level::Organisation, Some("")),
+                (Level::Model, model),
+            ];
             for (level, name) in accounts {
                 let Some(name) = name else { continue };
                 *totals.entry((level, name)).or_default() += sum.cost;

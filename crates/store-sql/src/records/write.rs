@@ -126,7 +126,12 @@ pub(crate) struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
-    pub(crate) fn new(hour: i64, key: Option<&'a str>, team: Option<&'a str>, model: Option<&'a str>) -> Self {
+    pub(crate) fn new(
+        hour: i64,
+        key: Option<&'a str>,
+        team: Option<&'a str>,
+        model: Option<&'a str>,
+    ) -> Self {
         let text = Option::unwrap_or_default;
         Self { hour, key: text(key), team: text(team), model: text(model) }
     }
