@@ -52,8 +52,8 @@ pub trait View: Send + Sync {
     /// The kinds of plug-ins by family, each with the JSON Schema of its settings.
     fn kinds(&self) -> Value;
 
-    /// The configured providers.
-    fn providers(&self) -> Vec<ProviderRow>;
+    /// The configured providers; `reinstate` names one that is to be asked again at once, whatever its errors were.
+    fn providers(&self, reinstate: Option<&str>) -> Vec<ProviderRow>;
 
     /// The effective config, with every secret already hidden.
     fn config(&self) -> Value;

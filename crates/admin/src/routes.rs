@@ -33,16 +33,21 @@ pub enum Handler {
     Kinds,
     /// Providers and their health.
     Providers,
+    /// Forgets what was learnt against a provider.
+    Reinstate,
     /// The effective config.
     Config,
 }
 
 const KEYS: Needs = Needs::Scope(Scope::new("admin", "keys"));
 const READ: Needs = Needs::Scope(Scope::new("admin", "read"));
+const OPERATE: Needs = Needs::Scope(Scope::new("admin", "operate"));
 const AUDIT: Needs = Needs::Scope(Scope::new("admin", "audit"));
 const JSON: &str = "application/json";
 
 const ID: Parameter = Parameter { name: "id", place: Place::Path, about: "the key's id", kind: "string" };
+const NAME: Parameter =
+    Parameter { name: "id", place: Place::Path, about: "the provider's name", kind: "string" };
 const LIMIT: Parameter = Parameter {
     name: "limit",
     place: Place::Query,
@@ -314,6 +319,20 @@ pub const ROUTES: &[Route<Handler>] = &[
             replies: &[ok("the providers", "ProviderList")],
         },
         handler: Handler::Providers,
+    },
+    Route {
+        method: Method::Post,
+        path: "/admin/v1/providers/{id}/reinstate",
+        needs: OPERATE,
+        operation: Operation {
+            id: "reinstateProvider",
+            tag: "operation",
+            summary: "Lets a provider be asked again at once, whatever its errors were: its fault is mended",
+            parameters: &[NAME],
+            request: "",
+            replies: &[ok("the provider", "Provider")],
+        },
+        handler: Handler::Reinstate,
     },
     Route {
         method: Method::Get,

@@ -10,7 +10,7 @@ use axum::routing::{MethodFilter, on};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use penstock_domain::{Code, Credential, Error, RequestId};
-use penstock_identity::{Denial, Method, Needs, Route, credential};
+use penstock_identity::{AuditEvent, Caller, Denial, Method, Needs, Route, credential};
 use serde_json::{Map, Value, json};
 
 use crate::keys::Answer;
@@ -117,9 +117,22 @@ async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, req
             Err(Error::new(Code::InternalError, "this route is wired wrongly").into())
         }
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
-        Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers()}))),
+        Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers(None)}))),
+        Handler::Reinstate => reinstate(parts, &caller, id).await,
         Handler::Config => Ok((StatusCode::OK, parts.view.config())),
     }
+}
+
+/// Forgets what was learnt against a provider; on the audit log before it is answered.
+async fn reinstate(parts: &Parts, caller: &Caller, name: &str) -> Answer {
+    let known = parts.view.providers(None).into_iter().any(|row| row.name == name);
+    if !known {
+        return Err(Error::new(Code::NotFound, "there is no provider of this name").into());
+    }
+    let event = AuditEvent::new((parts.now)(), caller.key_id.as_str(), "provider.reinstate", name);
+    parts.audit.append(event).await?;
+    let row = parts.view.providers(Some(name)).into_iter().find(|row| row.name == name);
+    Ok((StatusCode::OK, json!(row)))
 }
 
 /// By the row that matched, never by the address that was sent.

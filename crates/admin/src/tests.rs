@@ -71,7 +71,7 @@ impl View for Shown {
         json!({"providers": {"mock": {"schema": {"type": "object"}}}})
     }
 
-    fn providers(&self) -> Vec<ProviderRow> {
+    fn providers(&self, _: Option<&str>) -> Vec<ProviderRow> {
         let row = |name: &str, status, reason: Option<&str>| ProviderRow {
             name: name.into(),
             kind: "mock".into(),
@@ -189,14 +189,16 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
     let data = house.mint("data", &["chat:*", "embeddings:*", "models:*"]).await;
     for (index, route) in ROUTES.iter().enumerate() {
         let Needs::Scope(scope) = route.needs else { panic!("{} is open", route.path) };
-        let others = ["admin:keys", "admin:read", "admin:content", "admin:audit"]
+        let others = ["admin:keys", "admin:read", "admin:operate", "admin:content", "admin:audit"]
             .into_iter()
             .filter(|other| *other != scope.to_string());
         let other = house.mint(&format!("other{index}"), &others.collect::<Vec<_>>()).await;
         let narrow = house.mint(&format!("narrow{index}"), &[&format!("{scope}:one-object")]).await;
         let right = house.mint(&format!("right{index}"), &[&scope.to_string()]).await;
         let target = house.mint(&format!("target{index}"), &["chat:*"]).await;
-        let path = route.path.replace("{id}", target.record.id.as_str());
+        let provider = route.operation.id == "reinstateProvider";
+        let object = if provider { "b" } else { target.record.id.as_str() };
+        let path = route.path.replace("{id}", object);
         // A record of that id too, for the routes that show records.
         let kept = records::record(target.record.id.as_str());
         house.records.append(&[kept]).await.unwrap();
@@ -429,6 +431,24 @@ async fn pages_follow_each_other_without_gap_or_repetition() {
             house.ask(&admin.key, "GET", &format!("/admin/v1/keys?{query}"), Value::Null).await;
         assert_eq!((status.as_u16(), members(&problem).len()), (400, 1), "{query}: {problem}");
     }
+}
+
+#[tokio::test]
+async fn a_mended_provider_is_let_back_by_who_may_operate_and_the_audit_log_says_who() {
+    let house = House::new();
+    let operator = house.mint("operator", &["admin:operate"]).await;
+    let reader = house.mint("reader", &["admin:read"]).await;
+    let path = "/admin/v1/providers/b/reinstate";
+    let (status, _) = house.ask(&reader.key, "POST", path, Value::Null).await;
+    assert_eq!(status, 403);
+    let (status, row) = house.ask(&operator.key, "POST", path, Value::Null).await;
+    assert_eq!((status.as_u16(), &row["name"]), (200, &json!("b")));
+    let (status, _) =
+        house.ask(&operator.key, "POST", "/admin/v1/providers/nobody/reinstate", Value::Null).await;
+    assert_eq!(status, 404);
+    let noted = house.audit.page(None, 10).await.unwrap().entries;
+    let noted = noted.iter().filter(|entry| &*entry.event.action == "provider.reinstate");
+    assert_eq!(noted.count(), 1, "what was refused changed nothing");
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_domain::{Body, Conversation, Hints, Origin, Request, RequestId, Resume, Tags, Task, Tier, Verbosity};
+use penstock_domain::{
+    Body, Conversation, Hints, Origin, Request, RequestId, Resume, Tags, Task, Tier, Verbosity,
+};
 
 /// Bounds that a request body must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

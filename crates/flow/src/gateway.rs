@@ -157,6 +157,11 @@ impl Flow {
         all
     }
 
+    /// Forgets what was learnt against a provider: its fault is mended.
+    pub fn reinstate(&self, provider: &str) {
+        self.parts.fleet.reinstate(provider);
+    }
+
     /// Every account that has limits, a budget, or has spent something.
     pub fn standings(&self) -> Vec<Standing> {
         self.parts.admission.standings(&self.parts.rules, Now::read())

@@ -22,7 +22,7 @@ pub const KNOWN_SCOPES: &[(&str, &[&str])] = &[
     ("tools", &["call"]),
     ("mcp", &["call"]),
     ("relay", &["invoke"]),
-    ("admin", &["keys", "read", "content", "audit"]),
+    ("admin", &["keys", "read", "operate", "content", "audit"]),
 ];
 
 /// The most scopes that one key holds.
@@ -103,7 +103,7 @@ const fn known(family: &str, action: &str) -> bool {
 pub enum Role {
     /// Looks at everything of administration but contents and the audit log.
     Viewer,
-    /// Looks, and makes, rotates and revokes keys; it can hand out no administration that it does not have.
+    /// Looks, lets providers back, and makes, rotates and revokes keys; it can hand out no administration that it does not have.
     Operator,
     /// Everything of administration.
     Admin,
@@ -139,7 +139,7 @@ impl Role {
     pub const fn scopes(self) -> &'static [&'static str] {
         match self {
             Role::Viewer => &["admin:read", "models:read"],
-            Role::Operator => &["admin:read", "admin:keys", "models:read"],
+            Role::Operator => &["admin:read", "admin:keys", "admin:operate", "models:read"],
             Role::Admin => &["admin:*", "models:read"],
             Role::Auditor => &["admin:read", "admin:audit", "models:read"],
         }

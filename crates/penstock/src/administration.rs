@@ -61,8 +61,11 @@ impl View for Running {
         }).collect::<Vec<_>>()})
     }
 
-    fn providers(&self) -> Vec<ProviderRow> {
+    fn providers(&self, reinstate: Option<&str>) -> Vec<ProviderRow> {
         let flow = self.gateway.snapshot();
+        if let Some(name) = reinstate {
+            flow.reinstate(name);
+        }
         let all = flow.targets();
         let kind = |name: &str| flow.providers().get(name).map_or("", |provider| provider.kind());
         let row = |(name, health): (Arc<str>, Health)| {
