@@ -216,7 +216,8 @@ impl Admission {
             Output::Bound(most) => (most, None, false),
             Output::Free { cold, choices } => match predicted {
                 Some(each) => {
-                    (each.saturating_mul(choices).min(cold), Some(each.saturating_mul(choices)), true)
+                    let all = each.saturating_mul(choices);
+                    (all, Some(all), true)
                 }
                 None => (cold, None, true),
             },

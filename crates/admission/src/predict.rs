@@ -63,15 +63,16 @@ impl Sketch {
             return None;
         }
         let wanted = (i64::from(self.total) * (WHOLE - self.left_out) + WHOLE - 1) / WHOLE;
-        let mut sum = 0;
+        let (mut sum, mut longest) = (0, 0);
         for (step, count) in self.counts.iter().enumerate() {
             sum += i64::from(*count);
+            longest = if *count > 0 { step } else { longest };
             if sum >= wanted {
                 return Some(end(step));
             }
         }
-        // More is wanted than was ever seen: nobody knows how much more.
-        None
+        // More is wanted than was ever seen.
+        Some(end(longest).saturating_mul(2))
     }
 }
 

@@ -301,7 +301,7 @@ fn an_answer_with_a_bound_is_never_cut_off() {
 }
 
 #[test]
-fn the_length_of_answers_is_learnt_and_held_instead_of_the_bound() {
+fn the_length_of_answers_is_learnt_and_held_whether_shorter_or_longer_than_the_first_guess() {
     let bench = Bench::new();
     let own = limits(Limits { output_tokens_per_minute: Some(1 << 40), ..Limits::default() });
     let free = Output::Free { cold: 4_096, choices: 1 };
@@ -315,6 +315,13 @@ fn the_length_of_answers_is_learnt_and_held_instead_of_the_bound() {
     }
     let held = reserve();
     assert_eq!(bench.standing(Level::Key).held.output, 223, "the end of the step in which 200 is");
+    drop(held);
+    for _ in 0..2_000 {
+        let permit = reserve();
+        bench.settle(permit, (0, 9_000), Duration::ZERO);
+    }
+    let held = reserve();
+    assert_eq!(bench.standing(Level::Key).held.output, 10_239);
     drop(held);
 }
 
