@@ -37,7 +37,7 @@ pub(crate) async fn ejection(options: &Options, figures: &mut Figures) -> Result
     for (percent, trials, target) in [(30, options.trials(300), 18.0), (100, options.trials(300), 5.0)] {
         let rig = Rig::start(options, fresh(trials), |_| {}).await?;
         if let Some(a) = rig.mocks.first() {
-            a.fails(f64::from(percent) / 100.0, 21).await?;
+            a.fails(f64::from(percent) / 100.0, 21, 0).await?;
         }
         let mut connection = Connection::open(rig.address).await?;
         let mut counts = Vec::new();

@@ -14,6 +14,8 @@ use crate::{Options, Trouble, note};
 
 /// Requests per second of this run.
 const RATE: f64 = 400.0;
+/// How long the upstreams take to answer, in milliseconds.
+const LATENCY_MS: u64 = 100;
 /// How long the provider is out.
 const OUT: Duration = Duration::from_secs(5);
 /// The longest that its return may take.
@@ -28,7 +30,7 @@ pub(crate) async fn returns(options: &Options, figures: &mut Figures) -> Result<
     for trial in 0..trials {
         let rig = Rig::start(options, json!({"m": deployments("m", &["a", "b"])}), |_| {}).await?;
         let stop = Rc::new(Cell::new(false));
-        let load = Load { address: rig.address, requests: u64::MAX, rate: RATE, connections: 32 };
+        let load = Load { address: rig.address, requests: u64::MAX, rate: RATE, connections: 128 };
         let running = tokio::task::spawn_local(until(load, Rc::clone(&stop)));
         let watched = watch(&rig).await;
         stop.set(true);
@@ -73,10 +75,14 @@ struct Seen {
 
 async fn watch(rig: &Rig) -> Result<Seen, Trouble> {
     let [a, b, ..] = rig.mocks.as_slice() else { return Err("the rig has too few upstreams".into()) };
+    let well = json!({"default": {"text": "pong", "latency_ms": LATENCY_MS}});
+    for mock in [a, b] {
+        mock.script(&well).await?;
+    }
     tokio::time::sleep(Duration::from_secs(3)).await;
     a.script(&json!({"default": {"status": 503}})).await?;
     tokio::time::sleep(OUT).await;
-    a.script(&json!({"default": {"text": "pong"}})).await?;
+    a.script(&well).await?;
     let well = Instant::now();
     let (mut half, mut first) = (None, None);
     let (mut at_a, mut at_b) = (a.requests().await?, b.requests().await?);

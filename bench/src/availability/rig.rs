@@ -49,9 +49,9 @@ impl Mock {
         Ok(())
     }
 
-    /// Fails this share of requests, drawn by a seed, with the statuses of an overloaded vendor.
-    pub(crate) async fn fails(&self, share: f64, seed: u64) -> Result<(), Trouble> {
-        self.script(&json!({"default": {"text": "pong"}, "rules": [
+    /// Answers after so many milliseconds, and fails this share of requests at once, drawn by a seed.
+    pub(crate) async fn fails(&self, share: f64, seed: u64, latency_ms: u64) -> Result<(), Trouble> {
+        self.script(&json!({"default": {"text": "pong", "latency_ms": latency_ms}, "rules": [
             {"when": {"share": share, "seed": seed}, "do": {"status": 503}}]}))
             .await
     }

@@ -10,8 +10,11 @@ use crate::rig::{Rig, deployments};
 use crate::wire::chat;
 use crate::{Options, Trouble, note};
 
-/// Connections of the steady load.
-const CONNECTIONS: usize = 64;
+/// Connections of the steady load: enough for 2,000 requests a second that take [`LATENCY_MS`].
+const CONNECTIONS: usize = 256;
+/// How long the upstreams take to answer, in milliseconds. Routing prefers the quick, and a failure counts as a slow answer:
+/// beside upstreams that answer in no time one failure would weigh more than it does in life.
+const LATENCY_MS: u64 = 100;
 /// Seeds of the three upstreams' failures.
 const SEEDS: [u64; 3] = [11, 12, 13];
 /// Deadline of requests while everything fails, in milliseconds.
@@ -20,7 +23,7 @@ const DEADLINE_MS: u64 = 3_000;
 async fn steady(options: &Options, providers: &[&str], requests: u64) -> Result<(Tally, f64), Trouble> {
     let rig = Rig::start(options, json!({"m": deployments("m", providers)}), |_| {}).await?;
     for (mock, (share, seed)) in rig.mocks.iter().zip([0.30, 0.005, 0.005].into_iter().zip(SEEDS)) {
-        mock.fails(share, seed).await?;
+        mock.fails(share, seed, LATENCY_MS).await?;
     }
     let before = rig.calls().await?;
     let ask: Rc<[u8]> = chat("m", "").into();
