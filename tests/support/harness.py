@@ -429,7 +429,7 @@ def main() -> int:
         gateway = Gateway(folder / "gateway", config, env)
         stack.callback(gateway.kill)
         done = subprocess.run(command, check=False, env={
-            **os.environ, "PENSTOCK_URL": gateway.url, "PENSTOCK_KEY": env["SUITE_KEY"],
+            **os.environ, "PENSTOCK_URL": gateway.url, "PENSTOCK_KEY": env["SUITE_KEY"], "PENSTOCK_OPERATOR_KEY": env["OPERATOR_KEY"],
             "PENSTOCK_NARROW_KEY": env["NARROW_KEY"], "PENSTOCK_SLOW_KEY": env["SLOW_KEY"], "MOCK_URL": mock.url,
             "MOCK_SCRIPTS": json.dumps(SCRIPTS), "MOCK_CUTS": json.dumps(CUTS)})
         if done.returncode != 0:
