@@ -250,6 +250,12 @@ class Gateway(Process):
     def get(self, path: str, key: str | None = None) -> Reply:
         return http("GET", self.url + path, None, {"authorization": f"Bearer {key}"} if key else {})
 
+    def reinstate(self, key: str) -> None:
+        """Forgets what earlier tests made of the providers: the faults of one are not to be the trouble of the next."""
+        for provider in self.get("/admin/v1/providers", key).json()["data"]:
+            if any(target["state"] != "healthy" or target["suspicion"] for target in provider["targets"]):
+                assert self.post(f"/admin/v1/providers/{provider['name']}/reinstate", {}, key).status == 200
+
     def chat(self, key: str | None, model: str = "mock", text: str = "hello", **members: Any) -> Reply:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **members}
         return self.post("/v1/chat/completions", body, key)
@@ -335,7 +341,8 @@ def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[di
     `mock` is the scripted provider inside the gateway, `upstream` the same script behind HTTP, `messages` the same in
     Anthropic's dialect, `chats` the same by somebody who speaks chat completions alone, `small` and `embed` the embedded models, `llama` a llama.cpp server.
     """
-    env = {"SUITE_KEY": new_secret(), "NARROW_KEY": new_secret(), "SLOW_KEY": new_secret(), "VENDOR_KEY": UPSTREAM_SECRET}
+    env = {name: new_secret() for name in ("SUITE_KEY", "NARROW_KEY", "SLOW_KEY", "OPERATOR_KEY")}
+    env["VENDOR_KEY"] = UPSTREAM_SECRET
     providers: dict[str, Any] = {
         "inner": {"kind": "mock"},
         "outer": {"kind": "openai", "base_url": f"{mock.url}/v1", "api_key": "${VENDOR_KEY}"},
@@ -363,6 +370,7 @@ def suite_config(mock: Mock, llama: LlamaServer | None, local: bool) -> tuple[di
     keys = [
         {"name": "suite", "key": "${SUITE_KEY}", "scopes": ["chat:*", "embeddings:*", "models:*"]},
         {"name": "narrow", "key": "${NARROW_KEY}", "scopes": ["chat:invoke:mock", "models:read"]},
+        {"name": "operator", "key": "${OPERATOR_KEY}", "scopes": ["role:operator"]},
         {"name": "slow", "key": "${SLOW_KEY}", "scopes": ["chat:*"], "limits": {"requests_per_minute": 2}},
     ]
     return {"providers": providers, "models": models, "keys": keys}, env
@@ -421,7 +429,7 @@ def main() -> int:
         gateway = Gateway(folder / "gateway", config, env)
         stack.callback(gateway.kill)
         done = subprocess.run(command, check=False, env={
-            **os.environ, "PENSTOCK_URL": gateway.url, "PENSTOCK_KEY": env["SUITE_KEY"],
+            **os.environ, "PENSTOCK_URL": gateway.url, "PENSTOCK_KEY": env["SUITE_KEY"], "PENSTOCK_OPERATOR_KEY": env["OPERATOR_KEY"],
             "PENSTOCK_NARROW_KEY": env["NARROW_KEY"], "PENSTOCK_SLOW_KEY": env["SLOW_KEY"], "MOCK_URL": mock.url,
             "MOCK_SCRIPTS": json.dumps(SCRIPTS), "MOCK_CUTS": json.dumps(CUTS)})
         if done.returncode != 0:

@@ -38,6 +38,11 @@ async def aclaude(gateway: harness.Gateway, secrets: dict[str, str]) -> AsyncIte
         yield sdk
 
 
+@pytest.fixture(autouse=True)
+def mended(gateway: harness.Gateway, secrets: dict[str, str]) -> None:
+    gateway.reinstate(secrets["OPERATOR_KEY"])
+
+
 @pytest.fixture
 def seen(mock: harness.Mock) -> Any:
     """The last request that the mock upstream received: `seen()["body"]` is parsed."""

@@ -76,7 +76,8 @@ def test_a_vendors_rate_limit_brings_its_waiting_time(client: OpenAI, model: str
         ask(client, {"status": 429, "retry_after": 7}, model=model)
     checked(caught, 429, "upstream_rate_limited")
     assert caught.value.response.headers["retry-after"] == "7"
-    assert caught.value.response.headers["retry-after-ms"] == "7000"
+    # What is left of it when the answer leaves.
+    assert 6_000 < int(caught.value.response.headers["retry-after-ms"]) <= 7_000
     assert caught.value.response.headers["x-should-retry"] == "true"
 
 
@@ -130,7 +131,7 @@ def test_an_error_inside_a_200_is_an_error(client: OpenAI) -> None:
     body = "{\"error\": {\"message\": \"overloaded\", \"type\": \"server_error\", \"code\": null}}"
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client, {"raw_body": body, "content_type": "application/json"})
-    assert caught.value.code in ("upstream_error", "upstream_bad_response")
+    assert caught.value.code in ("overloaded", "upstream_error", "upstream_bad_response")
 
 
 def test_a_vendor_that_never_begins(client: OpenAI) -> None:

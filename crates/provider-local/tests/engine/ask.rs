@@ -95,7 +95,7 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
         tags: Default::default(),
         body: Body::new(Dialect::OpenAi, task, bytes, Members::default(), decode),
     };
-    Call { request: Arc::new(request), model: model.into(), deadline: None }
+    Call { request: Arc::new(request), model: model.into(), credential: 0, deadline: None }
 }
 
 pub(crate) async fn open(provider: &LocalProvider, model: &str, content: Content) -> Result<Deltas, Error> {

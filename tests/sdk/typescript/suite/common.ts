@@ -1,4 +1,7 @@
 // Where the suite finds what `tests/support/harness.py` started.
+import assert from "node:assert/strict";
+import { beforeEach } from "node:test";
+
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 
@@ -17,6 +20,22 @@ export const mockUrl = need("MOCK_URL");
 export const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0, timeout: 90_000 });
 
 export const claude = new Anthropic({ baseURL: url, apiKey: key, maxRetries: 0, timeout: 90_000 });
+
+interface Provider {
+  name: string;
+  targets: { state: string; suspicion: number }[];
+}
+
+// The faults of one test are not to be the trouble of the next: whatever was learnt of the providers is forgotten.
+beforeEach(async () => {
+  const headers = { authorization: `Bearer ${need("PENSTOCK_OPERATOR_KEY")}` };
+  const listed = await fetch(`${url}/admin/v1/providers`, { headers });
+  const { data } = (await listed.json()) as { data: Provider[] };
+  for (const { name } of data.filter((one) => one.targets.some((t) => t.state !== "healthy" || t.suspicion > 0))) {
+    const reply = await fetch(`${url}/admin/v1/providers/${name}/reinstate`, { method: "POST", headers });
+    assert.equal(reply.status, 200);
+  }
+});
 
 export const hello = [{ role: "user" as const, content: "say hello" }];
 
