@@ -87,7 +87,12 @@ class House:
         self.gateway.kill()
         self.mock.kill()
 
+    def mend(self) -> None:
+        """What one fault made of a provider is not to be the next one's trouble."""
+        self.gateway.reinstate(self.env["ROOT"])
+
     def ask(self, text: str, model: str = "outer", key: str = "CALLER", **members: Any) -> harness.Reply:
+        self.mend()
         return self.gateway.chat(self.env[key], model, text, **members)
 
     def admin(self, path: str, who: str = "ROOT", **query: Any) -> Any:
@@ -140,6 +145,7 @@ def fresh() -> Iterator[House]:
 
 def whole_stream(house: House, text: str, model: str) -> str:
     """Asks for a stream, reads it to whatever end it has, and gives the request's id."""
+    house.mend()
     connection = http.client.HTTPConnection("127.0.0.1", house.gateway.port, timeout=harness.PATIENCE)
     with contextlib.closing(connection):
         body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}

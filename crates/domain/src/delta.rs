@@ -110,11 +110,9 @@ impl Delta {
     /// unseen.
     pub fn is_content(&self) -> bool {
         match self {
-            Delta::Started(_)
-            | Delta::Dropped(_)
-            | Delta::Usage(_)
-            | Delta::Resumed
-            | Delta::Failed(_) => false,
+            Delta::Started(_) | Delta::Dropped(_) | Delta::Usage(_) | Delta::Resumed | Delta::Failed(_) => {
+                false
+            }
             Delta::Raw(raw) => raw.notes.content,
             _ => true,
         }

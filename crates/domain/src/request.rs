@@ -162,7 +162,8 @@ impl Body {
     pub fn bounded(&self, bound: u32) -> Self {
         let content = if self.rewritten {
             // Nothing else says what is asked.
-            let content = self.content.get().cloned().map(|known| known.map(|content| content.bounded(bound)));
+            let content =
+                self.content.get().cloned().map(|known| known.map(|content| content.bounded(bound)));
             content.map_or_else(OnceLock::new, OnceLock::from)
         } else {
             OnceLock::new()

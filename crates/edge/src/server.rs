@@ -18,14 +18,17 @@ pub(crate) use socket::Busy;
 
 /// How long accepting rests when the process has run out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
-/// How long streams have for their terminal error once the grace is over.
+/// How long streams have for their terminal error once the grace is over: for as long as some of them get it in every such turn,
+/// and for so many turns at most. Thousands of them need more than one on a small machine.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_TURNS: usize = 6;
 
 /// Serves until the edge's drain has ended.
 ///
 /// When the drain begins, the listener closes, idle connections close, and answers in flight go on. When
 /// `settings.drain` has passed, or [`crate::Drain::end`] is called, streams get `server_shutdown` in-band and waiting
-/// requests 503; half a second later what is left is dropped, and this returns.
+/// requests 503; when for half a second none of them could be told, or three seconds later, what is left is dropped, and this
+/// returns.
 ///
 /// Must run inside a tokio runtime with time and IO enabled.
 pub async fn serve(listener: TcpListener, edge: Edge) {
@@ -66,7 +69,13 @@ pub async fn serve(listener: TcpListener, edge: Edge) {
         () = tokio::time::sleep(edge.0.settings.drain) => {}
     }
     drain.end();
-    let _ = tokio::time::timeout(LAST_WORDS, all_gone()).await;
+    for _ in 0..LAST_TURNS {
+        let free = slots.available_permits();
+        let gone = tokio::time::timeout(LAST_WORDS, all_gone()).await.is_ok();
+        if gone || slots.available_permits() == free {
+            break;
+        }
+    }
     drain.close();
     let _ = tokio::time::timeout(LAST_WORDS, all_gone()).await;
 }

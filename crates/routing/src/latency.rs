@@ -11,8 +11,12 @@ use crate::sketch::Sketch;
 const CLASSES: [u64; 2] = [2_000, 16_000];
 /// The weight of one observation.
 const WEIGHT: f64 = 0.1;
-/// What a failure counts for, at least: Linkerd's load biaser books the same.
-const PENALTY: Duration = Duration::from_secs(5);
+/// What a failure counts for, at least: so many times what is usual there. Linkerd's load biaser books five seconds whatever is usual;
+/// beside equals that begin within milliseconds that would starve a target for one stray error.
+const PENALTY: u32 = 10;
+/// The least that counts for, and what counts where nothing is usual yet.
+const LEAST_PENALTY: Duration = Duration::from_millis(100);
+const FIRST_PENALTY: Duration = Duration::from_secs(1);
 /// Without news for so long an expectation has lost 63 % of its weight, so that a slow target is asked again some time.
 const FADES: f64 = 30.0;
 /// Tokens under way at which a target of which nothing is known counts as half as fast.
@@ -51,7 +55,9 @@ impl Latency {
 
     /// An attempt came to nothing after so long.
     pub(crate) fn failed(&mut self, input: u64, took: Duration, now: Instant) {
-        self.note(class(input), took.max(PENALTY).as_secs_f64(), now);
+        let usual = self.quantile_for(input, 0.5).or_else(|| self.quantile(0.5));
+        let penalty = usual.map_or(FIRST_PENALTY, |usual| (usual * PENALTY).max(LEAST_PENALTY));
+        self.note(class(input), took.max(penalty).as_secs_f64(), now);
     }
 
     /// An attempt has been waiting for so long that another is begun beside it. If that one wins nobody will know how long the first
@@ -123,9 +129,22 @@ mod tests {
     fn a_target_that_refuses_at_once_looks_slow() {
         let now = Instant::now();
         let (mut quick, mut refusing) = (Latency::default(), Latency::default());
-        quick.began(100, SECOND, 0, now);
+        quick.began(100, SECOND / 2, 0, now);
         refusing.failed(100, Duration::from_millis(2), now);
         assert!(refusing.expected(100, now) > quick.expected(100, now));
+    }
+
+    #[test]
+    fn one_stray_error_does_not_starve_a_quick_target() {
+        let now = Instant::now();
+        let mut latency = Latency::default();
+        let usual = Duration::from_millis(20);
+        (0..30).for_each(|_| latency.began(100, usual, 0, now));
+        latency.failed(100, Duration::from_millis(1), now);
+        let expected = latency.expected(100, now).unwrap();
+        assert!((1.5..2.5).contains(&(expected / 0.020)), "slower, and not out of the race: {expected}");
+        (0..100).for_each(|_| latency.failed(100, Duration::from_millis(1), now));
+        assert!(latency.expected(100, now).unwrap() > 9.0 * 0.020, "who always fails is");
     }
 
     #[test]

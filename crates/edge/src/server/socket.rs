@@ -106,6 +106,7 @@ pub(super) async fn open(
         writing: None,
         blocked: false,
         watched: false,
+        left: false,
     };
     // A client that has begun its head is on the clock from the first byte.
     if protocol == Protocol::One {
@@ -136,6 +137,8 @@ pub(super) struct Socket {
     blocked: bool,
     /// Whoever reads waits for more and will see the end, or it was seen, or bytes wait that nobody wants yet.
     watched: bool,
+    /// The client's end was seen, though not yet read.
+    left: bool,
 }
 
 impl Socket {
@@ -199,6 +202,12 @@ impl Socket {
         let mut byte = [0];
         match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
             Poll::Pending => Ok(()),
+            // Whoever still waits for the rest of a body reads before the next turn, and then says what is wrong with it.
+            Poll::Ready(Ok(0)) if !self.left => {
+                self.left = true;
+                context.waker().wake_by_ref();
+                Ok(())
+            }
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
             Poll::Ready(Ok(_)) => {
                 self.watched = true;

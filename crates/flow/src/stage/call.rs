@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_domain::{Code, Delta, Error, Resume};
+use penstock_domain::{Code, Delta, Error, Remedy, Resume};
 use penstock_provider::{Call, Deltas};
 use penstock_routing::{Candidate, Flight, Pick};
 
@@ -64,8 +64,9 @@ pub(crate) fn call<'a>(
         let won = loop {
             let Some(pick) = next(&mut plan, &failures, deadline, now()) else { break None };
             let Some(attempt) = Attempt::of(flow, &pick.candidate, &mut terms) else {
-                failures
-                    .add(Error::new(Code::NoProviderAvailable, "a provider of this model is not configured"));
+                let missing =
+                    Error::new(Code::NoProviderAvailable, "a provider of this model is not configured");
+                failures.add(missing.with_remedy(Remedy::Other));
                 continue;
             };
             journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());

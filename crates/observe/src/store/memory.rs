@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use penstock_domain::Error;
 
-use super::{By, Entry, Filter, Found, Group, Hours, MAX_GROUPS, Page, Pending, RecordStore, Report, Spending, Sums, ended};
+use super::{
+    By, Entry, Filter, Found, Group, Hours, MAX_GROUPS, Page, Pending, RecordStore, Report, Spending, Sums,
+    ended,
+};
 use crate::Record;
 
 /// Keeps every record until it expires.

@@ -26,8 +26,8 @@ interface Provider {
   targets: { state: string; suspicion: number }[];
 }
 
-// The faults of one test are not to be the trouble of the next: whatever was learnt of the providers is forgotten.
-beforeEach(async () => {
+/** Forgets whatever was learnt of the providers: the faults of one test are not to be the trouble of the next. */
+export async function mend(): Promise<void> {
   const headers = { authorization: `Bearer ${need("PENSTOCK_OPERATOR_KEY")}` };
   const listed = await fetch(`${url}/admin/v1/providers`, { headers });
   const { data } = (await listed.json()) as { data: Provider[] };
@@ -35,7 +35,8 @@ beforeEach(async () => {
     const reply = await fetch(`${url}/admin/v1/providers/${name}/reinstate`, { method: "POST", headers });
     assert.equal(reply.status, 200);
   }
-});
+}
+beforeEach(mend);
 
 export const hello = [{ role: "user" as const, content: "say hello" }];
 

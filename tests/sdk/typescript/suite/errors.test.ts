@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import OpenAI from "openai";
-import { client, hello, narrowKey, scripted, stats, thrown, until, url } from "./common.ts";
+import { client, hello, mend, narrowKey, scripted, stats, thrown, until, url } from "./common.ts";
 
 async function consume(script: Record<string, unknown>, model = "upstream"): Promise<string> {
   let said = "";
@@ -37,6 +37,7 @@ test("each refusal is the SDK's own exception with a stable code", async () => {
   assert.ok(rate instanceof OpenAI.RateLimitError);
   assert.equal(rate.code, "upstream_rate_limited");
   assert.equal(rate.headers!.get("retry-after"), "7");
+  await mend();
 
   const server = await ask({ status: 500 });
   assert.ok(server instanceof OpenAI.InternalServerError);
