@@ -30,8 +30,9 @@ const PLACES: usize = 4 * WAITING;
 const JOURNAL: Duration = Duration::from_millis(250);
 /// Open answers that are written down in one [`JOURNAL`]; with more of them it takes longer.
 const MANY: usize = 1_000;
-/// Between two batches: what comes meanwhile wakes nobody.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long the end of a reservation may wait for others to be written with it. What comes meanwhile wakes nobody, a transaction
+/// is paid once for all of it, and a reservation that ends in this time is never written as open.
+const TOGETHER: Duration = Duration::from_millis(125);
 /// How long a store that failed is left alone.
 const REST: Duration = Duration::from_secs(1);
 /// Lines taken at once.
@@ -265,7 +266,8 @@ pub struct Writer {
     store: Arc<dyn LedgerStore>,
     lines: mpsc::Receiver<Line>,
     waiting: Arc<AtomicUsize>,
-    open: HashMap<RequestId, Watched>,
+    /// By their addresses, which nobody else can have while they are here.
+    open: HashMap<usize, Watched>,
     fresh: Vec<Arc<Open>>,
     closed: Vec<Entry>,
     failing: bool,
@@ -286,13 +288,14 @@ impl Writer {
         let mut goes_on = true;
         while goes_on {
             goes_on = self.take(&mut taken).await;
-            self.write().await;
             if goes_on {
-                tokio::time::sleep(if self.failing { REST } else { PAUSE }).await;
+                tokio::time::sleep(if self.failing { REST } else { TOGETHER }).await;
+                goes_on = self.drain(&mut taken);
             }
+            self.write().await;
         }
         while !self.closed.is_empty() {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(TOGETHER).await;
             self.write().await;
         }
     }
@@ -303,19 +306,25 @@ impl Writer {
         let came = if idle {
             self.lines.recv_many(taken, LINES).await
         } else {
-            // Nothing came: then it is time for the journal.
-            tokio::time::timeout(JOURNAL, self.lines.recv_many(taken, LINES)).await.unwrap_or(1)
+            // Nothing came: then it is soon time for the journal.
+            tokio::time::timeout(JOURNAL - TOGETHER, self.lines.recv_many(taken, LINES)).await.unwrap_or(1)
         };
-        let mut goes_on = came > 0;
+        let goes_on = self.drain(taken);
+        goes_on && came > 0
+    }
+
+    /// Takes all that is there; says whether more may come.
+    fn drain(&mut self, taken: &mut Vec<Line>) -> bool {
+        let mut goes_on = true;
         loop {
             for line in taken.drain(..) {
                 match line {
                     Line::Opened(open) => {
-                        self.open.insert(open.id.clone(), Watched { open: Arc::clone(&open), written: None });
+                        self.open.insert(address(&open), Watched { open: Arc::clone(&open), written: None });
                         self.fresh.push(open);
                     }
                     Line::Closed(mut entry) => {
-                        let watched = self.open.remove(&entry.open.id);
+                        let watched = self.open.remove(&address(&entry.open));
                         entry.kept = watched.is_some_and(|watched| watched.written.is_some());
                         self.closed.push(*entry);
                     }
@@ -324,14 +333,16 @@ impl Writer {
             }
             match self.lines.try_recv() {
                 Ok(line) => taken.push(line),
-                Err(_) => return goes_on,
+                Err(mpsc::error::TryRecvError::Empty) => return goes_on,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
             }
         }
     }
 
     async fn write(&mut self) {
         // What came and went within one batch is written once, as closed.
-        let opened: Vec<_> = self.fresh.drain(..).filter(|open| self.open.contains_key(&open.id)).collect();
+        let opened: Vec<_> =
+            self.fresh.drain(..).filter(|open| self.open.contains_key(&address(open))).collect();
         let batch = Batch { opened, grown: self.grown(), closed: std::mem::take(&mut self.closed) };
         if batch.is_empty() {
             return;
@@ -371,11 +382,15 @@ impl Writer {
         }
         self.waiting.fetch_sub(batch.closed.len(), Ordering::Relaxed);
         for open in batch.opened.iter().chain(&batch.grown) {
-            if let Some(watched) = self.open.get_mut(&open.id) {
+            if let Some(watched) = self.open.get_mut(&address(open)) {
                 watched.written = Some(open.seen.load(Ordering::Relaxed));
             }
         }
     }
+}
+
+fn address(open: &Arc<Open>) -> usize {
+    Arc::as_ptr(open).addr()
 }
 
 impl Watched {

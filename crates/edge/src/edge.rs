@@ -89,7 +89,7 @@ impl Visit<'_> {
                 self.infer((task, dialect), scope, headers, body).await
             }
             (Handler::Stored(what), Needs::Scope(scope)) => {
-                self.stored((what, scope), (rest, query), headers).await
+                Box::pin(self.stored((what, scope), (rest, query), headers)).await
             }
             (handler, Needs::Scope(scope)) => {
                 let credential = self.credential(headers);
@@ -172,7 +172,9 @@ impl Visit<'_> {
         let (asked, credential) =
             decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(refuse)?;
         let Recalled { request, after } = if dialect == Dialect::Responses {
-            responses::recall(self.edge, &flow, &asked, (&credential, scope)).await.map_err(refuse)?
+            Box::pin(responses::recall(self.edge, &flow, &asked, (&credential, scope)))
+                .await
+                .map_err(refuse)?
         } else {
             Recalled::default()
         };
@@ -184,39 +186,42 @@ impl Visit<'_> {
         if asked.stream {
             let encoder = asker.encoder(&asked, created);
             let request = request.unwrap_or(asked);
-            let run = Box::pin(async move { flow.run(request, credential, scope).await });
+            let run = Box::pin(flow.run(request, credential, scope));
             self.stream(run, (dialect, after), encoder).await
         } else {
             let folder = asker.folder(&asked, created);
             let request = request.unwrap_or(asked);
-            self.fold(flow, (folder, after), (request, credential, scope)).await
+            let dialect = request.body.dialect();
+            // Pinned here, so that the future of folding does not carry room for it twice.
+            let run = pin!(flow.run(request, credential, scope));
+            self.fold(run, (dialect, after), folder).await
         }
     }
 
     async fn fold(
         &self,
-        flow: Arc<penstock_flow::Flow>,
-        (folder, after): (Box<dyn Fold>, Option<After>),
-        (request, credential, scope): (penstock_domain::Request, Credential, Scope),
+        run: Pin<&mut (impl Future<Output = Result<penstock_flow::Answer, Refusal>> + Send)>,
+        (dialect, after): (Dialect, Option<After>),
+        folder: Box<dyn Fold>,
     ) -> Outcome {
-        let dialect = request.body.dialect();
-        // Pinned here, so that the future around it does not carry room for it twice.
-        let run = pin!(async {
-            let mut answer = flow.run(request, credential, scope).await.map_err(refused)?;
-            match reply::whole(&mut answer, dialect, folder).await {
-                Ok(bytes) => Ok((bytes, answer.head, answer.bill)),
-                Err(error) => Err(Box::new(Refused {
-                    error: error.at(Stage::Reply),
-                    head: Some(answer.head),
-                    allow: None,
-                    close: false,
-                })),
-            }
-        });
-        let (mut bytes, head, bill) =
-            self.edge.drain.unless_over(run).await.map_err(|error| error.at(Stage::Call))??;
+        let (mut bytes, head, bill) = {
+            let whole = pin!(async move {
+                let mut answer = run.await.map_err(refused)?;
+                match reply::whole(&mut answer, dialect, folder).await {
+                    Ok(bytes) => Ok((bytes, answer.head, answer.bill)),
+                    Err(error) => Err(Box::new(Refused {
+                        error: error.at(Stage::Reply),
+                        head: Some(answer.head),
+                        allow: None,
+                        close: false,
+                    })),
+                }
+            });
+            self.edge.drain.unless_over(whole).await.map_err(|error| error.at(Stage::Call))??
+        };
         if let Some(after) = after {
-            bytes = after.whole(bytes).await;
+            // Boxed, as all that is rare here: every request would carry room for it.
+            bytes = Box::pin(after.whole(bytes)).await;
         }
         let mut response = json(bytes);
         response.headers_mut().reserve(16);

@@ -90,7 +90,7 @@ async fn answer(
                 // Not ours: the vendor may hold it.
                 Err(refused) if route.handler.misses(&refused.error) && !visit.is_recorded() => {
                     if visit.relays_for(&parts) {
-                        return visit.relay(&parts, visit.kept.get().cloned().into()).await;
+                        return Box::pin(visit.relay(&parts, visit.kept.get().cloned().into())).await;
                     }
                     visit.refuse(route.handler.task(), &refused.error);
                     Err(refused)
@@ -98,8 +98,9 @@ async fn answer(
                 served => served,
             }
         }
-        Ok(Found::Admin) => visit.admin(parts, body).await,
-        Err(_) if visit.relays(&parts) => visit.relay(&parts, body.into()).await,
+        // What is rare is boxed: every request would carry room for it.
+        Ok(Found::Admin) => Box::pin(visit.admin(parts, body)).await,
+        Err(_) if visit.relays(&parts) => Box::pin(visit.relay(&parts, body.into())).await,
         Err(lost) => Err(Box::new(Refused {
             error: lost.error.at(Stage::Decode),
             head: None,

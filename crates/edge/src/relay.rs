@@ -6,7 +6,7 @@
 //!
 //! What it refuses to know: what the bytes mean, and whose objects they are about. See docs/relay.md.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
@@ -179,7 +179,8 @@ impl Visit<'_> {
         };
         self.recorded.store(true, Ordering::Relaxed);
         let drain = self.edge.drain.clone();
-        let run = drain.unless_over(flow.run(request, credential, RELAY));
+        let run = pin!(flow.run(request, credential, RELAY));
+        let run = drain.unless_over(run);
         let mut answer = run.await.map_err(|error| error.at(Stage::Call))?.map_err(refused)?;
         let head = match answer.deltas.next().await {
             Some(Delta::Relayed(Relayed::Head(head))) => *head,

@@ -8,7 +8,7 @@ use penstock_identity::Scope;
 use penstock_observe::Outcome;
 
 use crate::journey::Journey;
-use crate::stage::{admit, authenticate, call, prepare, route, settle};
+use crate::stage::{Admitted, Routed, admit, authenticate, call, prepare, route, settle};
 use crate::{Answer, Flow, Refusal};
 
 /// What decode knew of a request that it had to refuse.
@@ -26,35 +26,50 @@ impl Flow {
     /// Takes one request from credential to answer. The future resolves when the first content is in hand; the rest
     /// comes through the answer's stream.
     ///
+    /// What needs no waiting is done at once, before the future is polled: so the future, of which there is one per open
+    /// request, has room neither for the request nor for the credential.
+    ///
     /// # Errors
     /// A [`Refusal`] with the reason and how far the request came; it has been recorded.
-    pub async fn run(
+    pub fn run(
         self: &Arc<Self>,
         request: Request,
         credential: Credential,
         scope: Scope,
-    ) -> Result<Answer, Refusal> {
-        let mut journey = Journey::begin(Arc::clone(&self.parts.recorder), &request);
-        match self.path(&mut journey, request, credential, scope).await {
-            Ok(settling) => Ok(settling.answer(journey)),
-            Err(error) => {
-                let head = journey.refused();
-                journey.end(Outcome::Refused(error.clone()));
-                Err(Refusal { error, head })
+    ) -> impl Future<Output = Result<Answer, Refusal>> + Send + use<> {
+        let flow = Arc::clone(self);
+        let mut journey = Journey::begin(Arc::clone(&flow.parts.recorder), &request);
+        let routed = flow.path(&mut journey, request, &credential, scope);
+        async move {
+            let outcome = match routed {
+                Ok((admitted, routed)) => {
+                    let live = call(&flow, &mut journey, routed).await;
+                    live.map(|live| settle(admitted, live)).map_err(|error| error.at(Stage::Call))
+                }
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(settling) => Ok(settling.answer(journey)),
+                Err(error) => {
+                    let head = journey.refused();
+                    journey.end(Outcome::Refused(error.clone()));
+                    Err(Refusal { error, head })
+                }
             }
         }
     }
 
-    async fn path(
-        self: &Arc<Self>,
+    /// The stages before the call.
+    fn path(
+        &self,
         journey: &mut Journey,
         request: Request,
-        credential: Credential,
+        credential: &Credential,
         scope: Scope,
-    ) -> Result<settle::Settling, Error> {
+    ) -> Result<(Admitted, Routed), Error> {
         journey.enter(Stage::Authenticate);
         let caller =
-            authenticate(self, journey, &credential).map_err(|error| error.at(Stage::Authenticate))?;
+            authenticate(self, journey, credential).map_err(|error| error.at(Stage::Authenticate))?;
         journey.capture(&self.parts.captures, &request);
         journey.enter(Stage::Admit);
         let admitted =
@@ -64,8 +79,7 @@ impl Flow {
         journey.enter(Stage::Route);
         let routed = route(self, journey, &caller, prepared).map_err(|error| error.at(Stage::Route))?;
         journey.enter(Stage::Call);
-        let live = call(self, journey, routed).await.map_err(|error| error.at(Stage::Call))?;
-        Ok(settle(admitted, live))
+        Ok((admitted, routed))
     }
 
     /// Records a request that decode refused, so that it counts like any other.

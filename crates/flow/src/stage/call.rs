@@ -51,52 +51,60 @@ pub(crate) struct Live {
 ///
 /// # Errors
 /// What is most useful to the asker of all that went wrong.
-pub(crate) async fn call(flow: &Arc<Flow>, journey: &mut Journey, routed: Routed) -> Result<Live, Error> {
+pub(crate) fn call<'a>(
+    flow: &'a Arc<Flow>,
+    journey: &'a mut Journey,
+    routed: Routed,
+) -> impl Future<Output = Result<Live, Error>> + Send + 'a {
+    // Taken apart before the future begins, which then has room for each part once.
     let Routed { mut plan, mut terms } = routed;
-    let deadline = terms.request().deadline;
-    let mut failures = Failures::default();
-    let won = loop {
-        let Some(pick) = next(&mut plan, &failures, deadline, now()) else { break None };
-        let Some(attempt) = Attempt::of(flow, &pick.candidate, &mut terms) else {
-            let missing = Error::new(Code::NoProviderAvailable, "a provider of this model is not configured");
-            failures.add(missing.with_remedy(Remedy::Other));
-            continue;
-        };
-        journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());
-        let hedge = if failures.is_empty() { plan.hedge_after() } else { None };
-        let clamped = attempt.clamped;
-        let answering = pin!(attempt.first_content());
-        let course = match hedge.filter(|_| race::may_hedge(terms.request())) {
-            None => match answering.await {
-                Ok(begun) => Course::Won { turn: Turn::Main, begun, flight: pick.flight, clamped },
-                Err(error) => {
-                    pick.flight.failed(&error, now());
-                    journey.tried(Turn::Main, error.code().name());
-                    Course::Lost([Some(error), None])
+    async move {
+        let deadline = terms.request().deadline;
+        let mut failures = Failures::default();
+        let won = loop {
+            let Some(pick) = next(&mut plan, &failures, deadline, now()) else { break None };
+            let Some(attempt) = Attempt::of(flow, &pick.candidate, &mut terms) else {
+                let missing =
+                    Error::new(Code::NoProviderAvailable, "a provider of this model is not configured");
+                failures.add(missing.with_remedy(Remedy::Other));
+                continue;
+            };
+            journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());
+            let hedge = if failures.is_empty() { plan.hedge_after() } else { None };
+            let clamped = attempt.clamped;
+            let answering = pin!(attempt.first_content());
+            let course = match hedge.filter(|_| race::may_hedge(terms.request())) {
+                None => match answering.await {
+                    Ok(begun) => Course::Won { turn: Turn::Main, begun, flight: pick.flight, clamped },
+                    Err(error) => {
+                        pick.flight.failed(&error, now());
+                        journey.tried(Turn::Main, error.code().name());
+                        Course::Lost([Some(error), None])
+                    }
+                },
+                Some(after) => {
+                    let racing = Racing { flow, journey, plan: &mut plan, terms: &mut terms };
+                    Box::pin(racing.run(after, (answering, pick.flight, clamped))).await
                 }
-            },
-            Some(after) => {
-                let racing = Racing { flow, journey, plan: &mut plan, terms: &mut terms };
-                Box::pin(racing.run(after, (answering, pick.flight, clamped))).await
+            };
+            match course {
+                Course::Won { turn, begun, flight, clamped } => break Some((turn, begun, flight, clamped)),
+                Course::Lost(errors) => errors.into_iter().flatten().for_each(|error| failures.add(error)),
             }
         };
-        match course {
-            Course::Won { turn, begun, flight, clamped } => break Some((turn, begun, flight, clamped)),
-            Course::Lost(errors) => errors.into_iter().flatten().for_each(|error| failures.add(error)),
-        }
-    };
-    journey.consider(&plan);
-    let Some((turn, Begun { mut held, rest }, mut flight, clamped)) = won else {
-        return Err(failures.verdict(&plan, deadline, now()));
-    };
-    flight.first_content(now());
-    journey.won(turn);
-    journey.clamped = clamped;
-    journey.dropped = dropped(&mut held);
-    journey.counted = held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));
-    let armed = terms.request().resume == Resume::Armed;
-    let resuming = armed.then(|| Box::new(Resuming::new(Arc::clone(flow), plan, terms)));
-    Ok(Live { deadline, held, rest, flight, resuming })
+        journey.consider(&plan);
+        let Some((turn, Begun { mut held, rest }, mut flight, clamped)) = won else {
+            return Err(failures.verdict(&plan, deadline, now()));
+        };
+        flight.first_content(now());
+        journey.won(turn);
+        journey.clamped = clamped;
+        journey.dropped = dropped(&mut held);
+        journey.counted = held.iter().any(|delta| matches!(delta, Delta::Counted { estimated: true, .. }));
+        let armed = terms.request().resume == Resume::Armed;
+        let resuming = armed.then(|| Box::new(Resuming::new(Arc::clone(flow), plan, terms)));
+        Ok(Live { deadline, held, rest, flight, resuming })
+    }
 }
 
 /// Who is tried next, if there is time for anybody.

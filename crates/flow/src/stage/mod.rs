@@ -7,9 +7,9 @@ mod prepare;
 mod route;
 pub(crate) mod settle;
 
-pub(crate) use admit::admit;
+pub(crate) use admit::{Admitted, admit};
 pub(crate) use authenticate::authenticate;
 pub(crate) use call::call;
 pub(crate) use prepare::prepare;
-pub(crate) use route::route;
+pub(crate) use route::{Routed, route};
 pub(crate) use settle::settle;

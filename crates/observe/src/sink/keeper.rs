@@ -7,11 +7,15 @@ use std::time::Duration;
 use penstock_domain::{Code, Error};
 use tokio::time::Instant;
 
-use super::{BATCH, weight};
+use super::{BATCH, CONTENT, weight};
 use crate::{Metrics, Record, RecordStore};
 
 /// Records that wait in memory while the store fails; what comes after them is lost.
 const WAITING: usize = 16 * 1024;
+
+/// How long a record may wait for others to be written with it. What a transaction costs beside its rows is as much as thirty
+/// rows; with what else may come between (a pause, the write itself) the bound of docs/how-to/find-a-request.md holds.
+pub(super) const TOGETHER: Duration = Duration::from_millis(150);
 
 /// How long a store that failed is left alone.
 const REST: Duration = Duration::from_secs(1);
@@ -25,8 +29,9 @@ pub(super) struct Keeper {
     metrics: Arc<Metrics>,
     content: Arc<AtomicUsize>,
     waiting: Vec<Record>,
-    /// Set while the store fails: when to try again.
-    again: Option<Instant>,
+    /// When what waits is written; `None` while nothing does.
+    when: Option<Instant>,
+    failing: bool,
     /// Lost since the store began to fail.
     lost: u64,
 }
@@ -37,13 +42,13 @@ impl Keeper {
         metrics: Arc<Metrics>,
         content: Arc<AtomicUsize>,
     ) -> Self {
-        Self { store, metrics, content, waiting: Vec::new(), again: None, lost: 0 }
+        Self { store, metrics, content, waiting: Vec::new(), when: None, failing: false, lost: 0 }
     }
 
-    /// Resolves when a store that failed should be tried again; never while it works.
+    /// Resolves when what waits should be written; never while nothing does.
     pub(super) async fn due(&self) {
-        match self.again {
-            Some(again) => tokio::time::sleep_until(again).await,
+        match self.when {
+            Some(when) => tokio::time::sleep_until(when).await,
             None => std::future::pending().await,
         }
     }
@@ -65,7 +70,14 @@ impl Keeper {
         } else {
             self.waiting.append(batch);
         }
-        if self.again.is_none_or(|again| again <= Instant::now()) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let when = *self.when.get_or_insert(now + TOGETHER);
+        // A full batch gains nothing by waiting, and content takes room; but a store that failed is left alone.
+        let full = self.waiting.len() >= BATCH || self.content.load(Ordering::Relaxed) >= CONTENT / 4;
+        if when <= now || (full && !self.failing) {
             self.write().await;
         }
     }
@@ -101,7 +113,8 @@ impl Keeper {
             done = end;
         }
         self.waiting.drain(..done);
-        if self.waiting.is_empty() && self.again.take().is_some() {
+        self.when = (!self.waiting.is_empty()).then(|| Instant::now() + REST);
+        if self.waiting.is_empty() && std::mem::replace(&mut self.failing, false) {
             let lost = std::mem::take(&mut self.lost);
             tracing::info!(lost, "records are stored again");
         }
@@ -110,11 +123,10 @@ impl Keeper {
 
     /// Once per trouble, not once per try.
     fn failed(&mut self, error: &Error) {
-        if self.again.is_none() {
+        if !std::mem::replace(&mut self.failing, true) {
             let source = std::error::Error::source(error);
             tracing::error!(%error, source, "records are not stored; they wait in memory");
         }
-        self.again = Some(Instant::now() + REST);
     }
 
     fn lose(&mut self, records: &[Record]) {
