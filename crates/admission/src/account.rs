@@ -40,10 +40,13 @@ pub(crate) struct Spent {
 impl Spent {
     /// A period that has begun does not end again because the clock was put back.
     pub(crate) fn turn(&mut self, wall: SystemTime) {
-        let (day, month) = (calendar::day(wall), calendar::month(wall));
-        if day > self.day.0 {
-            self.day = (day, 0);
+        let day = calendar::day(wall);
+        // Every request asks; on a day that has begun the month is the one that has begun.
+        if day <= self.day.0 {
+            return;
         }
+        self.day = (day, 0);
+        let month = calendar::month(wall);
         if month > self.month.0 {
             self.month = (month, 0);
         }

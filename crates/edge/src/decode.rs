@@ -22,6 +22,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// The header with which an asker refuses that another candidate continues a broken stream: `off`.
 const RESUME: HeaderName = HeaderName::from_static("penstock-resume");
+/// Our own time-out, and those of the SDKs.
+const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const SDK_TIMEOUTS: [HeaderName; 2] =
+    [HeaderName::from_static("x-stainless-timeout"), HeaderName::from_static("x-stainless-read-timeout")];
 
 /// The credential of a request, by the one extractor.
 pub(crate) fn credential(headers: &HeaderMap, from: Option<IpAddr>) -> Credential {
@@ -83,17 +87,23 @@ pub(crate) async fn decode(
     Ok((request, credential))
 }
 
+const ANTHROPIC_HINTS: [(HeaderName, &str); 2] = [
+    (HeaderName::from_static("anthropic-beta"), "anthropic-beta"),
+    (HeaderName::from_static("anthropic-version"), "anthropic-version"),
+];
+const OPENAI_HINTS: [(HeaderName, &str); 1] = [(HeaderName::from_static("openai-beta"), "openai-beta")];
+
 /// The headers of the asker that reach a vendor of its dialect: these and no others.
 fn hints(headers: &HeaderMap, dialect: Dialect) -> Hints {
-    let names: &[&'static str] = match dialect {
-        Dialect::Anthropic => &["anthropic-beta", "anthropic-version"],
-        Dialect::OpenAi | Dialect::Responses => &["openai-beta"],
+    let names: &[(HeaderName, &'static str)] = match dialect {
+        Dialect::Anthropic => &ANTHROPIC_HINTS,
+        Dialect::OpenAi | Dialect::Responses => &OPENAI_HINTS,
         Dialect::Gemini | Dialect::Bedrock => &[],
     };
-    let found = |name: &&'static str| {
+    let found = |(header, name): &(HeaderName, &'static str)| {
         // A header that stands several times means its values together (RFC 9110, 5.3).
         let values: Vec<&str> =
-            headers.get_all(*name).iter().filter_map(|value| value.to_str().ok()).collect();
+            headers.get_all(header).iter().filter_map(|value| value.to_str().ok()).collect();
         (!values.is_empty()).then(|| (*name, values.join(",").into()))
     };
     Hints::new(names.iter().filter_map(found))
@@ -114,11 +124,11 @@ pub(crate) fn wait(
 ) -> Result<Option<Duration>, Error> {
     let mut shortest = own;
     let mut take = |wait: Duration| shortest = Some(shortest.map_or(wait, |shortest| shortest.min(wait)));
-    if let Some(value) = headers.get("x-request-timeout") {
+    if let Some(value) = headers.get(&TIMEOUT) {
         take(value.to_str().ok().and_then(duration).ok_or_else(bad_timeout)?);
     }
     if !stream {
-        for name in ["x-stainless-timeout", "x-stainless-read-timeout"] {
+        for name in &SDK_TIMEOUTS {
             // What an SDK writes there when it has no time-out is its own business.
             headers
                 .get(name)

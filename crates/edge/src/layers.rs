@@ -23,7 +23,7 @@ use crate::visitor;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-const CLIENT_REQUEST_ID: &str = "x-client-request-id";
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// Answers one request. Never fails and never panics: whatever happens becomes a response.
 pub(crate) async fn guarded(

@@ -1,6 +1,7 @@
 //! The metrics registry: families by name, series kept at hand per model so that a record costs one look-up.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -91,11 +92,18 @@ pub enum Reload {
     Refused,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct SeriesKey {
     task: Option<Task>,
     model: Option<Arc<str>>,
     provider: Option<Arc<str>>,
+}
+
+/// A model has few providers and tasks: hashing its name is enough.
+impl Hash for SeriesKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.model.hash(state);
+    }
 }
 
 /// The handles of one operation × model × provider.
@@ -111,6 +119,8 @@ struct Series {
     unpriced: Counter,
     estimated: Counter,
     called: Counter,
+    /// Calls of the provider, however they ended.
+    upstream: Counter,
 }
 
 /// All metrics of the process.
@@ -242,6 +252,10 @@ impl Metrics {
             self.stages[stage as usize].observe(time.as_secs_f64());
         }
         for attempt in &record.tries {
+            if record.provider.as_ref() == Some(&attempt.provider) {
+                series.upstream.inc();
+                continue;
+            }
             let label = OneProvider { provider: attempt.provider.to_string() };
             self.upstream_calls.get_or_create(&label).inc();
         }
@@ -340,6 +354,9 @@ impl Metrics {
             unpriced: self.unpriced.get_or_create_owned(&paid),
             estimated: self.estimated.get_or_create_owned(&paid),
             called: self.calls.plain(record.provider.as_deref().unwrap_or("none")),
+            upstream: record.provider.as_deref().map_or_else(Counter::default, |provider| {
+                self.upstream_calls.get_or_create_owned(&OneProvider { provider: provider.to_owned() })
+            }),
         });
         self.series.write().insert(key, Arc::clone(&series));
         series

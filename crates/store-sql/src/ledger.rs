@@ -8,7 +8,6 @@ mod write;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use penstock_admission::ledger::{Batch, LedgerStore, Pending, Recovered};
@@ -16,7 +15,6 @@ use penstock_domain::{Code, Error};
 use penstock_observe::store::{By, Hours, Pending as Asking, Report, Spending};
 
 use crate::line::Line;
-use crate::records::Inserts;
 use crate::{connect, records, trouble};
 
 /// The file name of the ledger in the data folder.
@@ -26,7 +24,7 @@ pub const LEDGER_FILE: &str = "ledger.db";
 pub struct SqlLedger {
     writes: Line,
     reads: Line,
-    inserts: Arc<Inserts>,
+    texts: write::Texts,
 }
 
 impl SqlLedger {
@@ -37,7 +35,7 @@ impl SqlLedger {
         Self {
             writes: Line::new(path.clone(), &connect::LEDGER),
             reads: Line::new(path, &connect::LEDGER_READ),
-            inserts: Arc::new(Inserts::new()),
+            texts: write::Texts::new(),
         }
     }
 
@@ -57,10 +55,10 @@ impl LedgerStore for SqlLedger {
     fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, ()> {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
-            let mut outcome = write::write(&mut connection, &self.inserts, batch, false).await;
+            let mut outcome = write::write(&mut connection, &self.texts, batch, false).await;
             if outcome.as_ref().err().and_then(trouble::taken).is_some() {
                 // Somebody has ended one of these requests before: the first word stands.
-                outcome = write::write(&mut connection, &self.inserts, batch, true).await;
+                outcome = write::write(&mut connection, &self.texts, batch, true).await;
             }
             drop(connection);
             match outcome {

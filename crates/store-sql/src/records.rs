@@ -24,7 +24,7 @@ use crate::trouble;
 
 pub(crate) use detail::{read_tags, tags};
 pub(crate) use read::usage;
-pub(crate) use write::{Inserts, Owner, add_sums};
+pub(crate) use write::{Inserts, Owner, add_sums, fitting};
 
 /// The file name of the records in the data folder.
 pub const RECORDS_FILE: &str = "records.db";

@@ -1,6 +1,7 @@
 //! What changes the ledger: reservations that are open, and their ends.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use penstock_admission::ledger::{Batch, End, Entry, Open};
 use penstock_admission::{Level, Need};
@@ -9,13 +10,13 @@ use penstock_observe::store::{Hours, MAX_COST, MAX_TOKENS, Sums};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
-use crate::records::{Inserts, Owner, add_sums, int, micros, tags};
+use crate::records::{Inserts, Owner, add_sums, fitting, int, micros, tags};
 
 /// Columns of an entry, in the order in which they are bound.
 const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, \
      output, cached_input, cache_write, reasoning, estimated, cost, tags";
 /// Rows of one statement: prepared once each, the largest that fits is taken.
-const ROWS: [usize; 3] = [32, 8, 1];
+const ROWS: [usize; 4] = [64, 16, 4, 1];
 
 const OPEN: &str = "INSERT OR IGNORE INTO open (id, begun, key, team, model, reserved_input, reserved_output, \
      reserved_cost, input, output, cost, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -28,10 +29,24 @@ const TOTAL: &str = "INSERT INTO totals (level, name, cost) VALUES (?, ?, ?) \
 
 type Bound = Result<(), sqlx::error::BoxDynError>;
 
+/// The texts of the statements that take several rows.
+pub(super) struct Texts {
+    entries: [(usize, Arc<str>); ROWS.len()],
+    sums: Inserts,
+}
+
+impl Texts {
+    pub(super) fn new() -> Self {
+        let row = format!("({})", vec!["?"; COLUMNS.split(", ").count()].join(", "));
+        let text = |rows| format!("INSERT INTO entries ({COLUMNS}) VALUES {}", vec![&*row; rows].join(", "));
+        Self { entries: ROWS.map(|rows| (rows, text(rows).into())), sums: Inserts::new() }
+    }
+}
+
 /// One transaction: all of the batch, or nothing. `careful`: some of the requests may have an end already.
 pub(super) async fn write(
     connection: &mut SqliteConnection,
-    inserts: &Inserts,
+    texts: &Texts,
     batch: &Batch,
     careful: bool,
 ) -> sqlx::Result<()> {
@@ -56,7 +71,7 @@ pub(super) async fn write(
     }
     let new: Vec<&Entry> =
         batch.closed.iter().filter(|entry| !known.contains(entry.open.id.as_str())).collect();
-    add_entries(&mut transaction, inserts, &new).await?;
+    add_entries(&mut transaction, texts, &new).await?;
     transaction.commit().await
 }
 
@@ -104,7 +119,7 @@ fn column(cost: Cost) -> Option<i64> {
 
 async fn add_entries(
     connection: &mut SqliteConnection,
-    inserts: &Inserts,
+    texts: &Texts,
     entries: &[&Entry],
 ) -> sqlx::Result<()> {
     if entries.is_empty() {
@@ -113,12 +128,12 @@ async fn add_entries(
     let last: Option<i64> = sqlx::query_scalar(LAST).fetch_one(&mut *connection).await?;
     let mut next = last.map_or(0, |last| last.saturating_add(1));
     let mut sums: HashMap<Owner<'_>, Sums> = HashMap::new();
-    let mut totals: HashMap<(Level, &str), u64> = HashMap::new();
     let mut rest = entries;
     while !rest.is_empty() {
-        let rows = ROWS.into_iter().find(|rows| *rows <= rest.len()).unwrap_or(1);
+        let (rows, text) = fitting(&texts.entries, rest.len());
         let (now, later) = rest.split_at(rows);
         let mut arguments = SqliteArguments::default();
+        arguments.reserve(rows * 18, 0);
         for entry in now {
             let place = micros(entry.at).max(next);
             next = place.saturating_add(1);
@@ -129,46 +144,46 @@ async fn add_entries(
             let owner = Owner::new(place / int(Hours::SECONDS * 1_000_000), key, team, model);
             let hour = sums.entry(owner).or_default();
             *hour = hour.plus(sum);
-            let accounts = [
-                (Level::Key, key),
-                (Level::Team, team),
-                (Level::Organisation, Some("")),
-                (Level::Model, model),
-            ];
-            for (level, name) in accounts {
-                let Some(name) = name else { continue };
-                *totals.entry((level, name)).or_default() += sum.cost;
-            }
         }
-        sqlx::query_with(AssertSqlSafe(text(rows)), arguments).execute(&mut *connection).await?;
+        sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut *connection).await?;
         rest = later;
     }
-    add_sums(connection, inserts, &sums).await?;
-    for ((level, name), cost) in totals.into_iter().filter(|(_, cost)| *cost > 0) {
+    add_sums(connection, &texts.sums, &sums).await?;
+    for ((level, name), cost) in totals(&sums) {
         let query = sqlx::query(TOTAL).bind(level as i64).bind(name.to_owned()).bind(int(cost));
         query.execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-fn text(rows: usize) -> String {
-    let row = format!("({})", vec!["?"; COLUMNS.split(", ").count()].join(", "));
-    format!("INSERT INTO entries ({COLUMNS}) VALUES {}", vec![row; rows].join(", "))
+/// What each account has spent in these hours; those that have spent nothing are left out.
+fn totals<'a>(sums: &HashMap<Owner<'a>, Sums>) -> HashMap<(Level, &'a str), u64> {
+    let mut totals: HashMap<(Level, &str), u64> = HashMap::new();
+    for (owner, sum) in sums.iter().filter(|(_, sum)| sum.cost > 0) {
+        let (key, team, model) = owner.names();
+        let accounts = [(Level::Key, key), (Level::Team, team), (Level::Model, model)];
+        let named = accounts.into_iter().filter(|(_, name)| !name.is_empty());
+        for account in named.chain([(Level::Organisation, "")]) {
+            let total = totals.entry(account).or_default();
+            *total = total.saturating_add(sum.cost);
+        }
+    }
+    totals
 }
 
 fn bind(arguments: &mut SqliteArguments, entry: &Entry, place: i64) -> Bound {
     let open = &entry.open;
     arguments.add(place)?;
-    arguments.add(open.id.as_str())?;
+    arguments.add(open.id.shared())?;
     arguments.add(match entry.end {
         End::Settled => 0,
         End::Refunded => 1,
         End::Orphaned => 2,
     })?;
     arguments.add(micros(open.begun))?;
-    arguments.add(&*open.key)?;
-    arguments.add(open.team.as_deref())?;
-    arguments.add(open.model.as_deref())?;
+    arguments.add(Arc::clone(&open.key))?;
+    arguments.add(open.team.clone())?;
+    arguments.add(open.model.clone())?;
     arguments.add(int(entry.held.input))?;
     arguments.add(int(entry.held.output))?;
     arguments.add(int(entry.held.micros))?;

@@ -9,7 +9,7 @@ use penstock_domain::{Code, Cost, Dialect, Error, FinishReason, Money, RequestId
 use penstock_observe::store::{Entry, MAX_COST, Pauses, Status};
 use penstock_observe::{Attempt, Captured, Considered, Form, Outcome, Record, Timings};
 use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -21,46 +21,40 @@ pub(super) const COLUMNS: &str = "records.place, id, key, team, model, provider,
 
 type Strange = Box<dyn std::error::Error + Send + Sync>;
 
-/// What is written: short, because it is most of a row. Times are microseconds. What can be told from the rest is left
-/// out: the model as asked where the catalogue has it under that name, the upstream model where the last call names it.
-#[derive(Serialize)]
-struct Written<'a> {
-    at: u64,
-    took: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<&'static str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dialect: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<Option<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<Option<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
-    #[serde(skip_serializing_if = "Tries::is_empty")]
-    tries: Tries<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    more: Option<Vec<More<'a>>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    considered: Vec<Weighed<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hour_write: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gaps: Option<Five>,
-    stages: Stages<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Trouble<'a>>,
+/// The members of what is written: short, because it is most of a row. Times are microseconds. What can be told from the
+/// rest is left out: the model as asked where the catalogue has it under that name, the upstream model where the last call
+/// names it. Written member by member, which takes a third of what a derived serialisation does.
+struct Members(Vec<u8>);
+
+type Written = Result<(), serde_json::Error>;
+
+impl Members {
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(if self.0.is_empty() { b"{\"" } else { b",\"" });
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Written {
+        self.name(name);
+        serde_json::to_writer(&mut self.0, value)
+    }
+
+    fn optional<T: Serialize>(&mut self, name: &str, value: Option<T>) -> Written {
+        value.map_or(Ok(()), |value| self.value(name, &value))
+    }
+
+    /// A word of ours, in which nothing has to be escaped.
+    fn word(&mut self, name: &str, word: Option<&'static str>) {
+        let Some(word) = word else { return };
+        self.name(name);
+        self.0.push(b'"');
+        self.0.extend_from_slice(word.as_bytes());
+        self.0.push(b'"');
+    }
 }
 
-/// The same, as it is read; a version that knows more members adds them as optional ones.
+/// What is written, as it is read; a version that knows more members adds them as optional ones.
 #[derive(Deserialize)]
 struct Detail<'a> {
     at: u64,
@@ -123,29 +117,6 @@ struct Trouble<'a> {
     param: Option<Cow<'a, str>>,
 }
 
-struct Tries<'a>(&'a [Attempt]);
-
-impl Tries<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Tries<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer
-            .collect_seq(self.0.iter().map(|one| (&*one.provider, &*one.model, one.code, micros(one.took))))
-    }
-}
-
-struct Stages<'a>(&'a Timings);
-
-impl Serialize for Stages<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(stage, time)| (letter(stage), micros(time))))
-    }
-}
-
 /// The letter of each stage; never given to another one.
 const fn letter(stage: Stage) -> &'static str {
     match stage {
@@ -166,44 +137,81 @@ fn micros(time: Duration) -> u64 {
 
 /// The text of the column `detail`.
 pub(super) fn write(record: &Record) -> Result<String, serde_json::Error> {
-    let pauses = record.gaps.as_deref().map(Pauses::from);
-    let last = record.tries.last().map(|last| &*last.model);
+    let mut out = Members(Vec::with_capacity(320));
+    out.value("at", &micros(record.at.duration_since(UNIX_EPOCH).unwrap_or_default()))?;
+    out.value("took", &micros(record.duration))?;
+    out.optional("first", record.first_token.map(micros))?;
+    out.word("task", record.task.map(Task::name));
+    if record.stream {
+        out.value("stream", &true)?;
+    }
+    out.word("dialect", record.dialect.map(Dialect::name));
+    if record.asked != record.model {
+        out.value("asked", &record.asked.as_deref())?;
+    }
     let upstream = record.upstream_model.as_deref();
-    let calls = u32::try_from(record.tries.len()).unwrap_or(u32::MAX);
-    let written = Written {
-        at: micros(record.at.duration_since(UNIX_EPOCH).unwrap_or_default()),
-        took: micros(record.duration),
-        first: record.first_token.map(micros),
-        task: record.task.map(Task::name),
-        stream: record.stream,
-        dialect: record.dialect.map(Dialect::name),
-        asked: (record.asked != record.model).then_some(record.asked.as_deref()),
-        upstream: (upstream != last).then_some(upstream),
-        version: record.version.as_deref(),
-        attempts: (record.attempts != calls).then_some(record.attempts),
-        tries: Tries(&record.tries),
-        more: more(record),
-        considered: record
-            .considered
-            .iter()
-            .map(|one| {
-                ((&*one.provider).into(), one.credential, (&*one.model).into(), (&*one.verdict).into())
-            })
-            .collect(),
-        hour_write: record.usage.and_then(|usage| usage.cache_write_hour),
-        finish: record.finish.map(FinishReason::name),
-        gaps: pauses.map(|p| (p.count, micros(p.sum), micros(p.max), micros(p.p50), micros(p.p99))),
-        stages: Stages(&record.timings),
-        error: record.outcome.error().map(|error| Trouble {
+    if upstream != record.tries.last().map(|last| &*last.model) {
+        out.value("upstream", &upstream)?;
+    }
+    out.optional("version", record.version.as_deref())?;
+    if record.attempts as usize != record.tries.len() {
+        out.value("attempts", &record.attempts)?;
+    }
+    tries_of(record, &mut out)?;
+    out.optional("more", more(record))?;
+    if !record.considered.is_empty() {
+        let considered = record.considered.iter().map(|one| {
+            ((&*one.provider).into(), one.credential, (&*one.model).into(), (&*one.verdict).into())
+        });
+        out.value("considered", &considered.collect::<Vec<Weighed<'_>>>())?;
+    }
+    out.optional("hour_write", record.usage.and_then(|usage| usage.cache_write_hour))?;
+    out.word("finish", record.finish.map(FinishReason::name));
+    let pauses = record.gaps.as_deref().map(Pauses::from);
+    let five = pauses.map(|p| (p.count, micros(p.sum), micros(p.max), micros(p.p50), micros(p.p99)));
+    out.optional("gaps", five)?;
+    stages(record, &mut out)?;
+    out.optional(
+        "error",
+        record.outcome.error().map(|error| Trouble {
             say: error.say().into(),
             stage: error.stage().map(|stage| stage.name().into()),
             param: error.param().map(Cow::Borrowed),
         }),
-    };
-    let mut text = Vec::with_capacity(320);
-    serde_json::to_writer(&mut text, &written)?;
+    )?;
+    out.0.push(b'}');
     // What serde writes is always valid.
-    String::from_utf8(text).map_err(serde_json::Error::custom)
+    String::from_utf8(out.0).map_err(serde_json::Error::custom)
+}
+
+/// Provider, model, code and time of each call.
+fn tries_of(record: &Record, out: &mut Members) -> Written {
+    if record.tries.is_empty() {
+        return Ok(());
+    }
+    out.name("tries");
+    for (place, one) in record.tries.iter().enumerate() {
+        out.0.push(if place == 0 { b'[' } else { b',' });
+        serde_json::to_writer(&mut out.0, &(&*one.provider, &*one.model, one.code, micros(one.took)))?;
+    }
+    out.0.push(b']');
+    Ok(())
+}
+
+/// How long each stage took, under its letter.
+fn stages(record: &Record, out: &mut Members) -> Written {
+    out.name("stages");
+    let text = &mut out.0;
+    let from = text.len();
+    for (stage, time) in record.timings.iter() {
+        let before: &[u8] = if text.len() == from { b"{\"" } else { b",\"" };
+        text.extend_from_slice(before);
+        text.extend_from_slice(letter(stage).as_bytes());
+        text.extend_from_slice(b"\":");
+        serde_json::to_writer(&mut *text, &micros(time))?;
+    }
+    text.extend_from_slice(if text.len() == from { b"{}" } else { b"}" });
+    Ok(())
 }
 
 /// What is told of each call beyond its name and its end; nothing where the rest of the record says it.

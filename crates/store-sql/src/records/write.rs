@@ -1,6 +1,7 @@
 //! What changes the file: a batch of records, and the end of old ones.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -74,7 +75,7 @@ impl Inserts {
 }
 
 /// The largest statement that takes no more than there is.
-fn fitting(statements: &[(usize, Arc<str>)], left: usize) -> (usize, Arc<str>) {
+pub(crate) fn fitting(statements: &[(usize, Arc<str>)], left: usize) -> (usize, Arc<str>) {
     let fits = statements.iter().find(|(rows, _)| *rows <= left).or(statements.last());
     fits.map_or_else(|| (1, Arc::from("")), |(rows, text)| (*rows, Arc::clone(text)))
 }
@@ -117,12 +118,19 @@ pub(super) async fn append(
 }
 
 /// Whose sums a record belongs to.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Owner<'a> {
     hour: i64,
     key: &'a str,
     team: &'a str,
     model: &'a str,
+}
+
+/// Keys differ more than all the rest, and one of them has few teams and models: hashing one text of three is enough.
+impl Hash for Owner<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
 }
 
 impl<'a> Owner<'a> {
@@ -136,6 +144,11 @@ impl<'a> Owner<'a> {
         Self { hour, key: text(key), team: text(team), model: text(model) }
     }
 
+    /// Key, team and model; what there was none of is empty.
+    pub(crate) fn names(&self) -> (&'a str, &'a str, &'a str) {
+        (self.key, self.team, self.model)
+    }
+
     fn of(record: &'a Record, place: i64) -> Self {
         let hour = place / int(Hours::SECONDS * 1_000_000);
         Self::new(hour, record.key.as_deref(), record.team.as_deref(), record.model.as_deref())
@@ -146,7 +159,7 @@ type Bound = Result<(), sqlx::error::BoxDynError>;
 
 fn bind(arguments: &mut SqliteArguments, record: &Record, place: i64) -> Bound {
     arguments.add(place)?;
-    arguments.add(record.id.as_str())?;
+    arguments.add(record.id.shared())?;
     for text in [&record.key, &record.team, &record.model, &record.provider] {
         arguments.add(text.clone())?;
     }
