@@ -93,7 +93,7 @@ fn long_prompts_may_cost_more() {
 }
 
 #[test]
-fn only_capture_is_known_of_teams_and_it_is_off() {
+fn capture_of_a_team_is_off_unless_told_and_what_nothing_acts_on_is_refused() {
     let loaded = load_with(
         "teams: {support: {capture: {content: true, retention: 2h}}, quiet: {}, half: {capture: {content: true}}}\n",
     )
@@ -102,9 +102,9 @@ fn only_capture_is_known_of_teams_and_it_is_off() {
     assert!(capture("support").content && capture("support").retention.0 == Duration::from_secs(7200));
     assert!(!capture("quiet").content);
     assert_eq!(capture("half").retention.0, Duration::from_secs(7 * 86_400));
-    let found = load_with("teams: {support: {budget: {usd: 5}, limits: {}}}\n").unwrap_err();
+    let found = load_with("teams: {support: {guardrails: [default]}}\n").unwrap_err();
     let later = |problem: &&Problem| problem.message.ends_with("is not available in this version");
-    assert_eq!(found.iter().filter(later).count(), 2, "{found:?}");
+    assert_eq!(found.iter().filter(later).count(), 1, "{found:?}");
 }
 
 #[test]
