@@ -137,7 +137,7 @@ pub(crate) fn catalogue(config: &Config, providers: &Providers) -> Catalogue {
             },
         })
     });
-    Catalogue::new(models).with_relay(config.relay.as_ref().map(relay))
+    Catalogue::new(models).with_relay(config.relay.as_ref().map(|rule| relay(config, rule)))
 }
 
 fn deployment(
@@ -172,9 +172,15 @@ fn bounds(config: &Config) -> HashMap<Arc<str>, Bounds> {
 }
 
 /// Where requests go that no route knows; the file's paths begin with the root that the routing does not know.
-fn relay(relay: &penstock_config::Relay) -> RelayRule {
+fn relay(config: &Config, relay: &penstock_config::Relay) -> RelayRule {
+    let placement = config.providers.get(&relay.provider).map(Section::placement).unwrap_or_default();
+    let place = Deployment {
+        region: placement.region.as_deref().map(Into::into),
+        internal: placement.trust == Trust::Internal,
+        ..Deployment::new(relay.provider.as_str(), None)
+    };
     let below = |path: &String| path.strip_prefix("/v1").unwrap_or(path).into();
-    RelayRule { provider: relay.provider.as_str().into(), paths: relay.paths.iter().map(below).collect() }
+    RelayRule { place, paths: relay.paths.iter().map(below).collect() }
 }
 
 /// The problem of a relay to a provider that cannot pass requests on.

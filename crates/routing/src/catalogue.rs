@@ -10,7 +10,7 @@ use crate::draft::Draft;
 use crate::lanes::{Lane, Lanes};
 use crate::model::within;
 use crate::{
-    Ask, Candidate, Deployment, Fleet, Model, Plan, PriceList, Prices, Pricing, RelayRule, Unroutable,
+    Ask, Bounds, Candidate, Deployment, Fleet, Model, Plan, PriceList, Prices, Pricing, RelayRule, Unroutable,
 };
 
 /// All models, by name.
@@ -66,10 +66,21 @@ impl Catalogue {
     }
 
     /// The plan for a relayed path; its objects stand where a model's name would. Nobody knows what it costs.
-    pub fn relay(&self, fleet: &Fleet, path: &str, family: &str) -> Option<Plan> {
-        let rule = self.relay.as_ref().filter(|rule| rule.covers(path))?;
-        let target = fleet.target(&rule.provider, 0, &family.into());
-        Some(Plan::only(Candidate { serves: None, target, prices: None }))
+    ///
+    /// # Errors
+    /// Why there is nobody to ask: what the caller may not leave holds here as for every other request.
+    pub fn relay(
+        &self,
+        fleet: &Fleet,
+        (path, family): (&str, &str),
+        bounds: Option<&Bounds>,
+    ) -> Result<Plan, Unroutable> {
+        let rule = self.relay.as_ref().filter(|rule| rule.covers(path)).ok_or(Unroutable::Nothing)?;
+        if bounds.is_some_and(|bounds| !bounds.allow(&rule.place)) {
+            return Err(Unroutable::Bounds);
+        }
+        let target = fleet.target(&rule.place.provider, 0, &family.into());
+        Ok(Plan::only(Candidate { serves: None, target, prices: None }))
     }
 
     /// Finds the model that an asked name means: the exact name first, then the longest pattern.

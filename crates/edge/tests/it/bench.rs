@@ -18,7 +18,7 @@ use penstock_flow::{Gateway, Parts};
 use penstock_identity::{KeyRecord, KeyStore, Keys, Listing, Pending, Pepper};
 use penstock_observe::{Record, Recorder};
 use penstock_provider::{Call, Calling, Chat, Complete, Deltas, Embed, Health, Provider, Relay};
-use penstock_routing::{Catalogue, Model, RelayRule};
+use penstock_routing::{Catalogue, Deployment, Model, RelayRule};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -426,7 +426,7 @@ impl Bench {
             .iter()
             .map(|name| Model { max_output_tokens: Some(1_000_000), ..Model::single(*name, "vendor", None) });
         let relay = (!paths.is_empty()).then(|| RelayRule {
-            provider: "vendor".into(),
+            place: Deployment::new("vendor", None),
             paths: paths.iter().map(|path| (*path).into()).collect(),
         });
         let gateway = Gateway::new(Parts {

@@ -43,8 +43,8 @@ pub(crate) fn route(
             parts.catalogue.plan(&parts.fleet, ask)
         }
         (None, Some(passage)) => {
-            let plan = parts.catalogue.relay(&parts.fleet, &passage.path, passage.family());
-            plan.ok_or(Unroutable::Nothing)
+            let bounds = caller.team.as_ref().and_then(|team| parts.bounds.get(team));
+            parts.catalogue.relay(&parts.fleet, (&passage.path, passage.family()), bounds)
         }
         (None, None) => Err(Unroutable::Nothing),
     };

@@ -113,11 +113,11 @@ fn what_a_filter_withheld_is_asked_elsewhere_only_when_the_model_says_so() {
 
 #[test]
 fn relayed_requests_are_never_repeated() {
-    let rule = crate::RelayRule { provider: "p".into(), paths: vec!["/*".into()] };
+    let rule = crate::RelayRule { place: Deployment::new("p", None), paths: vec!["/*".into()] };
     let rig = Rig::new([]);
     let catalogue = Catalogue::new([]).with_relay(Some(rule));
     let broken = error(Code::UpstreamUnreachable).with_remedy(penstock_domain::Remedy::Same);
-    let mut plan = catalogue.relay(&rig.fleet, "/files", "files").unwrap();
+    let mut plan = catalogue.relay(&rig.fleet, ("/files", "files"), None).unwrap();
     assert_eq!(rig.play(&mut plan, &vec![broken; 3]), ["p/0"]);
 }
 
