@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     Auth, Budget, ByteSize, DurationText, IpRange, Limits, ModelPrice, Organisation, Problem, SecretText,
-    Section, TimeText,
+    Section, Stores, TimeText,
 };
 
 /// The whole configuration: one immutable snapshot.
@@ -172,36 +172,6 @@ impl Default for Server {
     }
 }
 
-/// Where state lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Stores {
-    /// Keys and records. `sqlite` is a file in `data_dir`.
-    pub database: Database,
-    /// Limits and health that replicas share. `memory` is one replica.
-    pub shared: SharedState,
-}
-
-/// The kinds of database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Database {
-    /// A SQLite file in `data_dir`.
-    #[default]
-    Sqlite,
-}
-
-/// The kinds of shared state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum SharedState {
-    /// The memory of this process.
-    #[default]
-    Memory,
-}
-
 /// A name that clients ask for: what one deployment serves (`provider` and `model`), or several (`deployments`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -352,7 +322,7 @@ pub enum Trust {
 }
 
 /// What holds for the keys of a team.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Team {
     /// Whether requests and answers are kept word by word.

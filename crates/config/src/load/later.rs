@@ -29,12 +29,3 @@ pub(super) fn is_later(trail: &[String], key: &str) -> bool {
         around && words.next() == Some(key) && words.next().is_none()
     })
 }
-
-/// A value that is planned for a setting that exists: what to say about it.
-pub(super) fn value_later(path: &str, value: &str) -> Option<&'static str> {
-    match path {
-        "stores.database" if value.starts_with("postgres") => Some("PostgreSQL"),
-        "stores.shared" if value.starts_with("redis") || value.starts_with("valkey") => Some("Redis"),
-        _ => None,
-    }
-}
