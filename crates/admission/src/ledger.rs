@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use penstock_config::Per;
 use penstock_domain::{Code, Cost, Error, RequestId, Tags, Tariff, Usage};
 use tokio::sync::mpsc;
 
@@ -121,6 +122,17 @@ pub struct Sums {
     pub month: u64,
     /// Ever.
     pub lifetime: u64,
+}
+
+impl Sums {
+    /// What was spent of a budget of this kind.
+    pub fn within(&self, per: Per) -> u64 {
+        match per {
+            Per::Day => self.day,
+            Per::Month => self.month,
+            Per::Lifetime => self.lifetime,
+        }
+    }
 }
 
 /// When the day and the month of a moment began, in UTC.

@@ -26,6 +26,7 @@ mod starter;
 mod stores;
 mod text;
 mod watch;
+mod webhooks;
 
 pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
@@ -46,3 +47,4 @@ pub use starter::{Found, starter};
 pub use stores::{Database, SharedState, Stores};
 pub use text::{ByteSize, DurationText, SecretText, TimeText};
 pub use watch::Watch;
+pub use webhooks::{AlertAt, EventKind, Ledger, Webhook};

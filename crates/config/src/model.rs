@@ -40,6 +40,10 @@ pub struct Config {
     pub organisation: Organisation,
     /// How long records are kept.
     pub records: Records,
+    /// How long the ledger keeps what.
+    pub ledger: crate::Ledger,
+    /// Who is told of what happens.
+    pub webhooks: Vec<crate::Webhook>,
     /// What is kept of responses, for those who go on from them.
     pub responses: Responses,
     /// Where requests go that no route knows; nowhere by default.
@@ -90,6 +94,13 @@ pub(crate) struct File {
     /// How long records of requests are kept.
     #[serde(default)]
     pub(crate) records: Records,
+    /// How long the ledger keeps what. What was spent by hour, and ever, is kept for good.
+    #[serde(default)]
+    pub(crate) ledger: crate::Ledger,
+    /// Addresses that are told of events: parts of budgets that are spent, providers that fail, keys that expire.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub(crate) webhooks: Vec<crate::Webhook>,
     /// What is kept of responses (`/v1/responses`), for those who go on from them.
     #[serde(default)]
     pub(crate) responses: Responses,

@@ -199,6 +199,9 @@ fn retentions(value: &Value, found: &mut Vec<Problem>) {
     if value.get("records").is_some_and(none) {
         found.push(zero("records.retention".to_owned()));
     }
+    if value.get("ledger").is_some_and(none) {
+        found.push(zero("ledger.retention".to_owned()));
+    }
     if value.get("responses").is_some_and(none) {
         let hint = "to keep nothing, set `store: false`";
         found.push(zero("responses.retention".to_owned()).with_hint(hint));

@@ -18,7 +18,6 @@ const LATER: &[&str] = &[
     "telemetry",
     "tools",
     "vector_stores",
-    "webhooks",
 ];
 
 /// Whether the setting `key` inside `trail` is planned.
