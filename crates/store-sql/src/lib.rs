@@ -16,7 +16,9 @@ mod connect;
 mod keys;
 mod ledger;
 mod line;
+mod link;
 mod pepper;
+mod postgres;
 mod records;
 mod responses;
 mod trouble;
@@ -33,6 +35,7 @@ use line::Line;
 pub use audit::{AUDIT_FILE, AUDIT_HEAD_FILE, SqlAudit};
 pub use ledger::{LEDGER_FILE, SqlLedger};
 pub use pepper::pepper;
+pub use postgres::{PgAudit, PgCheck, Postgres};
 pub use records::{RECORDS_FILE, SqlRecords};
 pub use responses::{RESPONSES_FILE, SqlResponses};
 

@@ -105,13 +105,13 @@ async fn add_open(connection: &mut SqliteConnection, open: &Open, gateway: &Gate
 }
 
 /// What an open reservation would be settled with now.
-fn so_far(open: &Open) -> (Option<i64>, Option<i64>, Option<i64>) {
+pub(crate) fn so_far(open: &Open) -> (Option<i64>, Option<i64>, Option<i64>) {
     let Some((usage, cost)) = open.so_far() else { return (None, None, None) };
     (Some(int(usage.input.min(MAX_TOKENS))), Some(int(usage.output.min(MAX_TOKENS))), column(cost))
 }
 
 /// A cost as its column has it.
-fn column(cost: Cost) -> Option<i64> {
+pub(crate) fn column(cost: Cost) -> Option<i64> {
     match cost {
         Cost::None => None,
         Cost::Known(money) => Some(int(money.min(MAX_COST).micros())),
