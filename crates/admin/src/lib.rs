@@ -4,7 +4,8 @@
 //! the same stable codes as everywhere; a body with several mistakes is answered with all of them.
 //!
 //! What it promises: a request is authorised by the row of the route that matched, before its body is read; bodies over
-//! [`MAX_BODY`] are refused; a key's text is in the answer that made it and in no other; who may make keys cannot give
+//! [`MAX_BODY`] are refused; a key's text is in the answer that made it, which its maker alone may be given again, and
+//! in no other; who may make keys cannot give
 //! away admin rights that they do not hold; what was captured of requests is shown only to keys with a scope of its own;
 //! what was changed and what was denied is in the audit log, a change before it is answered, and so is whose
 //! words were read.
@@ -15,6 +16,7 @@
 mod audit;
 mod fields;
 mod keys;
+mod once;
 mod problem;
 mod query;
 mod record;
@@ -30,6 +32,7 @@ use std::time::SystemTime;
 
 use penstock_admission::Standing;
 use penstock_domain::{Credential, Error};
+use penstock_idempotency::Idempotency;
 use penstock_identity::{AuditLog, Caller, Denials, Keys, Scope};
 use penstock_observe::store::Spending;
 use penstock_observe::{RecordStore, Tail};
@@ -122,6 +125,8 @@ pub struct Parts {
     pub audit: Arc<dyn AuditLog>,
     /// Who was turned away.
     pub denials: Arc<Denials>,
+    /// What was done before.
+    pub idempotency: Arc<Idempotency>,
     /// Who may do what.
     pub authorize: Authorize,
     /// The rest of the program.

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use penstock_domain::{Code, Credential, Error, RequestId};
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::keys::Answer;
 use crate::problem::Refusal;
-use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, keys, requests, spend, usage};
+use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, keys, once, requests, spend, usage};
 
 /// The admin API as a router. A [`RequestId`] among the request's extensions becomes the `instance` of problems.
 pub fn router(parts: Parts) -> Router {
@@ -73,15 +74,14 @@ async fn serve(
         };
         return answered.unwrap_or_else(|refusal| refusal.response(id.as_ref()));
     }
-    match answer(route, &parts, &path, request).await {
-        Ok((status, body)) => {
-            let mut response = (status, Body::from(body.to_string())).into_response();
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            // Some answers hold a key: no cache between here and the asker may keep any.
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
-        }
+    let outcome = if once::is_keyed(route, request.headers()) {
+        Box::pin(once::once(route, parts, path, request)).await
+    } else {
+        let outcome = answer(route, &parts, &path, request).await;
+        outcome.map(|(status, body)| answered(status, body.to_string().into()))
+    };
+    match outcome {
+        Ok(response) => response,
         Err(refusal) => {
             if let Some(source) = std::error::Error::source(&refusal.error) {
                 tracing::warn!(route = route.path, code = %refusal.error.code(), source, "admin request failed");
@@ -91,6 +91,16 @@ async fn serve(
     }
 }
 
+/// The response of an answer in JSON.
+pub(crate) fn answered(status: StatusCode, body: Bytes) -> Response {
+    let mut response = (status, Body::from(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Some answers hold a key: no cache between here and the asker may keep any.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// An answer that is no JSON.
 fn watch(route: &Route<Handler>, parts: &Parts, request: &Request) -> Result<Response, Refusal> {
     authorize(route, parts, &shown(request))?;
@@ -98,7 +108,7 @@ fn watch(route: &Route<Handler>, parts: &Parts, request: &Request) -> Result<Res
     requests::watch(parts, request.uri(), shown(request), scope)
 }
 
-async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
+pub(crate) async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
     let caller = authorize(route, parts, &shown(&request))?;
     let (head, body) = request.into_parts();
     let id = path.iter().find(|(name, _)| *name == "id").map_or("", |(_, value)| value);
@@ -136,7 +146,7 @@ async fn reinstate(parts: &Parts, caller: &Caller, name: &str) -> Answer {
 }
 
 /// By the row that matched, never by the address that was sent.
-fn authorize(
+pub(crate) fn authorize(
     route: &Route<Handler>,
     parts: &Parts,
     credential: &Credential,
@@ -158,23 +168,26 @@ fn open_route() -> Error {
 }
 
 /// What the asker shows; the listener put the address that it comes from among the extensions.
-fn shown(request: &Request) -> Credential {
+pub(crate) fn shown(request: &Request) -> Credential {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     credential(headers, request.extensions().get::<IpAddr>().copied())
 }
 
-/// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.
+/// Reads a body, within its bound.
 #[expect(
     clippy::disallowed_methods,
     reason = "the edge has read the body in time; the limit on size is the stricter one here"
 )]
+pub(crate) async fn bytes(body: Body) -> Result<Bytes, Error> {
+    axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+        let say = format!("the body is larger than {MAX_BODY} bytes, or did not arrive whole");
+        Error::new(Code::RequestTooLarge, say)
+    })
+}
+
+/// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.
 async fn read(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Error> {
-    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
-        Error::new(
-            Code::RequestTooLarge,
-            format!("the body is larger than {MAX_BODY} bytes, or did not arrive whole"),
-        )
-    })?;
+    let bytes = bytes(body).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

@@ -7,6 +7,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use penstock_admission::{Allowance, Level};
 use penstock_domain::{Code, RequestId, Secret};
+use penstock_idempotency::{Idempotency, MemoryAnswers};
 use penstock_identity::{
     KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pending, Pepper,
 };
@@ -17,6 +18,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod once;
 mod records;
 
 fn now() -> SystemTime {
@@ -135,6 +137,11 @@ impl House {
             tail: tail.clone(),
             audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
             denials: Arc::clone(&denials),
+            idempotency: Arc::new(Idempotency::new(
+                Arc::new(MemoryAnswers::default()),
+                &[7; 32],
+                penstock_idempotency::Policy::default(),
+            )),
             authorize,
             view: Arc::new(Shown),
             now,

@@ -74,6 +74,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "ledger.retention", old.ledger.retention == new.ledger.retention, false);
     one(&mut changes, "webhooks", old.webhooks == new.webhooks, false);
     one(&mut changes, "responses", old.responses == new.responses, false);
+    one(&mut changes, "idempotency", old.idempotency == new.idempotency, false);
     one(&mut changes, "relay", old.relay == new.relay, false);
     one(&mut changes, "log.format", old.log.format == new.log.format, true);
     one(&mut changes, "log.level", old.log.level == new.log.level, true);

@@ -13,6 +13,7 @@
 mod auth;
 mod diff;
 mod environment;
+mod idempotency;
 mod limits;
 mod load;
 mod model;
@@ -31,6 +32,7 @@ mod webhooks;
 pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
+pub use idempotency::Idempotency;
 pub use limits::{Budget, Limits, Meter, Organisation, Per, Span, Usd};
 pub use load::{Loaded, Source, load, show};
 pub use model::{

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Auth, Budget, ByteSize, DurationText, IpRange, Limits, ModelPrice, Organisation, Problem, SecretText,
+    Auth, Budget, ByteSize, DurationText, Idempotency, IpRange, Limits, ModelPrice, Organisation, Problem, SecretText,
     Section, Stores, TimeText,
 };
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub webhooks: Vec<crate::Webhook>,
     /// What is kept of responses, for those who go on from them.
     pub responses: Responses,
+    /// What is kept of answers, for clients that send the same request again.
+    pub idempotency: Idempotency,
     /// Where requests go that no route knows; nowhere by default.
     pub relay: Option<Relay>,
     /// What is logged and how.
@@ -104,6 +106,10 @@ pub(crate) struct File {
     /// What is kept of responses (`/v1/responses`), for those who go on from them.
     #[serde(default)]
     pub(crate) responses: Responses,
+    /// What is kept of answers to requests with the header `idempotency-key`, so that the same request sent again is not
+    /// done again.
+    #[serde(default)]
+    pub(crate) idempotency: Idempotency,
     /// Where requests go that no route of penstock knows. Without it they are refused.
     #[serde(default)]
     pub(crate) relay: Option<Relay>,

@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use penstock_conversation::{Conversations, MemoryResponses, Policy};
 use penstock_dialect::DecodeLimits;
+use penstock_idempotency::{Idempotency, MemoryAnswers};
 use penstock_identity::IpRange;
 
 /// Which routes a listener answers.
@@ -99,10 +100,12 @@ pub struct Extra {
     pub store: StoreHealth,
     /// What was said before.
     pub conversations: Arc<Conversations>,
+    /// What was done before.
+    pub idempotency: Arc<Idempotency>,
 }
 
 impl Default for Extra {
-    /// No administration, the edge's own routes as OpenAPI document, no metrics, a healthy store, conversations in memory.
+    /// No administration, the edge's own routes as OpenAPI document, no metrics, a healthy store, conversations and kept answers in memory.
     fn default() -> Self {
         Self {
             admin: None,
@@ -113,6 +116,12 @@ impl Default for Extra {
                 Arc::new(MemoryResponses::default()),
                 Policy::default(),
                 Box::new(|_| {}),
+            )),
+            // Nobody but this process has what these 32 bytes seal.
+            idempotency: Arc::new(Idempotency::new(
+                Arc::new(MemoryAnswers::default()),
+                &[0; 32],
+                penstock_idempotency::Policy::default(),
             )),
         }
     }

@@ -18,6 +18,7 @@ use penstock_store_sql::SqlLedger;
 use serde_json::{Value, json};
 
 use crate::audit::Noted;
+use crate::idempotency::Answers;
 use crate::ledger::Kept as Ledger;
 use crate::records::Kept;
 use crate::reload::Current;
@@ -27,7 +28,7 @@ use crate::wiring;
 pub(crate) fn parts(
     gateway: &Gateway,
     keys: &Arc<Keys>,
-    (records, noted, ledger): (&Kept, &Noted, &Ledger),
+    (records, noted, ledger, answers): (&Kept, &Noted, &Ledger, &Answers),
     current: Current,
 ) -> Parts {
     let authorize = {
@@ -42,6 +43,7 @@ pub(crate) fn parts(
         tail: records.tail.clone(),
         audit: Arc::clone(&noted.log) as Arc<dyn AuditLog>,
         denials: Arc::clone(&noted.denials),
+        idempotency: Arc::clone(&answers.service),
         authorize,
         view: Arc::new(Running { gateway: gateway.clone(), current, ledger: Arc::clone(&ledger.store) }),
         now: SystemTime::now,

@@ -7,6 +7,7 @@ mod audit;
 mod cli;
 mod client;
 mod data;
+mod idempotency;
 mod ledger;
 mod logging;
 mod records;

@@ -126,6 +126,7 @@ impl Reloader {
         }
         self.gateway.swap(self.lasting.parts(&loaded.config, providers));
         self.lasting.conversations.set_policy((&loaded.config.responses).into());
+        self.lasting.idempotency.set_policy((&loaded.config.idempotency).into());
         let loaded = Arc::new(loaded);
         match self.current.write() {
             Ok(mut current) => *current = loaded,

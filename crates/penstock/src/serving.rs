@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
 use crate::audit::Noted;
+use crate::idempotency::Answers;
 use crate::ledger::Kept as Ledger;
 use crate::records::{self, Kept};
 use crate::reload::Reloader;
@@ -82,6 +83,7 @@ where
     let (records, tally) = Kept::new(wiring::records(config), tally);
     let ledger = Ledger::open(config).await?;
     let (responses, conversations) = crate::responses::open(config, Arc::clone(&metrics));
+    let answers = Answers::open(config).map_err(|error| error.say().to_owned())?;
     let lasting = Lasting {
         keys: Arc::clone(&keys),
         trusted: Trusted::default(),
@@ -90,6 +92,7 @@ where
         fleet: Arc::default(),
         recorder: noted.watch(recorder),
         conversations: Arc::clone(&conversations),
+        idempotency: Arc::clone(&answers.service),
     };
     lasting.trusted.follow(&keys, config).map_err(told)?;
     let gateway = Gateway::new(lasting.parts(config, providers));
@@ -100,13 +103,14 @@ where
         admin: Some(penstock_admin::router(administration::parts(
             &gateway,
             &keys,
-            (&records, &noted, &ledger),
+            (&records, &noted, &ledger, &answers),
             reloader.current(),
         ))),
         openapi: wiring::openapi().into(),
         metrics: metrics_text(gateway.clone(), metrics),
         store: store.health(),
         conversations: Arc::clone(&conversations),
+        idempotency: Arc::clone(&answers.service),
     };
     // Before the port opens: whoever can reach the gateway can also signal it.
     let mut signals = Signals::catch()?;
@@ -138,6 +142,7 @@ where
     let _ = tokio::time::timeout(LAST_RECORDS, ledger.close()).await;
     let _ = tokio::time::timeout(LAST_RECORDS, records.store.close()).await;
     let _ = tokio::time::timeout(LAST_RECORDS, responses.close()).await;
+    let _ = tokio::time::timeout(LAST_RECORDS, answers.close()).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Sec
 use penstock_conversation::Conversations;
 use penstock_domain::Error;
 use penstock_flow::{Captures, Parts};
+use penstock_idempotency::Idempotency;
 use penstock_identity::{Keys, Tokens};
 use penstock_identity_oidc::Issuers;
 use penstock_observe::Recorder;
@@ -318,6 +319,7 @@ pub(crate) struct Lasting {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) conversations: Arc<Conversations>,
+    pub(crate) idempotency: Arc<Idempotency>,
 }
 
 impl Lasting {

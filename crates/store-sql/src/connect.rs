@@ -83,6 +83,14 @@ const RESPONSES_PLAN: Plan = Plan {
     reads: false,
 };
 
+/// Answers by idempotency key, before their askers have them.
+pub(crate) static IDEMPOTENCY: Plan = Plan {
+    steps: &[include_str!("../migrations/idempotency_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: true,
+    reads: false,
+};
+
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 

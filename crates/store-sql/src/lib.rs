@@ -13,6 +13,7 @@
 
 mod audit;
 mod connect;
+mod idempotency;
 mod keys;
 mod ledger;
 mod line;
@@ -33,6 +34,7 @@ use tokio::sync::MappedMutexGuard;
 use line::Line;
 
 pub use audit::{AUDIT_FILE, AUDIT_HEAD_FILE, SqlAudit};
+pub use idempotency::{IDEMPOTENCY_FILE, SqlAnswers};
 pub use ledger::{LEDGER_FILE, SqlLedger};
 pub use pepper::pepper;
 pub use postgres::{PgAudit, PgCheck, Postgres};

@@ -18,6 +18,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("tokenizer", &[]),
     // Heads: port, policy, in-memory version. They do not know each other.
     ("identity", &[]),
+    ("idempotency", &[]),
     ("admission", &[]),
     ("guardrail", &[]),
     ("cache", &[]),
@@ -46,12 +47,16 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("agent", &["flow"]),
     // The route table names scopes (identity); readiness asks providers for their health (provider); stored responses are
     // objects of the API like models (conversation).
-    ("edge", &["flow", "agent", "jobs", "conversation", "dialect", "observe", "identity", "provider"]),
+    (
+        "edge",
+        &["flow", "agent", "jobs", "conversation", "idempotency", "dialect", "observe", "identity", "provider"],
+    ),
     (
         "admin",
         &[
             "observe",
             "identity",
+            "idempotency",
             "admission",
             "guardrail",
             "cache",
@@ -70,7 +75,17 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("provider-mock", &["provider", "dialect"]),
     (
         "store-sql",
-        &["identity", "admission", "cache", "retrieval", "release", "jobs", "conversation", "observe"],
+        &[
+            "identity",
+            "idempotency",
+            "admission",
+            "cache",
+            "retrieval",
+            "release",
+            "jobs",
+            "conversation",
+            "observe",
+        ],
     ),
     ("retrieval-qdrant", &["retrieval"]),
     ("retrieval-milvus", &["retrieval"]),
@@ -112,6 +127,7 @@ const QUIET: &[&str] = &[
     "observe",
     "tokenizer",
     "identity",
+    "idempotency",
     "admission",
     "guardrail",
     "cache",

@@ -31,18 +31,7 @@ pub(crate) fn admit(
     scope: Scope,
     request: &Request,
 ) -> Result<Admitted, Error> {
-    if let Some(passage) = request.body.passage() {
-        may_relay(caller, scope, passage)?;
-    } else if !caller.scopes.allows(scope, Some(&request.model)) {
-        let elsewhere = caller.scopes.reaches(scope);
-        return Err(if elsewhere {
-            unknown_model(flow, caller, &request.model)
-        } else {
-            missing_scope(scope)
-        });
-    } else if !caller.models.allows(&request.model) {
-        return Err(unknown_model(flow, caller, &request.model));
-    }
+    may_ask(flow, caller, scope, request)?;
     let now = Now::read();
     let model = flow.parts.catalogue.find(&request.model).filter(|_| request.body.passage().is_none());
     let (input, output) = size(request, model);
@@ -68,6 +57,23 @@ pub(crate) fn admit(
     journey.rate = Some(rate).filter(|rate| *rate != Rate::default());
     journey.admitted(permit?);
     Ok(Admitted(()))
+}
+
+/// Checks scope and model allow-list.
+pub(crate) fn may_ask(flow: &Flow, caller: &Caller, scope: Scope, request: &Request) -> Result<(), Error> {
+    if let Some(passage) = request.body.passage() {
+        may_relay(caller, scope, passage)?;
+    } else if !caller.scopes.allows(scope, Some(&request.model)) {
+        let elsewhere = caller.scopes.reaches(scope);
+        return Err(if elsewhere {
+            unknown_model(flow, caller, &request.model)
+        } else {
+            missing_scope(scope)
+        });
+    } else if !caller.models.allows(&request.model) {
+        return Err(unknown_model(flow, caller, &request.model));
+    }
+    Ok(())
 }
 
 /// At most how many tokens the prompt has, and how long the answer may be. No vocabulary has a token of less than a byte, and

@@ -7,7 +7,7 @@ mod prepare;
 mod route;
 pub(crate) mod settle;
 
-pub(crate) use admit::{Admitted, admit};
+pub(crate) use admit::{Admitted, admit, may_ask};
 pub(crate) use authenticate::authenticate;
 pub(crate) use call::call;
 pub(crate) use prepare::prepare;
