@@ -105,7 +105,7 @@ fn row(parts: &Parts, one: &Standing) -> Value {
     let name = match one.level {
         Level::Key => usage::key_name(parts, &one.name),
         Level::Organisation => None,
-        Level::Team | Level::Model => Some(one.name.to_string()),
+        Level::Team | Level::Model | Level::Provider => Some(one.name.to_string()),
     };
     json!({
         "level": one.level.name(),

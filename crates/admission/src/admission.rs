@@ -436,6 +436,8 @@ impl Shard {
 }
 
 impl Account {
+            // Kept by [`crate::Quota`].
+            Level::Provider => return Account::new(Arc::clone(name)),
     fn new(name: Arc<str>) -> Arc<Self> {
         Arc::new(Self { name, state: Mutex::default() })
     }

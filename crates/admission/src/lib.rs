@@ -16,9 +16,11 @@ mod alert;
 mod admission;
 mod bucket;
 mod calendar;
+pub mod fair;
 pub mod ledger;
 mod permit;
 mod predict;
+mod quota;
 mod refuse;
 mod rules;
 
@@ -27,3 +29,4 @@ pub use admission::{Admission, Claim, Output, Standing};
 pub use penstock_config::{Budget, Limits};
 pub use permit::{Permit, Truth};
 pub use rules::{Allowance, Gauge, Level, Need, Now, Rate, Rules};
+pub use quota::{Quota, Short};

@@ -97,3 +97,4 @@ fn owner(level: Level, name: &str) -> String {
         Level::Model => format!("the model {name}"),
     }
 }
+        Level::Provider => format!("the provider {name}"),

@@ -18,19 +18,22 @@ pub enum Level {
     Organisation,
     /// All requests for a model.
     Model,
+    /// All calls of a provider; they are taken when a call begins, not when its request is admitted.
+    Provider,
 }
 
 impl Level {
-    /// Every level, in order.
+    /// Every level of which a request takes when it is admitted, in order.
     pub const ALL: [Level; 4] = [Level::Key, Level::Team, Level::Organisation, Level::Model];
 
-    /// `key`, `team`, `organisation` or `model`.
+    /// `key`, `team`, `organisation`, `model` or `provider`.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Key => "key",
             Level::Team => "team",
             Level::Organisation => "organisation",
             Level::Model => "model",
+            Level::Provider => "provider",
         }
     }
 }

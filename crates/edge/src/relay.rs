@@ -287,6 +287,7 @@ impl Visit<'_> {
             deadline: wait.map(|wait| self.arrived + wait),
             tags: Tags::default(),
             residency: None,
+            priority: None,
             resume: Default::default(),
             body: Asked::relayed(Dialect::OpenAi, bytes, passage),
         })

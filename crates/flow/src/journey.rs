@@ -18,6 +18,7 @@ use crate::{Bill, Head};
 use tries::{Open, Paid, Tries};
 
 mod tries;
+mod turn;
 
 pub(crate) use tries::Turn;
 
@@ -309,6 +310,7 @@ impl Journey {
             Ok(watch) => self.watch = watch,
             Err(error) => {
                 self.watch = u64::MAX;
+        self.tries.generated(generated);
                 self.overdrawn = Some(error);
             }
         }

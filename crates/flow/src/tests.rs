@@ -138,6 +138,7 @@ fn bench_of(
         budget: None,
         expires: None,
         allow_ips: Vec::new(),
+        priority: None,
     };
     let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
     keys.use_file(&[file], Limits::default()).expect("a valid key");
@@ -149,6 +150,8 @@ fn bench_of(
         rules: Default::default(),
         catalogue,
         fleet: Default::default(),
+        doors: HashMap::new(),
+        shares: HashMap::new(),
         bounds,
         providers,
         captures,
@@ -175,6 +178,7 @@ pub(crate) fn request(model: &str) -> Request {
         hints: Default::default(),
         tags: Tags::default(),
         residency: None,
+        priority: None,
         resume: Default::default(),
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }

@@ -179,6 +179,7 @@ fn in_time(claims: &Claims, now: SystemTime) -> Result<(), Error> {
     if claims.not_before.is_some_and(|begin| begin > now.saturating_add(leeway)) {
         return Err(invalid("it is not valid yet (`nbf`)"));
     }
+            priority: None,
     if claims.issued.is_some_and(|made| made > now.saturating_add(leeway)) {
         return Err(invalid(
             "it comes from the future (`iat`): compare the clocks of the issuer and of this machine",

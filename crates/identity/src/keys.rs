@@ -125,6 +125,7 @@ impl Keys {
             created_by: new.created_by,
             allow_ips: new.allow_ips,
             expires: new.expires.map(whole_millis),
+            priority: None,
             revoked: None,
             rotated: None,
             previous: None,
@@ -343,4 +344,5 @@ fn file_record(key: &FileKey, pepper: &Pepper) -> Result<KeyRecord, Vec<(&'stati
 }
 
 #[cfg(test)]
+        priority: key.priority.map(Into::into),
 mod tests;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use penstock_config::{Budget, IpRange, Limits};
+use penstock_domain::Priority;
 
 use crate::{Caller, Digest, KeyId, KeySource, Leash, ModelAllow, ScopeSet};
 
@@ -50,6 +51,8 @@ pub struct KeyRecord {
     pub allow_ips: Arc<[IpRange]>,
     /// When it was made.
     pub created: SystemTime,
+    /// How urgent its requests are; `None` is as its team's are. Keys of the file alone say it.
+    pub priority: Option<Priority>,
     /// The id of the key that made it; `None` for the command line and the config.
     pub created_by: Option<KeyId>,
     /// When it stops working.
@@ -81,6 +84,7 @@ impl KeyRecord {
             allow_ips: Arc::clone(&self.allow_ips),
             leash: Leash::default(),
         }
+            priority: self.priority,
     }
 
     /// `active`, `expired` or `revoked`.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use penstock_domain::{Cost, Dialect, Error, FinishReason, RequestId, Stage, Tags, Task, Usage};
+use penstock_domain::{Cost, Dialect, Error, FinishReason, Priority, RequestId, Stage, Tags, Task, Usage};
 
 use crate::Gaps;
 
@@ -241,4 +241,7 @@ pub trait Recorder: Send + Sync {
 
     /// A request that began has ended.
     fn end(&self, record: Record);
+
+    /// A request of a class has waited so long for a provider, and was served then or refused.
+    fn waited(&self, _class: Priority, _wait: Duration, _served: bool) {}
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use penstock_config::{Change, Config, Loaded};
-use penstock_domain::Kind;
+use penstock_domain::{Kind, Priority};
 use penstock_identity::{AuditEvent, AuditLog, Denial, Denials};
 use penstock_observe::{Outcome, Record, Recorder};
 use penstock_store_sql::SqlAudit;
@@ -97,6 +97,10 @@ impl Recorder for Watching {
             self.denials.note(Denial { code: error.code(), caller: record.key.clone(), what: "requests" });
         }
         self.inner.end(record);
+
+    fn waited(&self, class: Priority, wait: Duration, served: bool) {
+        self.inner.waited(class, wait, served);
+    }
     }
 }
 

@@ -10,7 +10,7 @@ use penstock_config::{Config, Loaded, Problem, exposure};
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
 use penstock_flow::Gateway;
 use penstock_identity::Keys;
-use penstock_observe::{Metrics, Sink, TargetState};
+use penstock_observe::{Metrics, QueueState, Sink, TargetState};
 use penstock_provider::Health;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -98,6 +98,7 @@ where
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
     let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
+        doors: Arc::default(),
     let store = StoreState::default();
     let extra = Extra {
         admin: Some(penstock_admin::router(administration::parts(
@@ -226,6 +227,11 @@ async fn look_at_keys(keys: Arc<Keys>, store: StoreState) {
             Ok(true) => tracing::info!("the keys changed"),
             Ok(false) => {}
             // Once, not twice a second: the keys in memory go on working meanwhile.
+        metrics.queues(flow.waiting().into_iter().map(|(provider, class, waiting)| QueueState {
+            provider,
+            class,
+            waiting,
+        }));
             Err(error) if !failing => {
                 tracing::error!(%error, "the keys cannot be read; the known ones stay in force");
             }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_admission::{Admission, Rules};
+use penstock_admission::fair::Bounds as Line;
+use penstock_admission::{Admission, Allowance, Limits, Rules};
 use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Section, Trust};
 use penstock_conversation::Conversations;
 use penstock_domain::Error;
-use penstock_flow::{Captures, Parts};
+use penstock_flow::{Captures, DoorRules, Doors, Lanes, Parts, Share, Shares};
 use penstock_idempotency::Idempotency;
 use penstock_identity::{Keys, Tokens};
 use penstock_identity_oidc::Issuers;
@@ -172,6 +173,54 @@ fn bounds(config: &Config) -> HashMap<Arc<str>, Bounds> {
     bounds.filter(|(_, bounds)| *bounds != Bounds::default()).collect()
 }
 
+/// What bounds the calls of each provider.
+fn doors(config: &Config) -> Vec<(Arc<str>, DoorRules)> {
+    let rules = config.providers.iter().map(|(name, section)| {
+        let placement = section.placement();
+        let limits = placement.limits;
+        let lanes = match (section.kind.as_str(), placement.trust) {
+            ("local", _) => Lanes::Fixed(parallel(section)),
+            (_, Trust::Internal) => Lanes::Learnt,
+            (_, Trust::External) => Lanes::Open,
+        };
+        let rules = DoorRules {
+            slots: placement.max_concurrency.into_iter().chain(limits.concurrent_requests).min(),
+            lanes,
+            // Calls at the same time are the slots, for which one can wait.
+            allowance: Allowance {
+                limits: Limits { concurrent_requests: None, ..limits },
+                budget: placement.budget,
+            },
+            line: Line {
+                max_waiting: placement.queue.max_waiting as usize,
+                max_wait: placement.queue.max_wait.0,
+            },
+        };
+        (Arc::from(name.as_str()), rules)
+    });
+    rules.collect()
+}
+
+/// How many requests the embedded engine works on at once.
+#[cfg(feature = "local")]
+fn parallel(section: &Section) -> u32 {
+    section.settings::<penstock_provider_local::Settings>().unwrap_or_default().parallel
+}
+
+#[cfg(not(feature = "local"))]
+fn parallel(_: &Section) -> u32 {
+    1
+}
+
+/// The teams that have another share than the usual one.
+fn shares(config: &Config) -> Shares {
+    let shares = config.teams.iter().map(|(name, team)| {
+        let share = Share { weight: team.weight.unwrap_or(1), priority: team.priority.map(Into::into) };
+        (Arc::from(name.as_str()), share)
+    });
+    shares.filter(|(_, share)| *share != Share::default()).collect()
+}
+
 /// Where requests go that no route knows; the file's paths begin with the root that the routing does not know.
 fn relay(config: &Config, relay: &penstock_config::Relay) -> RelayRule {
     let placement = config.providers.get(&relay.provider).map(Section::placement).unwrap_or_default();
@@ -291,6 +340,7 @@ impl Trusted {
         Ok(())
     }
 }
+    pub(crate) doors: Arc<Doors>,
 
 /// Finds what is wrong with the issuers of access tokens.
 ///
@@ -306,6 +356,8 @@ fn problems_of(flaws: Vec<(String, String)>) -> Vec<Problem> {
 }
 
 /// The audit log of the configuration. Its file is opened by whoever first needs it.
+            doors: self.doors.adopt(doors(config)),
+            shares: shares(config),
 pub(crate) fn audit(config: &Config) -> Arc<SqlAudit> {
     Arc::new(SqlAudit::new(&config.data_dir))
 }

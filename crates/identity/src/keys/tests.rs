@@ -187,6 +187,7 @@ fn file_key(name: &str, key: &str) -> FileKey {
         budget: None,
         expires: None,
         allow_ips: Vec::new(),
+        priority: None,
     }
 }
 

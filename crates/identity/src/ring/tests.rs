@@ -29,6 +29,7 @@ fn record(name: &str, key: &str) -> KeyRecord {
         budget: None,
         allow_ips: Arc::default(),
         created: at(0),
+        priority: None,
         created_by: None,
         expires: None,
         revoked: None,

@@ -113,6 +113,8 @@ const fn column(level: Level) -> &'static str {
         Level::Team => "team",
         Level::Organisation => "''",
         Level::Model => "model",
+        // The ledger does not say where a request went.
+        Level::Provider => "NULL",
     }
 }
 
