@@ -8,6 +8,7 @@ use penstock_domain::{Code, Error, Passage, Request, Tariff, Task, Usage};
 use penstock_identity::{Caller, Scope};
 use penstock_routing::Model;
 
+use super::tokens;
 use crate::Flow;
 use crate::gateway::missing_scope;
 use crate::journey::Journey;
@@ -48,11 +49,7 @@ pub(crate) fn admit(
         output,
         tariff: tariff.as_ref(),
     };
-    // An eighth more than the estimate: that far off it is once in twenty texts.
-    let count = || {
-        let tokens = journey.weigh(request);
-        tokens.saturating_add(tokens / 8).saturating_add(16)
-    };
+    let count = || tokens::closely(journey, request, model.map(|model| &**model));
     let (rate, permit) = flow.parts.admission.reserve(&flow.parts.rules, claim, now, count);
     journey.rate = Some(rate).filter(|rate| *rate != Rate::default());
     journey.admitted(permit?);

@@ -6,6 +6,7 @@ mod call;
 mod prepare;
 mod route;
 pub(crate) mod settle;
+mod tokens;
 
 pub(crate) use admit::{Admitted, admit, may_ask};
 pub(crate) use authenticate::authenticate;
