@@ -48,6 +48,13 @@ impl Default for Spent {
 }
 
 impl Spent {
+    /// Nothing, at this moment.
+    pub(crate) fn at(wall: SystemTime) -> Self {
+        let mut spent = Self::default();
+        spent.turn(wall);
+        spent
+    }
+
     /// A period that has begun does not end again because the clock was put back.
     pub(crate) fn turn(&mut self, wall: SystemTime) {
         let day = calendar::day(wall);
