@@ -30,7 +30,7 @@ mod text;
 mod watch;
 mod webhooks;
 
-pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
+pub use auth::{AdminLogin, Auth, Introspection, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use idempotency::Idempotency;
@@ -48,7 +48,7 @@ pub use schema::schema;
 pub use section::Section;
 pub use share::{Queue, Urgency};
 pub use starter::{Found, starter};
-pub use stores::{Database, SharedState, Stores};
+pub use stores::{Database, SharedFailure, SharedState, Stores};
 pub use text::{ByteSize, DurationText, SecretText, TimeText};
 pub use watch::Watch;
 pub use webhooks::{AlertAt, EventKind, Ledger, Webhook};
