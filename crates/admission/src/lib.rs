@@ -23,10 +23,11 @@ mod predict;
 mod quota;
 mod refuse;
 mod rules;
+pub mod shared;
 
 pub use alert::Crossing;
 pub use admission::{Admission, Claim, Output, Standing};
 pub use penstock_config::{Budget, Limits};
 pub use permit::{Permit, Truth};
-pub use rules::{Allowance, Gauge, Level, Need, Now, Rate, Rules};
 pub use quota::{Quota, Short};
+pub use rules::{Allowance, Gauge, Level, Need, Now, Rate, Rules};

@@ -60,6 +60,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "data_dir", old.data_dir == new.data_dir, true);
     one(&mut changes, "stores.database", old.stores.database == new.stores.database, true);
     one(&mut changes, "stores.shared", old.stores.shared == new.stores.shared, true);
+    let (before, after) = (&old.stores, &new.stores);
+    one(&mut changes, "stores.shared_timeout", before.shared_timeout == after.shared_timeout, true);
+    one(&mut changes, "stores.shared_failure", before.shared_failure == after.shared_failure, true);
     one(&mut changes, "auth", old.auth == new.auth, false);
     named("providers", &old.providers, &new.providers, &mut changes);
     named("models", &old.models, &new.models, &mut changes);

@@ -8,7 +8,7 @@ use penstock_identity::{Caller, Scope};
 use penstock_observe::Outcome;
 
 use crate::journey::Journey;
-use crate::stage::{Admitted, Routed, admit, authenticate, call, may_ask, prepare, route, settle};
+use crate::stage::{Admitted, Routed, admit, authenticate, call, confirm, may_ask, prepare, route, settle};
 use crate::{Answer, Flow, Refusal};
 
 /// What decode knew of a request that it had to refuse.
@@ -41,12 +41,19 @@ impl Flow {
         let mut journey = Journey::begin(Arc::clone(&flow.parts.recorder), &request);
         let routed = flow.path(&mut journey, request, &credential, scope);
         async move {
-            let outcome = match routed {
-                Ok((admitted, routed)) => {
-                    let live = call(&flow, &mut journey, routed).await;
-                    live.map(|live| settle(admitted, live)).map_err(|error| error.at(Stage::Call))
+            let confirmed = match &routed {
+                Ok((admitted, _)) => {
+                    let confirmed = confirm(admitted, &mut journey).await;
+                    confirmed.map_err(|error| error.at(Stage::Admit))
                 }
-                Err(error) => Err(error),
+                Err(error) => Err(error.clone()),
+            };
+            let outcome = match (confirmed, routed) {
+                (Ok(confirmed), Ok((_, routed))) => {
+                    let live = call(&flow, &mut journey, routed).await;
+                    live.map(|live| settle(confirmed, live)).map_err(|error| error.at(Stage::Call))
+                }
+                (Err(error), _) | (_, Err(error)) => Err(error),
             };
             match outcome {
                 Ok(settling) => Ok(settling.answer(journey)),

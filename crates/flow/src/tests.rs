@@ -5,7 +5,6 @@ mod billing;
 mod failover;
 mod hedge;
 mod money;
-mod queue;
 mod residency;
 mod resume;
 mod revocation;

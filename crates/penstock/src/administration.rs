@@ -6,29 +6,29 @@ use std::time::{Duration, SystemTime};
 
 use penstock_admin::{Parts, ProviderRow, TargetRow, View};
 use penstock_admission::Standing;
-use penstock_alert::Alerts;
 use penstock_config::show;
 use penstock_edge::StoreHealth;
 use penstock_flow::Gateway;
+use penstock_identity::{AuditLog, Keys};
+use penstock_observe::RecordStore;
 use penstock_observe::store::Spending;
 use penstock_provider::Health;
 use penstock_routing::TargetReport;
+use penstock_store_sql::SqlLedger;
 use serde_json::{Value, json};
 
 use crate::audit::Noted;
 use crate::idempotency::Answers;
-use crate::people::People;
+use crate::ledger::Kept as Ledger;
 use crate::records::Kept;
 use crate::reload::Current;
-use crate::stores::Stores;
 use crate::wiring;
 
 /// What the admin API works with.
 pub(crate) fn parts(
     gateway: &Gateway,
-    people: &People,
-    (records, noted, answers, alerts): (&Kept, &Noted, &Answers, &Arc<Alerts>),
-    stores: &Stores,
+    keys: &Arc<Keys>,
+    (records, noted, ledger, answers): (&Kept, &Noted, &Ledger, &Answers),
     current: Current,
 ) -> Parts {
     let authorize = {
@@ -38,17 +38,14 @@ pub(crate) fn parts(
         })
     };
     Parts {
-        keys: Arc::clone(&people.keys),
-        teams: Arc::clone(&people.teams),
-        sessions: Arc::clone(&people.sessions),
-        records: Arc::clone(&stores.records),
+        keys: Arc::clone(keys),
+        records: Arc::clone(&records.store) as Arc<dyn RecordStore>,
         tail: records.tail.clone(),
-        audit: Arc::clone(&noted.log),
-        alerts: Arc::clone(alerts),
+        audit: Arc::clone(&noted.log) as Arc<dyn AuditLog>,
         denials: Arc::clone(&noted.denials),
         idempotency: Arc::clone(&answers.service),
         authorize,
-        view: Arc::new(Running { gateway: gateway.clone(), current, ledger: Arc::clone(&stores.spending) }),
+        view: Arc::new(Running { gateway: gateway.clone(), current, ledger: Arc::clone(&ledger.store) }),
         now: SystemTime::now,
     }
 }
@@ -56,7 +53,7 @@ pub(crate) fn parts(
 struct Running {
     gateway: Gateway,
     current: Current,
-    ledger: Arc<dyn Spending>,
+    ledger: Arc<SqlLedger>,
 }
 
 impl View for Running {
@@ -90,7 +87,7 @@ impl View for Running {
     }
 
     fn spending(&self) -> Arc<dyn Spending> {
-        Arc::clone(&self.ledger)
+        Arc::clone(&self.ledger) as Arc<dyn Spending>
     }
 
     fn config(&self) -> Value {

@@ -11,7 +11,6 @@
 mod audit;
 mod ledger;
 mod open;
-mod outbox;
 mod records;
 mod responses;
 mod rows;

@@ -16,13 +16,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("observe", &[]),
     ("tokenizer", &[]),
-    // The guard of connections that others have a say in: for leaves, which open sockets anyway.
-    ("egress", &[]),
     // Heads: port, policy, in-memory version. They do not know each other.
     ("identity", &[]),
     ("idempotency", &[]),
     ("admission", &[]),
-    ("alert", &[]),
     ("guardrail", &[]),
     ("cache", &[]),
     ("retrieval", &[]),
@@ -58,7 +55,6 @@ const KNOWS: &[(&str, &[&str])] = &[
         "admin",
         &[
             "observe",
-            "alert",
             "identity",
             "idempotency",
             "admission",
@@ -83,7 +79,6 @@ const KNOWS: &[(&str, &[&str])] = &[
             "identity",
             "idempotency",
             "admission",
-            "alert",
             "cache",
             "retrieval",
             "release",
@@ -100,10 +95,9 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("jobs-amqp", &["jobs"]),
     ("jobs-kafka", &["jobs"]),
     ("jobs-nats", &["jobs"]),
-    ("admission-redis", &["admission"]),
+    ("store-redis", &["admission"]),
     ("guardrail-http", &["guardrail"]),
     ("observe-otlp", &["observe"]),
-    ("webhook", &["alert", "egress"]),
     (
         "testkit",
         &[
@@ -143,7 +137,6 @@ const QUIET: &[&str] = &[
     "provider",
     "jobs",
     "conversation",
-    "alert",
     "flow",
     "agent",
 ];

@@ -56,6 +56,19 @@ pub(crate) fn admit(
     Ok(Admitted(()))
 }
 
+/// The proof that the other gateways, where there are any, agree.
+pub(crate) struct Confirmed(());
+
+/// Asks the other gateways. It waits for their answer, so it comes after what needs no waiting; where there are none, nothing
+/// is asked and nothing waits.
+pub(crate) async fn confirm(_: &Admitted, journey: &mut Journey) -> Result<Confirmed, Error> {
+    if journey.is_provisional() {
+        // On the heap: the future of a request that asks nobody is to have no room for it.
+        Box::pin(journey.confirm()).await?;
+    }
+    Ok(Confirmed(()))
+}
+
 /// Checks scope and model allow-list.
 pub(crate) fn may_ask(flow: &Flow, caller: &Caller, scope: Scope, request: &Request) -> Result<(), Error> {
     if let Some(passage) = request.body.passage() {

@@ -8,7 +8,7 @@ mod route;
 pub(crate) mod settle;
 mod tokens;
 
-pub(crate) use admit::{Admitted, admit, may_ask};
+pub(crate) use admit::{Admitted, admit, confirm, may_ask};
 pub(crate) use authenticate::authenticate;
 pub(crate) use call::call;
 pub(crate) use prepare::prepare;

@@ -23,7 +23,6 @@ fn settings() -> OidcIssuer {
         token_type: penstock_config::TokenType::AccessToken,
         jwks_url: None,
         ca_file: None,
-        introspection: None,
     }
 }
 
@@ -39,7 +38,6 @@ fn claims() -> Claims {
         scopes: vec!["openid".into(), "chat:invoke".into()],
         roles: Vec::new(),
         team: Some("support".into()),
-        asked: false,
     }
 }
 
