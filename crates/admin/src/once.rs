@@ -10,7 +10,7 @@ use penstock_idempotency::{Ask, Begun, Kept, Key, Print, Stored};
 use penstock_identity::{AuditEvent, Caller, Method, Route};
 
 use crate::problem::Refusal;
-use crate::serve::{answer, answered, authorize, bytes, shown};
+use crate::serve::{answer, answered, authorize, bytes, who};
 use crate::{Handler, Parts};
 
 /// What a client calls its request.
@@ -34,7 +34,7 @@ pub(crate) async fn once(
     path: RawPathParams,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let caller = authorize(route, &parts, &shown(&request))?;
+    let caller = authorize(route, &parts, &who(&parts, &request)).await?;
     let id = request.extensions().get::<RequestId>().cloned();
     let (head, body) = request.into_parts();
     let body = bytes(body).await?;
@@ -81,9 +81,7 @@ async fn replay(
     let mut response = answered(StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK), kept.body);
     let headers = response.headers_mut();
     for (name, value) in kept.headers {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(&*name), HeaderValue::from_maybe_shared(value))
-        {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(&*name), HeaderValue::from_maybe_shared(value)) {
             headers.insert(name, value);
         }
     }

@@ -16,7 +16,8 @@ use serde_json::{Map, Value, json};
 
 use crate::keys::Answer;
 use crate::problem::Refusal;
-use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, keys, once, requests, spend, usage};
+use crate::session::{self, Who};
+use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, deliveries, keys, once, requests, spend, teams, usage};
 
 /// The admin API as a router. A [`RequestId`] among the request's extensions becomes the `instance` of problems.
 pub fn router(parts: Parts) -> Router {
@@ -62,16 +63,8 @@ async fn serve(
     request: Request,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
-    if route.handler == Handler::TailRequests {
-        return watch(route, &parts, &request).unwrap_or_else(|refusal| refusal.response(id.as_ref()));
-    }
-    if route.handler == Handler::Spend {
-        let allowed = authorize(route, &parts, &shown(&request)).map_err(Refusal::from);
-        let uri = request.into_parts().0.uri;
-        let answered = match allowed {
-            Ok(_) => spend::spend(&parts, &uri).await,
-            Err(refusal) => Err(refusal),
-        };
+    if route.handler.is_special() {
+        let answered = special(route, &parts, request).await;
         return answered.unwrap_or_else(|refusal| refusal.response(id.as_ref()));
     }
     let outcome = if once::is_keyed(route, request.headers()) {
@@ -101,29 +94,58 @@ pub(crate) fn answered(status: StatusCode, body: Bytes) -> Response {
     response
 }
 
-/// An answer that is no JSON.
-fn watch(route: &Route<Handler>, parts: &Parts, request: &Request) -> Result<Response, Refusal> {
-    authorize(route, parts, &shown(request))?;
+/// An answer that is no JSON, or sets a cookie.
+async fn special(route: &Route<Handler>, parts: &Parts, request: Request) -> Result<Response, Refusal> {
+    match route.handler {
+        Handler::SignIn => return session::begin(parts).await,
+        Handler::SignedIn => return session::finish(parts, &request.into_parts().0).await,
+        Handler::Dismiss => return session::dismiss(parts, &bytes(request.into_body()).await?).await,
+        _ => {}
+    }
+    let who = who(parts, &request);
+    let caller = authorize(route, parts, &who).await?;
     let Needs::Scope(scope) = route.needs else { return Err(open_route().into()) };
-    requests::watch(parts, request.uri(), shown(request), scope)
+    match route.handler {
+        Handler::TailRequests => requests::watch(parts, request.uri(), who, scope),
+        Handler::SignOut => session::leave(parts, &caller, &who).await,
+        _ => spend::spend(parts, request.uri()).await,
+    }
 }
 
 pub(crate) async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
-    let caller = authorize(route, parts, &shown(&request))?;
+    let who = who(parts, &request);
+    let caller = authorize(route, parts, &who).await?;
     let (head, body) = request.into_parts();
-    let id = path.iter().find(|(name, _)| *name == "id").map_or("", |(_, value)| value);
+    // No row has more than one.
+    let id = path.iter().next().map_or("", |(_, value)| value);
     match route.handler {
-        Handler::ListKeys => keys::list(parts, head.uri.query().unwrap_or_default()),
+        Handler::ListKeys => keys::list(parts, &head.uri),
         Handler::GetKey => keys::get(parts, id),
         Handler::CreateKey => keys::create(parts, &caller, read(&head.headers, body).await?).await,
         Handler::RotateKey => keys::rotate(parts, &caller, id, read(&head.headers, body).await?).await,
         Handler::RevokeKey => keys::revoke(parts, &caller, id).await,
+        Handler::RevokeKeys => keys::revoke_all(parts, &caller, read(&head.headers, body).await?).await,
+        Handler::ListTeams => teams::list(parts, &head.uri),
+        Handler::CreateTeam => teams::create(parts, &caller, read(&head.headers, body).await?).await,
+        Handler::GetTeam => teams::get(parts, id),
+        Handler::UpdateTeam => teams::update(parts, &caller, id, read(&head.headers, body).await?).await,
+        Handler::DeleteTeam => teams::delete(parts, &caller, id).await,
         Handler::ListRequests => requests::list(parts, &head.uri).await,
         Handler::GetRequest => requests::get(parts, &caller, id).await,
         Handler::Audit => audit::list(parts, &head.uri).await,
+        Handler::ListDeliveries => deliveries::list(parts, &head.uri).await,
+        Handler::Redeliver => deliveries::again(parts, &caller, id).await,
         Handler::Usage => usage::usage(parts, &head.uri).await,
         Handler::Budgets => spend::budgets(parts),
-        Handler::TailRequests | Handler::Spend => {
+        Handler::Me => session::me(parts, &caller, &who).await,
+        Handler::Sessions => session::list(parts).await,
+        Handler::EndSession => session::end(parts, &caller, id).await,
+        Handler::TailRequests
+        | Handler::Spend
+        | Handler::SignIn
+        | Handler::SignedIn
+        | Handler::SignOut
+        | Handler::Dismiss => {
             Err(Error::new(Code::InternalError, "this route is wired wrongly").into())
         }
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
@@ -146,20 +168,18 @@ async fn reinstate(parts: &Parts, caller: &Caller, name: &str) -> Answer {
 }
 
 /// By the row that matched, never by the address that was sent.
-pub(crate) fn authorize(
+pub(crate) async fn authorize(
     route: &Route<Handler>,
     parts: &Parts,
-    credential: &Credential,
-) -> Result<std::sync::Arc<penstock_identity::Caller>, Error> {
+    who: &Who,
+) -> Result<std::sync::Arc<Caller>, Error> {
     let Needs::Scope(scope) = route.needs else {
         return Err(open_route());
     };
-    (parts.authorize)(credential, scope, None).inspect_err(|error| {
-        let ring = parts.keys.ring();
-        let known = ring.authenticate(credential, (parts.now)()).ok().or_else(|| ring.owner(credential));
-        let caller = known.map(|caller| caller.key_id.shared());
+    who.admit(parts, scope).await.map_err(|(error, caller)| {
         parts.denials.note(Denial { code: error.code(), caller, what: route.operation.id });
         tracing::debug!(route = route.operation.id, code = %error.code(), "admin access denied");
+        error
     })
 }
 
@@ -167,8 +187,13 @@ fn open_route() -> Error {
     Error::new(Code::InternalError, "a route of the admin API needs no scope: this is a defect")
 }
 
+/// How the asker shows who they are.
+pub(crate) fn who(parts: &Parts, request: &Request) -> Who {
+    Who::of(parts, shown(request), request.method(), request.headers())
+}
+
 /// What the asker shows; the listener put the address that it comes from among the extensions.
-pub(crate) fn shown(request: &Request) -> Credential {
+fn shown(request: &Request) -> Credential {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     credential(headers, request.extensions().get::<IpAddr>().copied())
 }

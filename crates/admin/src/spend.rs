@@ -99,7 +99,7 @@ fn fresh(key: &KeyRecord, own: Allowance) -> Standing {
     standing
 }
 
-fn row(parts: &Parts, one: &Standing) -> Value {
+pub(crate) fn row(parts: &Parts, one: &Standing) -> Value {
     let micros = |micros: u64| json!({"micro_usd": micros, "usd": Money::from_micros(micros).to_string()});
     let Need { input, output, micros: held } = one.held;
     let name = match one.level {

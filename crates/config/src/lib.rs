@@ -30,7 +30,7 @@ mod text;
 mod watch;
 mod webhooks;
 
-pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
+pub use auth::{AdminLogin, Auth, Introspection, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use idempotency::Idempotency;

@@ -52,6 +52,8 @@ pub struct EdgeSettings {
     /// Names under which this gateway may be addressed. Empty allows every `Host`, but then browsers may change things
     /// only under IP addresses and `localhost`, which no DNS rebinding can fake.
     pub hosts: Vec<String>,
+    /// Host and port under which people sign in with a browser: its pages may change things whatever `hosts` says.
+    pub console: Vec<String>,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpRange>,
     /// Bounds of the request decoder.
@@ -75,6 +77,7 @@ impl Default for EdgeSettings {
             max_connections: 16 * 1024,
             max_http2_streams: 100,
             hosts: Vec::new(),
+            console: Vec::new(),
             trusted_proxies: Vec::new(),
             decode: DecodeLimits::default(),
         }

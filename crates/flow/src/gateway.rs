@@ -12,7 +12,7 @@ use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_routing::{Bounds, Catalogue, Fleet, TargetReport};
 
-use crate::Captures;
+use crate::{Captures, Door};
 
 /// The scopes that let a key use a model.
 const INFERENCE: [Scope; 2] = [Scope::new("chat", "invoke"), Scope::new("embeddings", "invoke")];
@@ -94,6 +94,14 @@ impl Gateway {
     /// The snapshot for one request; take it once and keep it to the end.
     pub fn snapshot(&self) -> Arc<Flow> {
         self.current.load_full()
+    }
+
+    /// What must be waited for before a credential can be told from a wrong one: an issuer's word on a token. `None` for
+    /// keys, and wherever issuers need not be asked.
+    pub fn inquiry(&self, credential: impl FnOnce() -> Credential) -> Option<penstock_identity::Inquiry> {
+        let flow = self.current.load();
+        // One look at memory where nobody is to be asked; not even the headers are read then.
+        flow.parts.keys.inquires().then(|| flow.parts.keys.inquiry(&credential())).flatten()
     }
 
     /// Puts a new snapshot in force. Requests in flight keep theirs.

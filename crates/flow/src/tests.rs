@@ -5,6 +5,7 @@ mod billing;
 mod failover;
 mod hedge;
 mod money;
+mod queue;
 mod residency;
 mod resume;
 mod revocation;

@@ -4,22 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use penstock_alert::Alerts;
 use penstock_admission::fair::Bounds as Line;
 use penstock_admission::{Admission, Allowance, Limits, Rules};
 use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Section, Trust};
 use penstock_conversation::Conversations;
-use penstock_domain::Error;
 use penstock_flow::{Captures, DoorRules, Doors, Lanes, Parts, Share, Shares};
 use penstock_idempotency::Idempotency;
-use penstock_identity::{Keys, Tokens};
+use penstock_identity::{AuditLog, Keys, Tokens};
 use penstock_identity_oidc::Issuers;
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
 use penstock_routing::{Bounds, Catalogue, Deployment, Fleet, Model, Policy, Prices, Pricing, RelayRule};
-use penstock_store_sql::{SqlAudit, SqlRecords, SqlStore};
 
 use crate::data;
+use crate::people::People;
 
 /// How long an embedded model may take to load before `doctor` stops waiting for it.
 const LOADS: Duration = Duration::from_secs(60);
@@ -107,6 +107,7 @@ fn unchanged(
 pub(crate) fn check_providers(config: &Config) -> Result<Providers, Vec<Problem>> {
     let flaws = Keys::check_file(&config.keys).into_iter().chain(Tokens::check(&config.auth));
     let mut problems: Vec<Problem> = flaws.map(|(path, say)| Problem::error(path, say)).collect();
+    problems.extend(penstock_webhook::endpoints(config).err().into_iter().flatten());
     match providers(config, None) {
         Ok(built) if problems.is_empty() => Ok(built),
         Ok(_) => Err(problems),
@@ -291,28 +292,6 @@ fn captures(config: &Config) -> Captures {
     Captures::new(on.map(|(name, team)| (name.as_str().into(), team.capture.retention.0)))
 }
 
-/// Opens the database of the configuration and reads its keys and those of the file.
-///
-/// # Errors
-/// `store_unavailable`, with a sentence on the mend.
-pub(crate) async fn open_keys(config: &Config) -> Result<Arc<Keys>, Error> {
-    let pepper = penstock_store_sql::pepper(&config.data_dir)?;
-    let store = SqlStore::open(&config.data_dir).await?;
-    let keys = Arc::new(Keys::new(Arc::new(store), pepper));
-    keys.refresh().await?;
-    use_file_keys(&keys, config).map_err(|problems| {
-        let say = problems.first().map_or("the keys of the file cannot be used", |problem| &problem.message);
-        Error::new(penstock_domain::Code::InvalidRequest, say)
-    })?;
-    Ok(keys)
-}
-
-/// The records of the configuration. The file is opened by whoever first needs it: trouble with it costs records, not
-/// requests.
-pub(crate) fn records(config: &Config) -> Arc<SqlRecords> {
-    Arc::new(SqlRecords::new(&config.data_dir))
-}
-
 /// Takes the keys of the file in place of those before.
 pub(crate) fn use_file_keys(keys: &Keys, config: &Config) -> Result<(), Vec<Problem>> {
     keys.use_file(&config.keys, config.limits)
@@ -340,7 +319,6 @@ impl Trusted {
         Ok(())
     }
 }
-    pub(crate) doors: Arc<Doors>,
 
 /// Finds what is wrong with the issuers of access tokens.
 ///
@@ -351,38 +329,36 @@ pub(crate) fn check_tokens(config: &Config) -> Result<(), Vec<Problem>> {
     if flaws.is_empty() { Ok(()) } else { Err(problems_of(flaws)) }
 }
 
-fn problems_of(flaws: Vec<(String, String)>) -> Vec<Problem> {
+pub(crate) fn problems_of(flaws: Vec<(String, String)>) -> Vec<Problem> {
     flaws.into_iter().map(|(path, say)| Problem::error(path, say)).collect()
-}
-
-/// The audit log of the configuration. Its file is opened by whoever first needs it.
-            doors: self.doors.adopt(doors(config)),
-            shares: shares(config),
-pub(crate) fn audit(config: &Config) -> Arc<SqlAudit> {
-    Arc::new(SqlAudit::new(&config.data_dir))
 }
 
 /// What outlives every reload.
 pub(crate) struct Lasting {
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) people: Arc<People>,
     pub(crate) trusted: Trusted,
-    pub(crate) audit: Arc<SqlAudit>,
+    pub(crate) audit: Arc<dyn AuditLog>,
+    pub(crate) alerts: Arc<Alerts>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) doors: Arc<Doors>,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) idempotency: Arc<Idempotency>,
 }
 
 impl Lasting {
-    /// A snapshot's parts.
+    /// A snapshot's parts. From here on teams of the file and of the database are one list.
     pub(crate) fn parts(&self, config: &Config, providers: Providers) -> Parts {
+        let config = &self.people.whole(config);
         Parts {
-            keys: self.keys.ring(),
+            keys: self.people.keys.ring(),
             admission: Arc::clone(&self.admission),
             rules: Rules::of(config),
             catalogue: catalogue(config, &providers),
             fleet: Arc::clone(&self.fleet),
+            doors: self.doors.adopt(doors(config)),
+            shares: shares(config),
             bounds: bounds(config),
             providers,
             captures: captures(config),

@@ -91,6 +91,14 @@ pub(crate) static IDEMPOTENCY: Plan = Plan {
     reads: false,
 };
 
+/// Events that somebody is told of.
+pub(crate) static OUTBOX: Plan = Plan {
+    steps: &[include_str!("../migrations/outbox_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: false,
+    reads: false,
+};
+
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -58,6 +58,10 @@ impl SqlLedger {
         self.writes.path()
     }
 
+    pub(crate) fn writes(&self) -> &Line {
+        &self.writes
+    }
+
     /// Closes the file properly, which folds the write-ahead log into it, and says that this gateway is no more. Later calls
     /// open it again.
     pub async fn close(&self) {

@@ -11,6 +11,7 @@
 mod audit;
 mod ledger;
 mod open;
+mod outbox;
 mod records;
 mod responses;
 mod rows;

@@ -16,10 +16,13 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("observe", &[]),
     ("tokenizer", &[]),
+    // The guard of connections that others have a say in: for leaves, which open sockets anyway.
+    ("egress", &[]),
     // Heads: port, policy, in-memory version. They do not know each other.
     ("identity", &[]),
     ("idempotency", &[]),
     ("admission", &[]),
+    ("alert", &[]),
     ("guardrail", &[]),
     ("cache", &[]),
     ("retrieval", &[]),
@@ -55,6 +58,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "admin",
         &[
             "observe",
+            "alert",
             "identity",
             "idempotency",
             "admission",
@@ -79,6 +83,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "identity",
             "idempotency",
             "admission",
+            "alert",
             "cache",
             "retrieval",
             "release",
@@ -98,6 +103,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("store-redis", &["admission"]),
     ("guardrail-http", &["guardrail"]),
     ("observe-otlp", &["observe"]),
+    ("webhook", &["alert", "egress"]),
     (
         "testkit",
         &[
@@ -137,6 +143,7 @@ const QUIET: &[&str] = &[
     "provider",
     "jobs",
     "conversation",
+    "alert",
     "flow",
     "agent",
 ];

@@ -4,7 +4,13 @@ use http::HeaderMap;
 
 use super::*;
 
-async fn send(house: &House, key: &Secret, path: &str, name: &str, body: &Value) -> (StatusCode, HeaderMap, Value) {
+async fn send(
+    house: &House,
+    key: &Secret,
+    path: &str,
+    name: &str,
+    body: &Value,
+) -> (StatusCode, HeaderMap, Value) {
     let request = Request::post(path)
         .header("x-api-key", key.expose())
         .header("content-type", "application/json")
@@ -24,7 +30,10 @@ async fn a_key_is_made_once_and_shown_to_its_maker_as_often_as_the_same_is_asked
     assert_eq!((status.as_u16(), &heads["penstock-idempotency"]), (201, &"stored".parse().unwrap()));
     let (status, heads, again) = send(&house, &admin.key, "/admin/v1/keys", "k", &wish).await;
     assert_eq!((status.as_u16(), &again), (201, &made));
-    assert_eq!((&heads["idempotent-replayed"], &heads["cache-control"]), (&"true".parse().unwrap(), &"no-store".parse().unwrap()));
+    assert_eq!(
+        (&heads["idempotent-replayed"], &heads["cache-control"]),
+        (&"true".parse().unwrap(), &"no-store".parse().unwrap())
+    );
     assert_eq!(heads["penstock-original-request-id"], "req_first");
     assert!(made["key"].is_string() && house.keys.list().len() == 3);
     // To others the name is taken, and the secret is nothing to them.

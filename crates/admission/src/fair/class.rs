@@ -160,19 +160,19 @@ impl<T> Class<T> {
     /// Of those in no lane of `shut` the first of the tenant with the least, and since when anybody of them waits.
     pub(super) fn first(&self, shut: &[u64]) -> Option<(Spot, u64)> {
         let open = |one: &Waiting<T>| !shut.contains(&one.ask.lane);
-        let mut best: Option<(u64, u64, &Arc<str>, usize)> = None;
+        let mut best: Option<((u64, u32, u64), &Arc<str>, usize)> = None;
         let mut oldest = u64::MAX;
         for (name, tenant) in &self.active {
             let Some(at) = tenant.waiting.iter().position(open) else { continue };
             let since = tenant.waiting[at].since;
             oldest = oldest.min(since);
-            // Of equals who waits longest: the order of a map is nobody's merit.
-            let one = (tenant.counter, tenant.waiting[at].id, name, at);
-            if best.is_none_or(|best| (one.0, one.1) < (best.0, best.1)) {
-                best = Some(one);
+            // Of equals who has less under way, then who waits longest: the order of a map is nobody's merit.
+            let place = (tenant.counter, tenant.running, tenant.waiting[at].id);
+            if best.is_none_or(|(best, ..)| place < best) {
+                best = Some((place, name, at));
             }
         }
-        best.map(|(_, _, name, at)| (Spot { tenant: Arc::clone(name), at }, oldest))
+        best.map(|(_, name, at)| (Spot { tenant: Arc::clone(name), at }, oldest))
     }
 
     pub(super) fn see(&self, spot: &Spot) -> (&Ask, &T) {

@@ -13,7 +13,10 @@ use crate::link::{Ask, Cells, Link, Lock};
 
 /// The steps from an empty database to today's tables; `penstock_tables` counts how many were taken. Steps are only ever
 /// added.
-const STEPS: [&str; 1] = [include_str!("../../migrations/postgres/0001_stores.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_stores.sql"),
+    include_str!("../../migrations/postgres/0002_outbox.sql"),
+];
 
 /// The oldest server that is known to do.
 const OLDEST: i64 = 130_000;
