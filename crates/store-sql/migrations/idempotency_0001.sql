@@ -26,12 +26,15 @@ CREATE TABLE tenants (
     weight INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER answers_change AFTER UPDATE OF weight ON answers WHEN old.weight <> new.weight BEGIN
-    INSERT INTO tenants (tenant, weight) VALUES (old.tenant, -old.weight), (x'00', -old.weight)
-        ON CONFLICT (tenant) DO UPDATE SET weight = weight + excluded.weight;
+CREATE TRIGGER answers_come AFTER INSERT ON answers WHEN new.weight > 0 BEGIN
     INSERT INTO tenants (tenant, weight) VALUES (new.tenant, new.weight), (x'00', new.weight)
         ON CONFLICT (tenant) DO UPDATE SET weight = weight + excluded.weight;
-    DELETE FROM tenants WHERE tenant IN (old.tenant, new.tenant) AND weight <= 0;
+END;
+
+-- A slot whose answer's time is over is taken anew.
+CREATE TRIGGER answers_anew AFTER UPDATE OF weight ON answers WHEN old.weight > 0 BEGIN
+    UPDATE tenants SET weight = weight - old.weight WHERE tenant IN (old.tenant, x'00');
+    DELETE FROM tenants WHERE tenant = old.tenant AND weight <= 0;
 END;
 
 CREATE TRIGGER answers_go AFTER DELETE ON answers WHEN old.weight > 0 BEGIN

@@ -4,7 +4,7 @@
 //! with zeros, and leaves the write-ahead log at the end of the next sweep. A slot that was taken, and an answer that was
 //! kept, outlive the process; a power cut may take the newest, and then a request runs again.
 
-mod sql;
+pub(crate) mod sql;
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +17,8 @@ use crate::line::Line;
 
 /// The file name of the answers in the data folder.
 pub const IDEMPOTENCY_FILE: &str = "idempotency.db";
+
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// The kept answers of one data folder.
 pub struct SqlAnswers(Line);
@@ -43,7 +45,7 @@ impl AnswerStore for SqlAnswers {
     fn claim(&self, claim: Claim) -> Pending<'_, Claimed> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let outcome = sql::claim(&mut connection, &claim).await;
+            let outcome = sql::claim(&mut *connection, &claim).await;
             drop(connection);
             match outcome {
                 Ok(claimed) => Ok(claimed),
@@ -55,7 +57,7 @@ impl AnswerStore for SqlAnswers {
     fn renew<'a>(&'a self, held: &'a [(Slot, Ticket)], until: SystemTime) -> Pending<'a, ()> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let outcome = sql::renew(&mut connection, held, until).await;
+            let outcome = sql::renew(&mut *connection, held, until).await;
             drop(connection);
             match outcome {
                 Ok(()) => Ok(()),
@@ -67,7 +69,7 @@ impl AnswerStore for SqlAnswers {
     fn keep(&self, sealed: Sealed, room: Room) -> Pending<'_, Stored> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let outcome = sql::keep(&mut connection, &sealed, room).await;
+            let outcome = sql::keep(&mut *connection, &sealed, room).await;
             drop(connection);
             match outcome {
                 Ok(stored) => Ok(stored),
@@ -79,7 +81,7 @@ impl AnswerStore for SqlAnswers {
     fn release(&self, slot: Slot, ticket: Ticket) -> Pending<'_, ()> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let outcome = sql::release(&mut connection, slot, ticket).await;
+            let outcome = sql::release(&mut *connection, slot, ticket).await;
             drop(connection);
             match outcome {
                 Ok(()) => Ok(()),
@@ -91,7 +93,11 @@ impl AnswerStore for SqlAnswers {
     fn expire(&self, now: SystemTime) -> Pending<'_, bool> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let outcome = sql::expire(&mut connection, now).await;
+            let mut outcome = sql::expire(&mut *connection, now).await;
+            if let Ok(false) = outcome {
+                // The log still has what was deleted.
+                outcome = sqlx::query(EMPTY_LOG).fetch_all(&mut *connection).await.map(|_| false);
+            }
             drop(connection);
             match outcome {
                 Ok(more) => Ok(more),

@@ -9,6 +9,7 @@
 //! password.
 
 mod audit;
+mod idempotency;
 mod ledger;
 mod open;
 mod outbox;

@@ -1,7 +1,9 @@
-//! The contract of [`AnswerStore`], executed against the file and against the version in memory alike; and what the file
-//! does to the disk.
+//! The contract of [`AnswerStore`], executed against the file, a real PostgreSQL and the version in memory alike; and
+//! what the file does to the disk.
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
+
+mod homes;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +14,8 @@ use penstock_idempotency::{
     Sealed, Slot, Stored, Tenant, Ticket, weight,
 };
 use penstock_store_sql::SqlAnswers;
+
+use homes::Home;
 
 const ROOM: Room = Room { tenant: 1 << 20, total: 1 << 20 };
 
@@ -53,13 +57,21 @@ async fn one_runs_and_the_others_get_its_answer(store: &dyn AnswerStore) {
     assert_eq!(take(store, claim(1, 1, 2)).await, Claimed::Running);
     assert_eq!(take(store, Claim { print: [9; 32], ..claim(1, 1, 2) }).await, Claimed::Other);
     assert_eq!(take(store, claim(2, 1, 2)).await, Claimed::Yours, "another slot is another matter");
-    assert_eq!(keep(store, sealed(1, 2, b"forged"), ROOM).await, Stored::Lost, "who does not run keeps nothing");
+    assert_eq!(
+        keep(store, sealed(1, 2, b"forged"), ROOM).await,
+        Stored::Lost,
+        "who does not run keeps nothing"
+    );
     assert_eq!(keep(store, sealed(1, 1, b"one"), ROOM).await, Stored::Stored);
     assert_eq!(take(store, claim(1, 1, 3)).await, Claimed::Done(Bytes::from_static(b"one")));
     assert_eq!(take(store, Claim { print: [9; 32], ..claim(1, 1, 3) }).await, Claimed::Other);
     assert_eq!(keep(store, sealed(1, 1, b"two"), ROOM).await, Stored::Lost, "an answer is kept once");
     store.release(Slot([1; 32]), Ticket([1; 16])).await.expect("released");
-    assert_eq!(take(store, claim(1, 1, 3)).await, Claimed::Done(Bytes::from_static(b"one")), "what is kept stays");
+    assert_eq!(
+        take(store, claim(1, 1, 3)).await,
+        Claimed::Done(Bytes::from_static(b"one")),
+        "what is kept stays"
+    );
 }
 
 async fn what_is_given_back_or_over_is_free(store: &dyn AnswerStore) {
@@ -95,12 +107,19 @@ async fn room_is_bounded(store: &dyn AnswerStore) {
     assert!(matches!(take(store, claim(3, 1, 9)).await, Claimed::Done(_)));
     for (slot, stored) in [(11, Stored::Stored), (12, Stored::Full)] {
         assert_eq!(take(store, claim(slot, 2, slot)).await, Claimed::Yours);
-        assert_eq!(keep(store, sealed(slot, slot, b"abc"), room).await, stored, "nobody makes room for another");
+        assert_eq!(
+            keep(store, sealed(slot, slot, b"abc"), room).await,
+            stored,
+            "nobody makes room for another"
+        );
     }
     assert!(matches!(take(store, claim(3, 1, 9)).await, Claimed::Done(_)));
     let huge = vec![0; usize::try_from(two).expect("small")];
     assert_eq!(keep(store, sealed(12, 12, &huge), room).await, Stored::Full);
-    assert!(matches!(take(store, claim(11, 2, 9)).await, Claimed::Done(_)), "what cannot fit pushes nothing out");
+    assert!(
+        matches!(take(store, claim(11, 2, 9)).await, Claimed::Done(_)),
+        "what cannot fit pushes nothing out"
+    );
     // What was thrown away weighs nothing any more.
     while store.expire(at(2_000)).await.expect("swept") {}
     for slot in 21..=22 {
@@ -120,6 +139,9 @@ macro_rules! contract {
         mod memory {
             $(#[tokio::test] async fn $promise() { super::$promise(&super::MemoryAnswers::default()).await; })+
         }
+        mod postgres {
+            $(#[tokio::test] async fn $promise() { super::$promise(&*super::Home::postgres().open()).await; })+
+        }
         mod file {
             $(#[tokio::test] async fn $promise() {
                 let (_dir, store) = super::in_file();
@@ -131,17 +153,25 @@ macro_rules! contract {
 
 contract!(one_runs_and_the_others_get_its_answer, what_is_given_back_or_over_is_free, room_is_bounded);
 
+/// Two who come at once, over and over.
+async fn race(one: &dyn AnswerStore, other: &dyn AnswerStore) {
+    for slot in 0..50 {
+        let (a, b) = tokio::join!(take(one, claim(slot, 1, 1)), take(other, claim(slot, 1, 2)));
+        assert!(a != b && [&a, &b].contains(&&Claimed::Yours), "{a:?} {b:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_gateways_on_one_database_one_runs() {
+    let home = Home::postgres();
+    race(&*home.open(), &*home.open()).await;
+}
+
 #[tokio::test]
 async fn of_two_processes_one_runs_and_a_dead_one_is_replaced() {
     let (dir, one) = in_file();
     let other = SqlAnswers::new(dir.path());
-    let mut yours = 0;
-    for slot in 0..50 {
-        let (a, b) = tokio::join!(take(&one, claim(slot, 1, 1)), take(&other, claim(slot, 1, 2)));
-        assert!(a != b && [&a, &b].contains(&&Claimed::Yours), "{a:?} {b:?}");
-        yours += usize::from(a == Claimed::Yours);
-    }
-    assert!(yours <= 50);
+    race(&one, &other).await;
     // As after kill -9: nothing was closed, and the leases still stand.
     drop((one, other));
     let later = SqlAnswers::new(dir.path());

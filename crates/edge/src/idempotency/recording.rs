@@ -14,7 +14,8 @@ const STATE: HeaderName = HeaderName::from_static("penstock-idempotency");
 /// The id of the request that an answer of before was made for.
 const ORIGINAL: &str = "penstock-original-request-id";
 /// Headers that speak of the moment, not of the answer.
-const PASSING: &[&str] = &["server-timing", "date", "connection", "content-length", "transfer-encoding", "set-cookie"];
+const PASSING: &[&str] =
+    &["server-timing", "date", "connection", "content-length", "transfer-encoding", "set-cookie"];
 /// Beginnings of such headers.
 const PASSING_FAMILIES: &[&str] = &["x-ratelimit-", "anthropic-ratelimit-"];
 
@@ -154,20 +155,37 @@ mod tests {
     #[test]
     fn only_a_line_of_its_own_ends_a_stream() {
         let done = |events: &str| has_line(events.as_bytes(), 0, (b"data:", b"[DONE]"));
-        for end in ["data: [DONE]\n\n", "data:[DONE]\n\n", "data: {}\n\ndata: [DONE]\n\n", "data: {}\r\n\r\ndata: [DONE]\r\n"] {
+        for end in [
+            "data: [DONE]\n\n",
+            "data:[DONE]\n\n",
+            "data: {}\n\ndata: [DONE]\n\n",
+            "data: {}\r\n\r\ndata: [DONE]\r\n",
+        ] {
             assert!(done(end), "{end:?}");
         }
-        for other in
-            ["data: \"[DONE]\"\n\n", "data: {\"text\":\"data: [DONE]\"}\n\n", "xdata: [DONE]\n", "data: \\ndata: [DONE]", "[DONE]"]
-        {
+        for other in [
+            "data: \"[DONE]\"\n\n",
+            "data: {\"text\":\"data: [DONE]\"}\n\n",
+            "xdata: [DONE]\n",
+            "data: \\ndata: [DONE]",
+            "[DONE]",
+        ] {
             assert!(!done(other), "{other:?}");
         }
     }
 
     #[test]
     fn headers_of_the_moment_are_not_kept() {
-        let names = ["content-type", "penstock-model", "server-timing", "x-ratelimit-limit-requests", "set-cookie", "etag"];
-        let headers = names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("v"))).collect();
+        let names = [
+            "content-type",
+            "penstock-model",
+            "server-timing",
+            "x-ratelimit-limit-requests",
+            "set-cookie",
+            "etag",
+        ];
+        let headers =
+            names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("v"))).collect();
         let mut kept: Vec<_> = lasting(&headers).into_iter().map(|(name, _)| name.to_string()).collect();
         kept.sort();
         assert_eq!(kept, ["content-type", "etag", "penstock-model"]);
