@@ -86,7 +86,7 @@ mod tests {
             STANDARD.encode([7; 32]),
         ] {
             let said = Signer::new(&bad).expect_err("refused");
-            assert!(bad.is_empty() || !said.contains(&bad), "{said}");
+            assert!(bad.len() < 10 || !said.contains(&bad), "{said}");
         }
     }
 }
