@@ -304,7 +304,12 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
         let right = house.mint(&format!("right{index}"), &[&scope.to_string()]).await;
         let target = house.mint(&format!("target{index}"), &["chat:*"]).await;
         let provider = route.operation.id == "reinstateProvider";
-        let object = if provider { "b" } else { target.record.id.as_str() };
+        let delivery = deliveries::known();
+        let object = match route.operation.id {
+            "reinstateProvider" => "b",
+            "redeliverWebhook" => &*delivery,
+            _ => target.record.id.as_str(),
+        };
         let path = route.path.replace("{id}", object).replace("{name}", object);
         let team = penstock_identity::read_team(object, "{}").unwrap();
         house.teams.create(object, team, now()).await.unwrap();
