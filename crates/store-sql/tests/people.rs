@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use homes::Home;
 use penstock_domain::Code;
 use penstock_identity::{
-    Digest, Ending, KeyId, KeyRecord, KeySource, KeyStore, Limits, ModelAllow, Owner, OwnerKind, Role, ScopeSet,
-    Session, SessionStore, TeamRecord, TeamStore, read_team,
+    Digest, Ending, KeyId, KeyRecord, KeySource, KeyStore, Limits, ModelAllow, Owner, OwnerKind, Role,
+    ScopeSet, Session, SessionStore, TeamRecord, TeamStore, read_team,
 };
 use penstock_store_sql::SqlStore;
 
@@ -145,7 +145,12 @@ async fn a_session_is_found_by_its_digest_touched_forward_and_forgotten_when_it_
 async fn sessions_end_by_name_by_person_and_by_their_session_at_the_issuer() {
     for home in Home::each() {
         let (_, _, sessions) = stores(&home).await;
-        let all = [session("alice", 1, "s1"), session("alice", 2, "s2"), session("bob", 3, "s3"), session("bob", 4, "")];
+        let all = [
+            session("alice", 1, "s1"),
+            session("alice", 2, "s2"),
+            session("bob", 3, "s3"),
+            session("bob", 4, ""),
+        ];
         for one in &all {
             sessions.insert(one.clone()).await.expect("kept");
         }

@@ -188,7 +188,9 @@ fn scopes_of_other_services_are_passed_over_in_tokens() {
 
 /// Every scope that contract and routes name, for every object and for one.
 fn all() -> Vec<(Scope, String)> {
-    let pairs = KNOWN_SCOPES.iter().flat_map(|(family, actions)| actions.iter().map(move |action| (*family, *action)));
+    let pairs = KNOWN_SCOPES
+        .iter()
+        .flat_map(|(family, actions)| actions.iter().map(move |action| (*family, *action)));
     let scopes = pairs.map(|(family, action)| Scope { family, action });
     scopes.flat_map(|scope| [(scope, scope.to_string()), (scope, format!("{scope}:kb"))]).collect()
 }
