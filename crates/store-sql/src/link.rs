@@ -199,7 +199,9 @@ impl Link for PgConnection {
         let mut transaction = self.begin().await?;
         // Held until the transaction ends. The first number tells these locks from those of other programs.
         let ask = match lock {
-            Lock::Owner(name) => Ask::new("SELECT pg_advisory_xact_lock(1348825172, hashtext($1))").bind(name),
+            Lock::Owner(name) => {
+                Ask::new("SELECT pg_advisory_xact_lock(1348825172, hashtext($1))").bind(name)
+            }
             Lock::Tables => number_of(1),
             Lock::Keys => number_of(2),
             Lock::Audit => number_of(3),
@@ -238,13 +240,17 @@ pub(crate) fn whole(text: String) -> String {
     if text.contains("\\u0000") { text.replace("\\u0000", "\\ufffd") } else { text }
 }
 
+/// The names of a row's columns.
+pub(crate) trait Columns {
+    /// Where a column stands.
+    fn column_of(&self, name: &str) -> sqlx::Result<usize>;
+}
+
 /// A row of either database.
-pub(crate) trait Cells: Send + Sync {
+pub(crate) trait Cells: Columns + Send + Sync {
     fn text(&self, column: usize) -> sqlx::Result<Option<&str>>;
     fn number(&self, column: usize) -> sqlx::Result<Option<i64>>;
     fn bytes(&self, column: usize) -> sqlx::Result<Option<&[u8]>>;
-    /// Where a column stands.
-    fn column_of(&self, name: &str) -> sqlx::Result<usize>;
 
     /// A text that is there.
     fn word(&self, column: usize) -> sqlx::Result<&str> {
@@ -255,11 +261,11 @@ pub(crate) trait Cells: Send + Sync {
     fn count(&self, column: usize) -> sqlx::Result<i64> {
         self.number(column)?.ok_or_else(|| missing(column))
     }
+}
 
-    /// A truth value.
-    fn flag(&self, column: usize) -> sqlx::Result<bool> {
-        Ok(self.count(column)? != 0)
-    }
+/// A truth value.
+pub(crate) fn flag(row: &impl Cells, column: usize) -> sqlx::Result<bool> {
+    Ok(row.count(column)? != 0)
 }
 
 fn missing(column: usize) -> sqlx::Error {
@@ -280,7 +286,9 @@ macro_rules! cells {
             fn bytes(&self, column: usize) -> sqlx::Result<Option<&[u8]>> {
                 self.try_get(column)
             }
+        }
 
+        impl Columns for $row {
             fn column_of(&self, name: &str) -> sqlx::Result<usize> {
                 Ok(self.try_column(name)?.ordinal())
             }

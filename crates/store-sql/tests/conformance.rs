@@ -102,7 +102,11 @@ async fn every_change_and_nothing_else_moves_the_revision_forward() {
         assert!(moved().await, "an update");
         assert!(store.update(KeyRecord { version: 1, ..next }).await.is_err());
         assert!(!moved().await, "a refused update");
-        assert_eq!(store.list().await.expect("readable").revision, last, "the list says which revision it is");
+        assert_eq!(
+            store.list().await.expect("readable").revision,
+            last,
+            "the list says which revision it is"
+        );
     }
 }
 

@@ -94,7 +94,8 @@ async fn a_request_has_one_end_and_no_second_one() {
         let ledger = home.ledger();
         write(&*ledger, vec![entry("req_1", Duration::ZERO, 5)]).await;
         let written =
-            write(&*ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)]).await;
+            write(&*ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)])
+                .await;
         assert_eq!(written.totals.len(), 4);
         assert!(written.totals.iter().all(|(_, _, total)| *total == 12), "{written:?}");
         let all = spent(&*ledger, wall()).await;
@@ -148,8 +149,10 @@ async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
         assert_eq!(spent, [sums, sums, Sums::default()]);
         let again = next.recover(wall()).await.expect("readable");
         assert_eq!((again.orphans, again.spent.len()), (0, recovered.spent.len()));
-        let report =
-            next.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
+        let report = next
+            .spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1)))
+            .await
+            .expect("a report");
         assert_eq!((report.total.requests, report.total.estimated, report.total.cost), (1, 1, 47));
     }
 }

@@ -236,7 +236,10 @@ async fn what_is_wrong_with_an_address_is_told_without_its_password() {
         let whole = format!("{error:?} {error}");
         assert_eq!(error.code(), Code::StoreUnavailable);
         assert!(error.say().contains(says), "{error}");
-        assert!(!whole.contains("hunter2") && !whole.contains("a%20pass") && !whole.contains("a pass"), "{whole}");
+        assert!(
+            !whole.contains("hunter2") && !whole.contains("a%20pass") && !whole.contains("a pass"),
+            "{whole}"
+        );
     }
     let unknown = gateway(&(good + "?passwort=hunter2")).expect_err("not known");
     assert!(unknown.say().contains("parameter number 1") && !unknown.say().contains("hunter2"), "{unknown}");

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor};
 
 use super::{ANSWERS, CONNECTS, Postgres, trouble, within};
-use crate::link::{Ask, Cells, Link, Lock};
+use crate::link::{Ask, Cells, Link, Lock, flag};
 
 /// The steps from an empty database to today's tables; `penstock_tables` counts how many were taken. Steps are only ever
 /// added.
@@ -32,8 +32,21 @@ const SESSION: &str = "SET statement_timeout = '25s'; SET lock_timeout = '4s'; \
 
 /// What may stand behind the question mark of an address.
 const PARAMETERS: [&str; 15] = [
-    "sslmode", "ssl-mode", "sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "host",
-    "hostaddr", "port", "dbname", "user", "password",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
 ];
 
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS penstock_tables (one BIGINT PRIMARY KEY CHECK (one = 1), steps BIGINT NOT NULL)";
@@ -47,7 +60,8 @@ pub(super) fn options(address: &Secret) -> Result<PgConnectOptions, Error> {
     // The driver passes over what it does not know, and tells the log its value, which may be a misspelt password's.
     let query = address.split_once('?').map(|(_, query)| query).unwrap_or_default();
     let unknown = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
-    if let Some(place) = unknown.filter(|name| !name.is_empty()).position(|name| !PARAMETERS.contains(&name)) {
+    if let Some(place) = unknown.filter(|name| !name.is_empty()).position(|name| !PARAMETERS.contains(&name))
+    {
         let say = format!(
             "the parameter number {} behind the ? of stores.database is not known: expected sslmode, sslrootcert, sslcert, \
              sslkey, or a part of the address such as host",
@@ -79,9 +93,7 @@ pub(super) fn pool(options: PgConnectOptions, most: u32) -> PgPool {
         .acquire_timeout(CONNECTS)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(3_600))
-        .after_connect(|connection, _| {
-            Box::pin(async move { connection.execute(SESSION).await.map(drop) })
-        })
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(drop) }))
         .connect_lazy_with(options)
 }
 
@@ -109,7 +121,11 @@ impl Postgres {
         let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
         let found = within(ANSWERS, found(&mut connection)).await.map_err(broken)?;
         if found.server < OLDEST {
-            let say = format!("the database {} is PostgreSQL {}, and 13 is the oldest that does: use a newer server", self.place, found.server / 10_000);
+            let say = format!(
+                "the database {} is PostgreSQL {}, and 13 is the oldest that does: use a newer server",
+                self.place,
+                found.server / 10_000
+            );
             return Err(Error::new(Code::StoreUnavailable, say));
         }
         if found.steps > known {
@@ -172,7 +188,7 @@ async fn found(connection: &mut PgConnection) -> sqlx::Result<Found> {
     let rows = connection.rows(Ask::new(there)).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let mut found = Found { server: row.count(0)?, steps: 0 };
-    if row.flag(1)? {
+    if flag(row, 1)? {
         let rows = connection.rows(Ask::new(TAKEN)).await?;
         found.steps = rows.first().map_or(Ok(0), |row| row.count(0))?;
     }

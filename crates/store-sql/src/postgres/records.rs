@@ -109,7 +109,11 @@ async fn append(connection: &mut PgConnection, batch: &[Record], doubtful: bool)
         let place = int(ended(record)).max(next);
         next = place.saturating_add(1);
         sheet.row(values(record, place).map_err(sqlx::Error::Encode)?);
-        sums.add(place, (record.key.as_deref(), record.team.as_deref(), record.model.as_deref()), Sums::of(record));
+        sums.add(
+            place,
+            (record.key.as_deref(), record.team.as_deref(), record.model.as_deref()),
+            Sums::of(record),
+        );
         if record.content.is_some() {
             contents.push((place, record));
         }

@@ -11,7 +11,8 @@ fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
 
 /// Whether the server refused one statement, so that the connection is as good as before.
 pub(super) fn is_of_the_database(error: &sqlx::Error) -> bool {
-    let lost = |state: &str| state.starts_with("57P") || state.starts_with("08") || state.starts_with("25P03");
+    let lost =
+        |state: &str| state.starts_with("57P") || state.starts_with("08") || state.starts_with("25P03");
     match state(error) {
         Some(state) => !lost(&state),
         None => matches!(error, sqlx::Error::RowNotFound | sqlx::Error::Decode(_) | sqlx::Error::Encode(_)),
@@ -38,7 +39,9 @@ pub(super) fn translate(place: &str, error: sqlx::Error) -> Error {
             "the database {place} refuses the user or the password of stores.database: correct them, or the server's \
              pg_hba.conf"
         ),
-        Some("3D000") => format!("there is no database {place}: make it with `createdb`, or correct stores.database"),
+        Some("3D000") => {
+            format!("there is no database {place}: make it with `createdb`, or correct stores.database")
+        }
         Some("42501") => format!(
             "the user of stores.database may not change the database {place}: make it the owner, or grant it the schema"
         ),
@@ -49,7 +52,9 @@ pub(super) fn translate(place: &str, error: sqlx::Error) -> Error {
             "the database {place} takes no more connections: raise max_connections; a gateway uses up to {}",
             super::WRITERS + super::OTHERS
         ),
-        Some("53100") => format!("the disk of the database {place} is full: free some space, nothing was changed"),
+        Some("53100") => {
+            format!("the disk of the database {place} is full: free some space, nothing was changed")
+        }
         Some("57014" | "55P03" | "25P03" | "40P01" | "40001") => {
             format!("the database {place} was too slow, nothing was changed: see what else it does")
         }
@@ -69,7 +74,9 @@ fn unreached(place: &str, error: &sqlx::Error) -> String {
              firewall in between?"
         ),
         sqlx::Error::Io(io) if io.kind() == ErrorKind::TimedOut => {
-            format!("the database {place} does not answer in time, nothing was changed: see what else it does")
+            format!(
+                "the database {place} does not answer in time, nothing was changed: see what else it does"
+            )
         }
         sqlx::Error::Io(io) => {
             format!("the connection to the database {place} failed ({}): is it running?", io.kind())

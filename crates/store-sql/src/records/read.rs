@@ -77,7 +77,8 @@ fn is_plain(filter: &Filter) -> bool {
 
 /// The first record below those that may be looked at.
 async fn floor<L: Link>(link: &mut L, since: i64, before: i64) -> sqlx::Result<Option<i64>> {
-    let text = "SELECT place FROM records WHERE place < $1 AND place >= $2 ORDER BY place DESC LIMIT 1 OFFSET $3";
+    let text =
+        "SELECT place FROM records WHERE place < $1 AND place >= $2 ORDER BY place DESC LIMIT 1 OFFSET $3";
     let rows = link.rows(Ask::new(text).bind(before).bind(since).bind(LOOKED_AT)).await?;
     rows.first().map(|row| row.count(0)).transpose()
 }
@@ -134,7 +135,8 @@ pub(crate) async fn usage<L: Link>(
     }
     let groups = transaction.rows(ask).await?;
     transaction.commit().await?;
-    let rows = groups.iter().map(|row| Ok((group(by, row)?, sums(row)?))).collect::<sqlx::Result<Vec<_>>>()?;
+    let rows =
+        groups.iter().map(|row| Ok((group(by, row)?, sums(row)?))).collect::<sqlx::Result<Vec<_>>>()?;
     Ok(Ok(Report { rows, total: total.first().map_or(Ok(Sums::default()), sums)? }))
 }
 

@@ -4,13 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_conversation::{Chain, Owner, Reach, Tail, Turn};
 
-use crate::link::{Ask, Cells, Link, Lock};
+use crate::link::{Ask, Cells, Link, Lock, flag};
 
 const KEPT: &str = "SELECT bytes FROM owners WHERE owner = $1";
 const INSERT: &str = "INSERT INTO responses (owner, id, previous, created, expires, bytes, response, input) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING place";
 /// The condition keeps `ON` from belonging to a join.
-const INDEX: &str = "INSERT INTO items (owner, item, place) SELECT $1, value, $2 FROM EACH WHERE true ON CONFLICT DO NOTHING";
+const INDEX: &str =
+    "INSERT INTO items (owner, item, place) SELECT $1, value, $2 FROM EACH WHERE true ON CONFLICT DO NOTHING";
 
 /// Newest first, until one is beyond the reach: that one comes too, without its texts, to show that there is more.
 const CHAIN: &str = "WITH RECURSIVE chain (place, previous, depth, total, within) AS ( \
@@ -86,7 +87,7 @@ pub(crate) async fn chain<L: Link>(
     let rows = link.rows(ask.bind(int(reach.turns as u64)).bind(int(reach.bytes))).await?;
     let mut chain = Chain { turns: Vec::with_capacity(rows.len()), tail: Tail::Begins };
     for row in &rows {
-        if row.flag(0)? {
+        if flag(row, 0)? {
             chain.turns.push(turn(owner, row)?);
         } else {
             chain.tail = Tail::More;
