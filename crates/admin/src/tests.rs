@@ -10,7 +10,7 @@ use penstock_domain::{Code, RequestId, Secret};
 use penstock_idempotency::{Idempotency, MemoryAnswers};
 use penstock_identity::{SessionStore, TeamStore};
 use penstock_identity::{
-    KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pending, Pepper,
+    KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pepper,
 };
 use penstock_observe::store::MemoryRecords;
 use penstock_observe::{Metrics, Sink, Tally};
@@ -18,7 +18,7 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use super::*;
-use people::{Nobody, session};
+use people::{Nobody, Shelf, session};
 
 mod deliveries;
 mod once;
@@ -27,47 +27,6 @@ mod records;
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000)
-}
-
-/// A store in memory that answers at once.
-struct Shelf {
-    state: Mutex<Listing>,
-    broken: AtomicBool,
-}
-
-impl Shelf {
-    fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Listing) -> T) -> Pending<'_, T> {
-        let outcome = if self.broken.load(Ordering::Relaxed) {
-            Err(Error::new(Code::StoreUnavailable, "the disk is full: free some space"))
-        } else {
-            let mut state = self.state.lock().unwrap();
-            state.revision += 1;
-            Ok(act(&mut state))
-        };
-        Box::pin(std::future::ready(outcome))
-    }
-}
-
-impl KeyStore for Shelf {
-    fn list(&self) -> Pending<'_, Listing> {
-        self.with(|state| state.clone())
-    }
-
-    fn insert(&self, record: KeyRecord) -> Pending<'_, ()> {
-        self.with(|state| state.keys.push(record))
-    }
-
-    fn update(&self, record: KeyRecord) -> Pending<'_, KeyRecord> {
-        self.with(|state| {
-            let kept = state.keys.iter_mut().find(|kept| kept.id == record.id).unwrap();
-            *kept = record;
-            kept.clone()
-        })
-    }
-
-    fn revision(&self) -> Pending<'_, u64> {
-        self.with(|state| state.revision)
-    }
 }
 
 struct Shown;

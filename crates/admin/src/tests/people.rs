@@ -1,10 +1,51 @@
-//! Teams and sessions for the tests of routes.
+//! Keys, teams and sessions for the tests of routes.
 
 use penstock_identity::{
     Digest, Ending, Pending, Role, Session, SessionStore, TeamListing, TeamRecord, TeamStore,
 };
 
 use super::*;
+
+/// A store in memory that answers at once.
+pub(super) struct Shelf {
+    pub(super) state: Mutex<Listing>,
+    pub(super) broken: AtomicBool,
+}
+
+impl Shelf {
+    fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Listing) -> T) -> Pending<'_, T> {
+        let outcome = if self.broken.load(Ordering::Relaxed) {
+            Err(Error::new(Code::StoreUnavailable, "the disk is full: free some space"))
+        } else {
+            let mut state = self.state.lock().unwrap();
+            state.revision += 1;
+            Ok(act(&mut state))
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+impl KeyStore for Shelf {
+    fn list(&self) -> Pending<'_, Listing> {
+        self.with(|state| state.clone())
+    }
+
+    fn insert(&self, record: KeyRecord) -> Pending<'_, ()> {
+        self.with(|state| state.keys.push(record))
+    }
+
+    fn update(&self, record: KeyRecord) -> Pending<'_, KeyRecord> {
+        self.with(|state| {
+            let kept = state.keys.iter_mut().find(|kept| kept.id == record.id).unwrap();
+            *kept = record;
+            kept.clone()
+        })
+    }
+
+    fn revision(&self) -> Pending<'_, u64> {
+        self.with(|state| state.revision)
+    }
+}
 
 /// Teams and sessions in memory.
 #[derive(Default)]
