@@ -19,6 +19,7 @@ from typing import Any, Iterator
 import pytest
 
 import harness
+from converse import Speaker
 from faultproxy import FaultProxy, Toxic, toxic
 from rig import KINDS, PATHS, RAISED, Outcome, Rig, body_of, read, say
 
@@ -26,24 +27,31 @@ SAID = "to be"
 MARK = re.compile(rb"\[cut-(\d+)-(fin|reset)\]")
 WORKERS = 6
 # Every protocol that a vendor speaks, met by an asker of the same dialect, and by others who need a translation.
-PROTOCOLS = (("chat", "openai"), ("responses", "openai"), ("messages", "anthropic"), ("chat", "gemini"))
-TRANSLATED = (("messages", "openai"), ("chat", "anthropic"), ("responses", "anthropic"), ("messages", "gemini"), ("responses", "gemini"))
+PROTOCOLS = (("chat", "openai"), ("responses", "openai"), ("messages", "anthropic"), ("chat", "gemini"), ("chat", "bedrock"))
+TRANSLATED = (("messages", "openai"), ("chat", "anthropic"), ("responses", "anthropic"), ("messages", "gemini"),
+              ("responses", "gemini"), ("messages", "bedrock"), ("responses", "bedrock"))
 
 
 class Cutting(Rig):
-    """A rig whose mock `a` stands behind a proxy that cuts where the prompt says; models are used again and again."""
+    """A rig whose vendors stand behind proxies that cut where the prompt says; models are used again and again."""
 
     def providers(self, ports: dict[str, int]) -> dict[str, Any]:
-        self.proxy = FaultProxy(self.mocks["a"].port, choose)
-        found = super().providers({**ports, "a": self.proxy.port})
-        return {name: one for name, one in found.items() if name.startswith("a-")}
+        self.speaker = Speaker({"content": [{"text": SAID}]})
+        self.proxies = [FaultProxy(port, choose) for port in (self.mocks["a"].port, self.speaker.server_port)]
+        found = super().providers({**ports, "a": self.proxies[0].port})
+        bedrock = {"kind": "bedrock", "region": "eu-central-1", "base_url": f"http://127.0.0.1:{self.proxies[1].port}",
+                   "api_key": "${VENDOR}", "timeouts": self.timeouts}
+        return {name: one for name, one in found.items() if name.startswith("a-")} | {"a-bedrock": bedrock}
 
     def models(self) -> dict[str, Any]:
-        return {kind: {"provider": f"a-{kind}", "model": "cut"} for kind in KINDS}
+        return {kind: {"provider": f"a-{kind}", "model": "cut"} for kind in (*KINDS, "bedrock")}
 
     def close(self) -> None:
         super().close()
-        self.proxy.kill()
+        for proxy in self.proxies:
+            proxy.kill()
+        self.speaker.shutdown()
+        self.speaker.server_close()
 
 
 def choose(sent: bytes) -> list[Toxic] | None:

@@ -8,12 +8,10 @@ written as the service's own frames. `test_bedrock.py` proves the fake with boto
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import http.server
 import json
 import re
-import struct
 import threading
 import urllib.parse
 from typing import Any, Iterator
@@ -24,27 +22,12 @@ import botocore.credentials
 import botocore.loaders
 import botocore.model
 import botocore.validate
+from converse import events, whole
 
 ACCESS_KEY, SECRET_KEY, SESSION = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session/token=="
 REGION = "eu-central-1"
 
 SERVICE = botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model("bedrock-runtime", "service-2"))
-
-
-def frame(kind: str, payload: dict[str, Any], exception: bool = False) -> bytes:
-    """One message of `application/vnd.amazon.eventstream`."""
-    names = {
-        (":exception-type" if exception else ":event-type"): kind,
-        ":content-type": "application/json",
-        ":message-type": "exception" if exception else "event",
-    }
-    headers = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-        for name, value in names.items())
-    body = json.dumps(payload).encode()
-    prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
-    head = prelude + struct.pack(">I", binascii.crc32(prelude)) + headers + body
-    return head + struct.pack(">I", binascii.crc32(head))
 
 
 def blobs(shape: botocore.model.Shape, value: Any) -> Any:
@@ -155,38 +138,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self.wfile.write(b"0\r\n\r\n")
-
-
-USAGE = {"inputTokens": 10, "outputTokens": 7, "totalTokens": 17, "cacheReadInputTokens": 90, "cacheWriteInputTokens": 5}
-
-
-def whole(script: dict[str, Any]) -> dict[str, Any]:
-    return {"output": {"message": {"role": "assistant", "content": script["content"]}}, "usage": USAGE,
-            "stopReason": script.get("stop", "end_turn"), "metrics": {"latencyMs": 1}}
-
-
-def events(script: dict[str, Any]) -> Iterator[bytes]:
-    yield frame("messageStart", {"role": "assistant"})
-    for index, block in enumerate(script["content"]):
-        if "toolUse" in block:
-            call = block["toolUse"]
-            start = {"toolUse": {"toolUseId": call["toolUseId"], "name": call["name"]}}
-            yield frame("contentBlockStart", {"contentBlockIndex": index, "start": start})
-            text = json.dumps(call["input"])
-            deltas = [{"toolUse": {"input": part}} for part in (text[:5], text[5:])]
-        elif "reasoningContent" in block:
-            told = block["reasoningContent"]["reasoningText"]
-            deltas = [{"reasoningContent": {"text": told["text"]}}, {"reasoningContent": {"signature": told["signature"]}}]
-        else:
-            deltas = [{"text": word} for word in re.findall(r"\S+\s*", block["text"])]
-        for delta in deltas:
-            yield frame("contentBlockDelta", {"contentBlockIndex": index, "delta": delta})
-        yield frame("contentBlockStop", {"contentBlockIndex": index})
-    if "exception" in script:
-        yield frame(script["exception"], {"message": "it is too much"}, exception=True)
-        return
-    yield frame("messageStop", {"stopReason": script.get("stop", "end_turn")})
-    yield frame("metadata", {"usage": USAGE, "metrics": {"latencyMs": 1}})
 
 
 class Bedrock(http.server.ThreadingHTTPServer):

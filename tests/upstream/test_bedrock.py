@@ -13,7 +13,8 @@ import botocore.session
 import openai
 import pytest
 from anthropic import Anthropic
-from bedrock import ACCESS_KEY, REGION, SECRET_KEY, SESSION, USAGE, Bedrock
+from bedrock import ACCESS_KEY, REGION, SECRET_KEY, SESSION, Bedrock
+from converse import USAGE
 from openai import OpenAI
 
 import harness

@@ -8,10 +8,8 @@ use http_body_util::BodyExt;
 use penstock_admission::{Allowance, Level};
 use penstock_domain::{Code, RequestId, Secret};
 use penstock_idempotency::{Idempotency, MemoryAnswers};
+use penstock_identity::{KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pepper};
 use penstock_identity::{SessionStore, TeamStore};
-use penstock_identity::{
-    KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pepper,
-};
 use penstock_observe::store::MemoryRecords;
 use penstock_observe::{Metrics, Sink, Tally};
 use serde_json::json;
@@ -162,6 +160,21 @@ fn members(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().unwrap().iter().map(|error| error["param"].as_str().unwrap()).collect()
 }
 
+/// Puts every kind of object of the id where the routes look for it; says the path of the one that the route asks for.
+async fn furnish(house: &House, operation: &str, (path, id): (&str, &str)) -> String {
+    let delivery = deliveries::known();
+    let object = match operation {
+        "reinstateProvider" => "b",
+        "redeliverWebhook" => &*delivery,
+        _ => id,
+    };
+    let team = penstock_identity::read_team(object, "{}").unwrap();
+    house.teams.create(object, team, now()).await.unwrap();
+    house.people.sessions.lock().unwrap().push(session(object));
+    house.records.append(&[records::record(id)]).await.unwrap();
+    path.replace("{id}", object).replace("{name}", object)
+}
+
 #[tokio::test]
 async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_right_one() {
     let house = House::new();
@@ -179,19 +192,7 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
         let narrow = house.mint(&format!("narrow{index}"), &[&format!("{scope}:one-object")]).await;
         let right = house.mint(&format!("right{index}"), &[&scope.to_string()]).await;
         let target = house.mint(&format!("target{index}"), &["chat:*"]).await;
-        let delivery = deliveries::known();
-        let object = match route.operation.id {
-            "reinstateProvider" => "b",
-            "redeliverWebhook" => &*delivery,
-            _ => target.record.id.as_str(),
-        };
-        let path = route.path.replace("{id}", object).replace("{name}", object);
-        let team = penstock_identity::read_team(object, "{}").unwrap();
-        house.teams.create(object, team, now()).await.unwrap();
-        house.people.sessions.lock().unwrap().push(session(object));
-        // A record of that id too, for the routes that show records.
-        let kept = records::record(target.record.id.as_str());
-        house.records.append(&[kept]).await.unwrap();
+        let path = furnish(&house, route.operation.id, (route.path, target.record.id.as_str())).await;
         if route.operation.id == "tailRequests" {
             // Otherwise the answer would never end.
             house.tail.close();

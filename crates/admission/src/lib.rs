@@ -12,8 +12,8 @@
 //! What it refuses to know: who the caller is (an account is a name), HTTP, SQL, the clock. Time is handed in.
 
 mod account;
-mod alert;
 mod admission;
+mod alert;
 mod bucket;
 mod calendar;
 pub mod fair;
@@ -25,8 +25,8 @@ mod refuse;
 mod rules;
 pub mod shared;
 
-pub use alert::Crossing;
 pub use admission::{Admission, Claim, Output, Standing};
+pub use alert::Crossing;
 pub use penstock_config::{Budget, Limits};
 pub use permit::{Permit, Truth};
 pub use quota::{Quota, Short};

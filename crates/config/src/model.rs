@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Auth, Budget, ByteSize, DurationText, Idempotency, IpRange, Limits, ModelPrice, Organisation, Problem, Queue,
-    SecretText, Section, Stores, TimeText, Urgency,
+    Auth, Budget, ByteSize, DurationText, Idempotency, IpRange, Limits, ModelPrice, Organisation, Problem,
+    Queue, SecretText, Section, Stores, TimeText, Urgency,
 };
 
 /// The whole configuration: one immutable snapshot.

@@ -115,7 +115,10 @@ fn operation(row: &Row) -> Value {
 
 /// What is refused where a request may be sent again.
 const TWICE: [(&str, &str); 2] = [
-    ("409", "the first request with this idempotency key is still running, or the state of an object is in the way"),
+    (
+        "409",
+        "the first request with this idempotency key is still running, or the state of an object is in the way",
+    ),
     ("422", "the idempotency key stands for another request"),
 ];
 

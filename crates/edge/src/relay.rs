@@ -18,8 +18,8 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use penstock_domain::{
-    Body as Asked, Code, Credential, Delta, Dialect, Error, Kind, Origin, Passage, Relayed, RelayedHead, Request, Stage,
-    Tags, Task,
+    Body as Asked, Code, Credential, Delta, Dialect, Error, Kind, Origin, Passage, Relayed, RelayedHead,
+    Request, Stage, Tags, Task,
 };
 use penstock_flow::{Flow, Scope};
 use penstock_identity::{Method, Needs, Operation, Parameter, Place, Reply as Described, Route};

@@ -310,6 +310,7 @@ impl Journey {
         if generated >= self.watch {
             self.top_up(generated);
         }
+        self.tries.generated(generated);
         let notes = match delta {
             Delta::Raw(raw) => &raw.notes,
             Delta::Whole(whole) => &whole.notes,
@@ -331,7 +332,6 @@ impl Journey {
             Ok(watch) => self.watch = watch,
             Err(error) => {
                 self.watch = u64::MAX;
-        self.tries.generated(generated);
                 self.overdrawn = Some(error);
             }
         }

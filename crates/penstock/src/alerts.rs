@@ -108,7 +108,8 @@ fn budgets(flow: &Flow, keys: &Keys, now: SystemTime) -> Vec<Event> {
     // After a start an account does not know what its key allows before the key's first request.
     for key in keys.list() {
         let own = |one: &&mut Standing| one.level == Level::Key && *one.name == *key.id.as_str();
-        if let Some(one) = standings.iter_mut().find(own).filter(|one| one.allowance == Allowance::default()) {
+        if let Some(one) = standings.iter_mut().find(own).filter(|one| one.allowance == Allowance::default())
+        {
             one.allow(Allowance { limits: key.limits, budget: key.budget });
         }
     }

@@ -8,6 +8,7 @@ mod audit;
 mod cli;
 mod client;
 mod data;
+mod house;
 mod idempotency;
 mod ledger;
 mod logging;

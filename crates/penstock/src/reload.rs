@@ -34,11 +34,7 @@ pub(crate) struct Reloader {
 }
 
 impl Reloader {
-    pub(crate) fn new(
-        snapshots: Arc<Snapshots>,
-        listen: Option<SocketAddr>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(crate) fn new(snapshots: Arc<Snapshots>, listen: Option<SocketAddr>, metrics: Arc<Metrics>) -> Self {
         // From the moment that the files were read, near enough: an edit during the start is not missed.
         let watch = Watch::new(now(&snapshots.current()).source.files.clone());
         Self { snapshots, listen, metrics, watch }

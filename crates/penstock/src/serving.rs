@@ -7,34 +7,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_admission::shared::Link;
-use penstock_config::{Config, Loaded, Problem, exposure};
-use penstock_domain::Error;
+use penstock_config::{Config, Loaded};
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
 use penstock_flow::Gateway;
 use penstock_identity::{AuditLog, Keys};
-use penstock_observe::{Metrics, QueueState, Sink, TargetState};
+use penstock_observe::{Metrics, QueueState, TargetState};
 use penstock_provider::Health;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
-use crate::audit::Noted;
-use crate::idempotency::Answers;
-use crate::ledger::Kept as Ledger;
-use crate::records::{self, Kept};
+use crate::house::House;
 use crate::people::People;
 use crate::reload::Reloader;
 use crate::snapshots::Snapshots;
-use crate::stores::Stores;
-use crate::wiring::{self, Lasting, Trusted};
-use crate::{Failure, administration, alerts, logging};
+use crate::{Failure, logging, wiring};
 
 /// How often the database is asked whether another process changed a key.
 const KEY_LOOK: Duration = Duration::from_millis(500);
-
-/// How long records that are still queued may take to be written at the end.
-const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// What runs, for whoever announces it.
 pub(crate) struct Serving {
@@ -77,99 +68,45 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let config = &loaded.config;
-    let said = |error: Error| error.say().to_owned();
-    let stores = Arc::new(Stores::of(config).map_err(said)?);
-    let people = Arc::new(People::open(config, &stores).await.map_err(said)?);
-    let keys = Arc::clone(&people.keys);
-    if let Some(problem) = exposure(config, keys.ring().len()) {
-        return Err(crate::verb::report(&loaded.source.path, &[problem]).into());
-    }
-    let told = |problems: Vec<Problem>| crate::verb::report(&loaded.source.path, &problems);
-    let providers = wiring::providers(config, None).map_err(told)?;
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let (recorder, tally) = Sink::new(Arc::clone(&metrics));
-    let noted = Noted::new(Arc::clone(&stores.audit));
-    let (records, tally) = Kept::new(Arc::clone(&stores.records), tally);
-    let alerts = alerts::open(config, &stores).map_err(told)?;
-    let mut ledger = Ledger::open(&people.whole(config), &stores).await?;
-    let conversations = crate::responses::open(config, &stores, Arc::clone(&metrics));
-    let answers = Answers::open(config, &stores).await.map_err(said)?;
-    let lasting = Lasting {
-        people: Arc::clone(&people),
-        trusted: Trusted::default(),
-        audit: Arc::clone(&noted.log),
-        alerts: Arc::clone(&alerts),
-        admission: Arc::clone(&ledger.admission),
-        fleet: Arc::default(),
-        doors: Arc::default(),
-        recorder: noted.watch(recorder),
-        conversations: Arc::clone(&conversations),
-        idempotency: Arc::clone(&answers.service),
-    };
-    lasting.trusted.follow(&keys, config).map_err(told)?;
-    people.use_door(config).map_err(told)?;
+    let (mut house, lasting, providers) = House::open(&loaded).await?;
     let gateway = Gateway::new(lasting.parts(config, providers));
-    let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
-    let reloader = Reloader::new(
-        Snapshots::new(Arc::clone(&loaded), gateway.clone(), lasting),
-        listen,
-        Arc::clone(&metrics),
-    );
+    let snapshots = Snapshots::new(Arc::clone(&loaded), gateway.clone(), lasting);
+    let reloader = Reloader::new(snapshots, listen, Arc::clone(&house.metrics));
     let store = StoreState::default();
-    let extra = Extra {
-        admin: Some(penstock_admin::router(administration::parts(
-            &gateway,
-            &people,
-            (&records, &noted, &answers, &alerts),
-            &stores,
-            reloader.current(),
-        ))),
-        openapi: wiring::openapi().into(),
-        metrics: alerts::measured(
-            metrics_text(gateway.clone(), Arc::clone(&metrics), ledger.link()),
-            (gateway.clone(), metrics),
-            (Arc::clone(&alerts), ledger.orphans),
-        ),
-        store: store.health(ledger.link()),
-        conversations: Arc::clone(&conversations),
-        idempotency: Arc::clone(&answers.service),
-    };
+    let extra = house.extra(&gateway, reloader.current(), &store);
     // Before the port opens: whoever can reach the gateway can also signal it.
     let mut signals = Signals::catch()?;
     let hangup = catch(SignalKind::hangup())?;
     let drain = Drain::new();
     let (address, listeners) = open(config, &gateway, extra, &drain).await?;
-    let looking = tokio::spawn(look_at_people(people, store));
-    let denying = noted.begin(&loaded).await;
-    let telling_keys = Arc::clone(&keys);
-    announce(Serving { loaded: Arc::clone(&loaded), keys, audit: Arc::clone(&stores.audit), gateway: gateway.clone(), address }).await?;
-    let sweeping = tokio::spawn(records::sweep(Arc::clone(&records.store), reloader.current()));
-    let expiring = tokio::spawn(crate::ledger::sweep(Arc::clone(&stores), reloader.current()));
-    let telling = tokio::spawn(alerts::work(alerts, ledger.crossings.take(), gateway.clone(), telling_keys));
-    let forgetting = tokio::spawn(async move { conversations.sweep().await });
-    let reloading = tokio::spawn(reloader.run(hangup));
+    let looking = tokio::spawn(look_at_people(Arc::clone(&house.people), store));
+    let denying = house.noted.begin(&loaded).await;
+    announce(Serving {
+        loaded: Arc::clone(&loaded),
+        keys: Arc::clone(&house.people.keys),
+        audit: Arc::clone(&house.stores.audit),
+        gateway: gateway.clone(),
+        address,
+    })
+    .await?;
+    let mut chores = house.chores(&gateway, &reloader.current());
+    chores.extend([looking, denying, tokio::spawn(reloader.run(hangup))]);
     signals.terminated().await;
     drain.begin();
     // Those who watch would otherwise be waited for like an answer.
-    records.tail.close();
+    house.nobody_watches();
     tokio::spawn(second_signal(signals, drain));
     for listener in listeners {
         // A listener that panicked has nothing left to drain.
         let _ = listener.await;
     }
     let closing = Instant::now();
-    for task in [reloading, looking, sweeping, expiring, telling, forgetting, denying] {
+    for task in chores {
         task.abort();
         let _ = task.await;
     }
     drop(gateway);
-    // Each of them waits for its own last rows: together they take as long as the slowest.
-    // Every recorder is gone with the last snapshot: the tally ends once its queue is empty.
-    let kept = tokio::time::timeout(LAST_RECORDS, tally);
-    let paid = tokio::time::timeout(LAST_RECORDS, ledger.close());
-    let done = tokio::time::timeout(LAST_RECORDS, answers.close());
-    let _ = tokio::join!(kept, paid, done);
-    let _ = tokio::time::timeout(LAST_RECORDS, stores.close()).await;
+    house.close().await;
     tracing::info!(ms = closing.elapsed().as_millis(), "stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -222,7 +159,8 @@ fn settings(config: &Config) -> EdgeSettings {
     }
 }
 
-fn metrics_text(
+/// The text of `/metrics`, with what is only known when it is asked for.
+pub(crate) fn metrics_text(
     gateway: Gateway,
     metrics: Arc<Metrics>,
     link: Option<Arc<Link>>,

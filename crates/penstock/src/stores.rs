@@ -13,7 +13,8 @@ use penstock_identity::{AuditLog, KeyStore, Pepper, SessionStore, TeamStore};
 use penstock_observe::RecordStore;
 use penstock_observe::store::Spending;
 use penstock_store_sql::{
-    PgAudit, PgCheck, Postgres, SqlAnswers, SqlAudit, SqlLedger, SqlOutbox, SqlRecords, SqlResponses, SqlStore,
+    PgAudit, PgCheck, Postgres, SqlAnswers, SqlAudit, SqlLedger, SqlOutbox, SqlRecords, SqlResponses,
+    SqlStore,
 };
 
 use crate::data;
@@ -110,7 +111,10 @@ impl Stores {
             Place::Postgres(database) => {
                 let pepper = self.pepper(config).await?;
                 database.check_pepper(&pepper).await?;
-                Ok(((Arc::clone(database) as _, Arc::clone(database) as _, Arc::clone(database) as _), pepper))
+                Ok((
+                    (Arc::clone(database) as _, Arc::clone(database) as _, Arc::clone(database) as _),
+                    pepper,
+                ))
             }
         }
     }
@@ -213,7 +217,8 @@ impl Stores {
 pub(crate) async fn reach(config: &Config) -> Result<Option<String>, Error> {
     let stores = Stores::of(config)?;
     let Place::Postgres(database) = &stores.place else { return Ok(None) };
-    data::prepare(&config.data_dir).map_err(|say| Error::new(penstock_domain::Code::StoreUnavailable, say))?;
+    data::prepare(&config.data_dir)
+        .map_err(|say| Error::new(penstock_domain::Code::StoreUnavailable, say))?;
     let pepper = stores.pepper(config).await?;
     database.check_pepper(&pepper).await?;
     let place = database.place().to_owned();

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_alert::Alerts;
 use penstock_admission::fair::Bounds as Line;
 use penstock_admission::{Admission, Allowance, Limits, Rules};
+use penstock_alert::Alerts;
 use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Section, Trust};
 use penstock_conversation::Conversations;
 use penstock_flow::{Captures, DoorRules, Doors, Lanes, Parts, Share, Shares};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use penstock_domain::{Error, Remedy};
 
-pub use self::words::{Ask, Candidate, Considered, Pick, Unroutable, Why};
 use self::busy::Busy;
+pub use self::words::{Ask, Candidate, Considered, Pick, Unroutable, Why};
 use crate::budget::{Budgets, Extra};
 use crate::choice::{Choice, choose};
 use crate::flight::Terms;
@@ -299,11 +299,9 @@ impl Plan {
             other.place.resort == Resort::Usual && self.entries[other.index].rank == entry.rank
         });
         let view = entry.candidate.target.view(self.size, entry.provisioned, now);
-        (entry.tries < 2 && entry.busy.is_none() && !equal && matches!(view.gate, Gate::Open(_))).then_some(Spot {
-            index: current,
-            place: Place { resort: Resort::Usual, rank: 0, same_door: true },
-            view,
-        })
+        (entry.tries < 2 && entry.busy.is_none() && !equal && matches!(view.gate, Gate::Open(_))).then_some(
+            Spot { index: current, place: Place { resort: Resort::Usual, rank: 0, same_door: true }, view },
+        )
     }
 
     fn bar(&mut self, current: usize) {

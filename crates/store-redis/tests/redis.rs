@@ -1,6 +1,10 @@
 //! The promises of the port, against a real server and beside a model that is simple enough to be believed.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests, which the lint takes for the program")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint takes for the program"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpListener;
@@ -23,7 +27,8 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
@@ -126,6 +131,33 @@ impl Model {
     fn fits(&self, ask: u64) -> bool {
         ask <= self.budget.saturating_sub(self.ledger + self.unwritten() + self.held().1.micros)
     }
+
+    /// One of what the gateway has open, if anything.
+    fn any_of(&self, at: usize, dice: u64) -> Option<(u64, State)> {
+        let mine = self.open.iter().filter(|((gateway, _), _)| *gateway == at);
+        let mine: BTreeMap<u64, State> = mine.map(|((_, number), state)| (*number, *state)).collect();
+        let place = dice as usize % mine.len().max(1);
+        mine.into_iter().nth(place)
+    }
+
+    /// Follows a change; says what a gateway would tell of it.
+    fn change(&mut self, place: (usize, u64), before: State, put: Put) -> Changes {
+        let mut changes = Changes::default();
+        match put.phase {
+            Phase::Held => drop(self.open.insert(place, State::Holds(put.amount))),
+            Phase::Ended => drop(self.open.insert(place, State::Ended(put.amount.micros))),
+            Phase::Gone => {
+                self.open.remove(&place);
+                if let State::Ended(cost) = before {
+                    self.ledger += cost;
+                }
+                let total = |share: &Share| (share.place.clone(), Arc::clone(&share.place.name), self.ledger);
+                changes.totals = put.shares.iter().map(total).collect();
+            }
+        }
+        changes.puts = vec![put];
+        changes
+    }
 }
 
 #[tokio::test]
@@ -142,9 +174,7 @@ async fn no_interleaving_of_three_gateways_loses_or_invents_a_micro_dollar() {
     let (mut next, mut refused, mut held, mut buried) = (0_u64, 0, 0, 0);
     for step in 0..4_000 {
         let at = (random(&mut dice) % 3) as usize;
-        let mine: BTreeMap<u64, State> =
-            model.open.iter().filter(|((gateway, _), _)| *gateway == at).map(|((_, n), s)| (*n, *s)).collect();
-        let some = mine.iter().nth(random(&mut dice) as usize % mine.len().max(1)).map(|(n, s)| (*n, *s));
+        let some = model.any_of(at, random(&mut dice));
         let gateway = &gateways[at].0;
         match (random(&mut dice) % 100, some) {
             // Reserve; now and then the question is asked twice.
@@ -154,7 +184,7 @@ async fn no_interleaving_of_three_gateways_loses_or_invents_a_micro_dollar() {
                 let need = Need { input: ask / 3, output: ask / 2, micros: ask };
                 let hold = Hold { number: next, shares: Arc::clone(&shares), need };
                 let fits = model.fits(ask) && model.held().0 < 40;
-                let twice = if random(&mut dice) % 8 == 0 { 2 } else { 1 };
+                let twice = if random(&mut dice).is_multiple_of(8) { 2 } else { 1 };
                 for _ in 0..twice {
                     match gateway.reserve(&hold).await.expect("an answer") {
                         Reply::Held(_) => assert!(fits, "step {step}: held what does not fit"),
@@ -181,21 +211,8 @@ async fn no_interleaving_of_three_gateways_loses_or_invents_a_micro_dollar() {
                     }
                     State::Ended(cost) => (Phase::Gone, Need { input: 1, output: 1, micros: cost }),
                 };
-                let mut changes =
-                    Changes { puts: vec![put(number, phase, amount, &shares)], ..Changes::default() };
-                match (phase, state) {
-                    (Phase::Held, _) => drop(model.open.insert((at, number), State::Holds(amount))),
-                    (Phase::Ended, _) => drop(model.open.insert((at, number), State::Ended(amount.micros))),
-                    (Phase::Gone, state) => {
-                        model.open.remove(&(at, number));
-                        if let State::Ended(cost) = state {
-                            model.ledger += cost;
-                        }
-                        let totals = shares.iter().map(|share| &share.place);
-                        let total = |place: &Place| (place.clone(), Arc::clone(&place.name), model.ledger);
-                        changes.totals = totals.map(total).collect();
-                    }
-                }
+                let place = (at, number);
+                let changes = model.change(place, state, put(number, phase, amount, &shares));
                 for _ in 0..1 + random(&mut dice) % 2 {
                     gateway.put(&changes).await.expect("brought");
                 }

@@ -52,7 +52,17 @@ const KNOWS: &[(&str, &[&str])] = &[
     // objects of the API like models (conversation).
     (
         "edge",
-        &["flow", "agent", "jobs", "conversation", "idempotency", "dialect", "observe", "identity", "provider"],
+        &[
+            "flow",
+            "agent",
+            "jobs",
+            "conversation",
+            "idempotency",
+            "dialect",
+            "observe",
+            "identity",
+            "provider",
+        ],
     ),
     (
         "admin",

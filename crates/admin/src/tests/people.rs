@@ -129,4 +129,3 @@ pub(super) fn session(id: &str) -> Session {
         expires: now() + Duration::from_secs(60),
     }
 }
-

@@ -166,7 +166,8 @@ pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error>
 fn priority(raw: &RawValue, path: &Path<'_>) -> Result<Priority, Error> {
     let name = json::cow(raw, path)?;
     Priority::ALL.into_iter().find(|priority| priority.name() == name).ok_or_else(|| {
-        let say = format!("must be `interactive`, `standard` or `batch`, found `{}`", json::bounded(&name, 32));
+        let say =
+            format!("must be `interactive`, `standard` or `batch`, found `{}`", json::bounded(&name, 32));
         path.error(Code::InvalidValue, say)
     })
 }

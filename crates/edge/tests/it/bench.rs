@@ -404,7 +404,12 @@ impl Bench {
         Self::with_relay(settings, Extra::default(), Health::Ready, paths).await
     }
 
-    pub(crate) async fn with_relay(settings: EdgeSettings, extra: Extra, health: Health, paths: &[&str]) -> Self {
+    pub(crate) async fn with_relay(
+        settings: EdgeSettings,
+        extra: Extra,
+        health: Health,
+        paths: &[&str],
+    ) -> Self {
         let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
         let file = [
             key("right", KEY, &["*"], None),

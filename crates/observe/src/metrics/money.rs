@@ -112,7 +112,11 @@ mod tests {
     #[test]
     fn a_scrape_shows_the_budgets_of_now_and_counts_once() {
         let metrics = Metrics::new("1.2.3");
-        let mut state = MoneyState { refunds: 3, deliveries: [("delivered", 2), ("failed", 1), ("dead", 0), ("dropped", 0)], ..MoneyState::default() };
+        let mut state = MoneyState {
+            refunds: 3,
+            deliveries: [("delivered", 2), ("failed", 1), ("dead", 0), ("dropped", 0)],
+            ..MoneyState::default()
+        };
         state.budgets.push(BudgetState { level: "team", name: "support".into(), spent: 1.5, limit: 5.0 });
         metrics.money(&state);
         metrics.money(&state);

@@ -63,8 +63,13 @@ async fn first_keys(serving: &Serving) -> Result<Option<Minted>, Failure> {
     data::write_admin_key(&config.data_dir, &admin.key)?;
     let first = mint(keys, "first", &FIRST_SCOPES).await?;
     for minted in [&admin, &first] {
-        audit::changed(&*serving.audit, "key.create", None, &super::keys::row(&minted.record, SystemTime::now()))
-            .await?;
+        audit::changed(
+            &*serving.audit,
+            "key.create",
+            None,
+            &super::keys::row(&minted.record, SystemTime::now()),
+        )
+        .await?;
     }
     Ok(Some(first))
 }
