@@ -120,6 +120,39 @@ need_build_tools() {
     [ -n "$LIBCLANG_PATH" ] || die "libclang was not found; set LIBCLANG_PATH to the folder that holds it"
 }
 
+# The folder of PostgreSQL's programs, or nothing: Debian keeps them off the path, Homebrew does not link them.
+find_postgres() {
+    local folder
+    for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -t/ -k5 -n -r) /opt/homebrew/opt/postgresql@17/bin \
+        /usr/local/opt/postgresql@17/bin; do
+        if [ -x "$folder/initdb" ]; then
+            printf '%s' "$folder"
+            return
+        fi
+    done
+    if have initdb; then dirname -- "$(command -v initdb)"; fi
+}
+
+# Installs the servers that the tests start for themselves: PostgreSQL and Redis.
+need_stores() {
+    local missing=""
+    if [ "$(uname -s)" = Darwin ]; then
+        [ -n "$(find_postgres)" ] || missing="$missing postgresql@17"
+        have redis-server || missing="$missing redis"
+        # shellcheck disable=SC2086
+        [ -z "$missing" ] || brew_install $missing
+    else
+        [ -n "$(find_postgres)" ] || missing="$missing postgresql"
+        have redis-server || missing="$missing redis-server"
+        have setpriv || missing="$missing util-linux"
+        if [ -n "$missing" ]; then
+            have apt-get || die "missing:$missing. Install them with this system's package manager and start again"
+            # shellcheck disable=SC2086
+            apt_install $missing
+        fi
+    fi
+}
+
 # Installs the Rust toolchain where there is none, and refuses one that is too old.
 need_rust() {
     local version

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use penstock_admission::ledger::{Batch, LedgerStore, Pending, Recovered};
-use penstock_admission::{Admission, Allowance, Claim, Limits, Now, Output, Rules, Truth};
+use penstock_admission::ledger::{Batch, LedgerStore, Pending, Recovered, Sums, Tended, Written};
+use penstock_admission::{Admission, Allowance, Claim, Level, Limits, Now, Output, Rules, Truth};
 use penstock_config::{Budget, Per, Usd};
 use penstock_domain::{Money, Price, Rates, RequestId, Tags, Tariff, Usage};
 
@@ -19,12 +19,20 @@ const ROUNDS: u32 = 200_000;
 struct Nowhere;
 
 impl LedgerStore for Nowhere {
-    fn write<'a>(&'a self, _: &'a Batch) -> Pending<'a, ()> {
-        Box::pin(ready(Ok(())))
+    fn write<'a>(&'a self, _: &'a Batch) -> Pending<'a, Written> {
+        Box::pin(ready(Ok(Written::default())))
     }
 
     fn recover(&self, _: SystemTime) -> Pending<'_, Recovered> {
         Box::pin(ready(Ok(Recovered::default())))
+    }
+
+    fn tend(&self, _: SystemTime) -> Pending<'_, Tended> {
+        Box::pin(ready(Ok(Tended::default())))
+    }
+
+    fn spent<'a>(&'a self, _: &'a [(Level, Arc<str>)], _: SystemTime) -> Pending<'a, Vec<Sums>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 }
 
@@ -73,7 +81,7 @@ fn main() -> std::io::Result<()> {
         concurrent_requests: Some(1_000),
         ..Limits::default()
     };
-    let budget = Some(Budget { usd: Usd(Money::from_micros(1 << 50)), per: Per::Month });
+    let budget = Some(Budget::new(Usd(Money::from_micros(1 << 50)), Per::Month));
     let mut out = std::io::stdout().lock();
     let plain = Arc::new(Admission::new(Instant::now()));
     let (kept, writer) = Admission::with_ledger(Instant::now(), Arc::new(Nowhere));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use penstock_config::{Budget, Meter, Per};
+use penstock_config::{AlertAt, Budget, Meter, Per};
 
 use crate::bucket::{Bucket, Fit};
 use crate::calendar;
@@ -27,7 +27,7 @@ pub(crate) enum Lack {
 }
 
 /// Money in the current periods, in micro-dollars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spent {
     /// The day, and what was spent in it.
     pub(crate) day: (u64, u64),
@@ -35,6 +35,16 @@ pub(crate) struct Spent {
     pub(crate) month: (u64, u64),
     /// Ever.
     pub(crate) lifetime: u64,
+    /// What may be spent before somebody is to be told; 0: nobody has looked yet.
+    alarm: u64,
+    /// The parts of the budget that were told, in percent.
+    pub(crate) told: AlertAt,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self { day: (0, 0), month: (0, 0), lifetime: 0, alarm: 0, told: AlertAt::NONE }
+    }
 }
 
 impl Spent {
@@ -46,6 +56,7 @@ impl Spent {
             return;
         }
         self.day = (day, 0);
+        self.forget_told();
         let month = calendar::month(wall);
         if month > self.month.0 {
             self.month = (month, 0);
@@ -64,6 +75,16 @@ impl Spent {
             Per::Month => self.month.1,
             Per::Lifetime => self.lifetime,
         }
+    }
+
+    /// Has somebody look again what is to be told.
+    pub(crate) fn forget_told(&mut self) {
+        (self.alarm, self.told) = (0, AlertAt::NONE);
+    }
+
+    /// Nothing is to be told before so much is spent.
+    pub(crate) fn hush(&mut self, until: u64) {
+        self.alarm = until;
     }
 
     /// When a budget begins anew.
@@ -105,6 +126,7 @@ impl State {
             })
             .collect();
         self.allowance = *allowance;
+        self.spent.forget_told();
     }
 
     /// Whether tokens or money matter here.
@@ -190,6 +212,12 @@ impl State {
             bucket.pour(share(bucket.meter, &used), now);
         }
         self.spent.add(used.micros);
+    }
+
+    /// Whether a part of the budget may be spent of which nobody was told.
+    pub(crate) fn is_news(&self) -> bool {
+        let per = self.allowance.budget.map_or(Per::Lifetime, |budget| budget.per);
+        self.spent.within(per) >= self.spent.alarm
     }
 
     /// Of each kind the rate that binds most, beside those of other accounts.

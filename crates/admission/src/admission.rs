@@ -12,10 +12,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
-use penstock_config::Per;
 use penstock_domain::{Error, RequestId, Tags, Tariff};
+use tokio::sync::mpsc;
 
 use crate::account::{Lack, Spent, State};
+use crate::alert::{Bell, Crossing};
 use crate::ledger::{Book, LedgerStore, Open, Recovered, Sums, Writer};
 use crate::permit::{Held, Permit};
 use crate::refuse;
@@ -35,6 +36,8 @@ pub struct Admission {
     shards: [Mutex<Shard>; SHARDS],
     organisation: Arc<Account>,
     pub(crate) book: Option<Book>,
+    /// Who is told of spent budgets.
+    pub(crate) bell: Option<Bell>,
 }
 
 struct Shard {
@@ -131,11 +134,7 @@ impl Standing {
     pub fn allow(&mut self, allowance: Allowance) {
         self.allowance = allowance;
         self.left = allowance.budget.map(|budget| {
-            let used = match budget.per {
-                Per::Day => self.spent.day,
-                Per::Month => self.spent.month,
-                Per::Lifetime => self.spent.lifetime,
-            };
+            let used = self.spent.within(budget.per);
             budget.usd.0.micros().saturating_sub(used)
         });
     }
@@ -151,6 +150,7 @@ impl Admission {
             shards: std::array::from_fn(|_| shard()),
             organisation: Account::new("".into()),
             book: None,
+            bell: None,
             hasher,
         }
     }
@@ -159,6 +159,12 @@ impl Admission {
     pub fn with_ledger(start: Instant, store: Arc<dyn LedgerStore>) -> (Self, Writer) {
         let (book, writer) = Book::new(store);
         (Self { book: Some(book), ..Self::new(start) }, writer)
+    }
+
+    /// The same, and parts of budgets that are spent can be heard of. What waits when nobody listens is bounded.
+    pub fn with_bell(self) -> (Self, mpsc::Receiver<Crossing>) {
+        let (bell, crossings) = Bell::new();
+        (Self { bell: Some(bell), ..self }, crossings)
     }
 
     /// Takes over what was spent before the start. Models go by the name of their account.
@@ -172,7 +178,7 @@ impl Admission {
             };
             let mut state = account.state.lock();
             state.spent.turn(wall);
-            let Spent { day, month, lifetime } = &mut state.spent;
+            let Spent { day, month, lifetime, .. } = &mut state.spent;
             for (sum, more) in [(&mut day.1, sums.day), (&mut month.1, sums.month), (lifetime, sums.lifetime)]
             {
                 *sum = sum.saturating_add(more);
@@ -243,6 +249,7 @@ impl Admission {
             state.spent.turn(now.wall);
         }
         if let Err(error) = Self::check(&guards, &accounts, (&need, claim.tariff), at) {
+            self.refused(&mut guards, &accounts, &need);
             return (Self::gauges(&guards, at), Err(error));
         }
         for state in guards.iter_mut().flatten() {
@@ -298,6 +305,16 @@ impl Admission {
         let Some((level, lack)) = worst else { return Ok(()) };
         let name = accounts[level].as_ref().map_or("", |account| &*account.name);
         Err(refuse::error(Level::ALL[level], name, lack))
+    }
+
+    /// A refusal may mean that a budget is exhausted.
+    fn refused(&self, guards: &mut Guards<'_>, accounts: &[Option<Arc<Account>>; 4], need: &Need) {
+        let Some(bell) = &self.bell else { return };
+        for (level, (state, account)) in Level::ALL.into_iter().zip(guards.iter_mut().zip(accounts)) {
+            if let (Some(state), Some(account)) = (state, account) {
+                bell.refused(level, &account.name, need, state);
+            }
+        }
     }
 
     fn gauges(guards: &Guards<'_>, now: u64) -> Rate {

@@ -8,12 +8,15 @@
 //! memory while the store fails, and beyond [`WAITING`] of them no request is admitted: none is lost silently.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::future::Future;
+use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use penstock_config::Per;
 use penstock_domain::{Code, Cost, Error, RequestId, Tags, Tariff, Usage};
 use tokio::sync::mpsc;
 
@@ -41,16 +44,64 @@ const LINES: usize = 1_024;
 /// What the methods of [`LedgerStore`] return.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// Keeps the ledger for good.
+/// Keeps the ledger for good. Several gateways may share one: each has an id, open reservations are kept with it, and what a
+/// gateway left open is settled by another one only when it is no more.
 pub trait LedgerStore: Send + Sync {
-    /// Writes a batch, all or nothing. An entry whose request has one already changes nothing.
+    /// Writes a batch, all or nothing. An entry whose request has one already changes nothing: the first word stands.
     ///
     /// # Errors
     /// `store_unavailable` when trying the same again later may work; any other code when it never will.
-    fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, ()>;
+    fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Written>;
 
-    /// Settles what a process left open that is no more, as estimated, and says what everybody has spent by now.
+    /// The beginning: says that this gateway lives, settles what dead ones left open, as estimated, and says what everybody
+    /// has spent by now.
     fn recover(&self, now: SystemTime) -> Pending<'_, Recovered>;
+
+    /// Says again that this gateway lives, and settles what those left open that have died since. Asked every few seconds.
+    fn tend(&self, now: SystemTime) -> Pending<'_, Tended>;
+
+    /// What these accounts have spent, in their order and as of one moment. Models go by the names that they were asked by.
+    fn spent<'a>(&'a self, accounts: &'a [(Level, Arc<str>)], now: SystemTime) -> Pending<'a, Vec<Sums>>;
+}
+
+/// One gateway process from its start to its end. The next start is another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatewayId(Arc<str>);
+
+impl GatewayId {
+    /// An id that nobody else has: 128 random bits.
+    pub fn random() -> Self {
+        // The standard library's hash tables are keyed from the system's source of randomness.
+        let [one, two] = [0_u64, 1].map(|turn| RandomState::new().hash_one((turn, std::process::id())));
+        Self(format!("{one:016x}{two:016x}").into())
+    }
+
+    /// An id as a store kept it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The id as text: letters and digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a written batch came to.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// The accounts that have spent something in it, and what each has spent ever, this batch and everybody else's before it
+    /// included, in micro-dollars. For one account these numbers only ever grow.
+    pub totals: Vec<(Level, Box<str>, u64)>,
+}
+
+/// What was found while tending.
+#[derive(Debug, Clone, Default)]
+pub struct Tended {
+    /// How many reservations of dead gateways were settled.
+    pub orphans: u64,
+    /// Every gateway that lives, this one too. What a gateway left open that is not among them has been settled.
+    pub living: Vec<GatewayId>,
 }
 
 /// What a ledger says at the start.
@@ -71,6 +122,17 @@ pub struct Sums {
     pub month: u64,
     /// Ever.
     pub lifetime: u64,
+}
+
+impl Sums {
+    /// What was spent of a budget of this kind.
+    pub fn within(&self, per: Per) -> u64 {
+        match per {
+            Per::Day => self.day,
+            Per::Month => self.month,
+            Per::Lifetime => self.lifetime,
+        }
+    }
 }
 
 /// When the day and the month of a moment began, in UTC.
@@ -348,7 +410,7 @@ impl Writer {
             return;
         }
         match self.store.write(&batch).await {
-            Ok(()) => self.written(&batch),
+            Ok(_) => self.written(&batch),
             Err(error) if error.code() == Code::StoreUnavailable => {
                 if !std::mem::replace(&mut self.failing, true) {
                     let source = std::error::Error::source(&error);

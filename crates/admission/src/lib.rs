@@ -12,6 +12,7 @@
 //! What it refuses to know: who the caller is (an account is a name), HTTP, SQL, the clock. Time is handed in.
 
 mod account;
+mod alert;
 mod admission;
 mod bucket;
 mod calendar;
@@ -21,6 +22,7 @@ mod predict;
 mod refuse;
 mod rules;
 
+pub use alert::Crossing;
 pub use admission::{Admission, Claim, Output, Standing};
 pub use penstock_config::{Budget, Limits};
 pub use permit::{Permit, Truth};

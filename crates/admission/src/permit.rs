@@ -123,9 +123,15 @@ impl Held {
         let used = Need { input: usage.input, output: usage.output, micros };
         let at = self.admission.nanos(now.at);
         let mut accounts = Admission::lock(&self.accounts);
-        for state in accounts.iter_mut().flatten() {
+        for (level, state) in accounts.iter_mut().enumerate() {
+            let Some(state) = state else { continue };
             state.spent.turn(ended);
             state.settle(self.need, used, at);
+            if state.is_news()
+                && let (Some(bell), Some(account)) = (&self.admission.bell, &self.accounts[level])
+            {
+                bell.ring(Level::ALL[level], &account.name, state);
+            }
         }
         if truth.whole
             && self.grows

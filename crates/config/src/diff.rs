@@ -71,6 +71,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "limits", old.limits == new.limits, false);
     one(&mut changes, "organisation", old.organisation == new.organisation, false);
     one(&mut changes, "records.retention", old.records.retention == new.records.retention, false);
+    one(&mut changes, "ledger.retention", old.ledger.retention == new.ledger.retention, false);
+    one(&mut changes, "webhooks", old.webhooks == new.webhooks, false);
     one(&mut changes, "responses", old.responses == new.responses, false);
     one(&mut changes, "relay", old.relay == new.relay, false);
     one(&mut changes, "log.format", old.log.format == new.log.format, true);

@@ -23,8 +23,10 @@ mod registry;
 mod schema;
 mod section;
 mod starter;
+mod stores;
 mod text;
 mod watch;
+mod webhooks;
 
 pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
@@ -32,8 +34,8 @@ pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use limits::{Budget, Limits, Meter, Organisation, Per, Span, Usd};
 pub use load::{Loaded, Source, load, show};
 pub use model::{
-    Capture, Config, ContentFilter, Database, Deployment, Failover, FileKey, Log, LogFormat, Model,
-    Placement, Provisioned, Records, Relay, Responses, Server, SharedState, Stores, Team, Trust, exposure,
+    Capture, Config, ContentFilter, Deployment, Failover, FileKey, Log, LogFormat, Model, Placement,
+    Provisioned, Records, Relay, Responses, Server, Team, Trust, exposure,
 };
 pub use price::{LongPrices, ModelPrice, PriceRow, PriceText};
 pub use problem::{Place, Problem, Severity, report};
@@ -42,5 +44,7 @@ pub use registry::{Kind, KindSchemas, Kinds, Registry, Settings, schema_of};
 pub use schema::schema;
 pub use section::Section;
 pub use starter::{Found, starter};
+pub use stores::{Database, SharedState, Stores};
 pub use text::{ByteSize, DurationText, SecretText, TimeText};
 pub use watch::Watch;
+pub use webhooks::{AlertAt, EventKind, Ledger, Webhook};

@@ -8,6 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use crate::AlertAt;
+
 /// What a rate counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meter {
@@ -215,6 +217,22 @@ pub struct Budget {
     pub usd: Usd,
     /// The time after which it begins anew.
     pub per: Per,
+    /// The parts of it, in percent, at which the `webhooks` are told: `[50, 80, 100]` when left out, `[]` for none.
+    #[serde(default, skip_serializing_if = "AlertAt::is_usual")]
+    pub alert_at: AlertAt,
+}
+
+impl Budget {
+    /// A budget with the usual parts at which somebody is told.
+    pub fn new(usd: Usd, per: Per) -> Self {
+        Self { usd, per, alert_at: AlertAt::default() }
+    }
+
+    /// How many micro-dollars a part of it is; a fraction of one counts as one.
+    pub fn part(&self, percent: u8) -> u64 {
+        let part = (u128::from(self.usd.0.micros()) * u128::from(percent)).div_ceil(100);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
 }
 
 /// `5 USD per day`, `100 USD for good`.

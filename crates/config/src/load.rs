@@ -127,6 +127,8 @@ fn typed(value: &Value, places: &Places) -> Result<Config, Vec<Problem>> {
         limits: file.limits,
         organisation: file.organisation,
         records: file.records,
+        ledger: file.ledger,
+        webhooks: file.webhooks,
         responses: file.responses,
         relay: file.relay,
         log: file.log,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     Auth, Budget, ByteSize, DurationText, IpRange, Limits, ModelPrice, Organisation, Problem, SecretText,
-    Section, TimeText,
+    Section, Stores, TimeText,
 };
 
 /// The whole configuration: one immutable snapshot.
@@ -40,6 +40,10 @@ pub struct Config {
     pub organisation: Organisation,
     /// How long records are kept.
     pub records: Records,
+    /// How long the ledger keeps what.
+    pub ledger: crate::Ledger,
+    /// Who is told of what happens.
+    pub webhooks: Vec<crate::Webhook>,
     /// What is kept of responses, for those who go on from them.
     pub responses: Responses,
     /// Where requests go that no route knows; nowhere by default.
@@ -90,6 +94,13 @@ pub(crate) struct File {
     /// How long records of requests are kept.
     #[serde(default)]
     pub(crate) records: Records,
+    /// How long the ledger keeps what. What was spent by hour, and ever, is kept for good.
+    #[serde(default)]
+    pub(crate) ledger: crate::Ledger,
+    /// Addresses that are told of events: parts of budgets that are spent, providers that fail, keys that expire.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub(crate) webhooks: Vec<crate::Webhook>,
     /// What is kept of responses (`/v1/responses`), for those who go on from them.
     #[serde(default)]
     pub(crate) responses: Responses,
@@ -170,36 +181,6 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
         }
     }
-}
-
-/// Where state lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Stores {
-    /// Keys and records. `sqlite` is a file in `data_dir`.
-    pub database: Database,
-    /// Limits and health that replicas share. `memory` is one replica.
-    pub shared: SharedState,
-}
-
-/// The kinds of database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Database {
-    /// A SQLite file in `data_dir`.
-    #[default]
-    Sqlite,
-}
-
-/// The kinds of shared state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum SharedState {
-    /// The memory of this process.
-    #[default]
-    Memory,
 }
 
 /// A name that clients ask for: what one deployment serves (`provider` and `model`), or several (`deployments`).
@@ -352,7 +333,7 @@ pub enum Trust {
 }
 
 /// What holds for the keys of a team.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Team {
     /// Whether requests and answers are kept word by word.

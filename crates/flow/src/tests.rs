@@ -1,5 +1,6 @@
 //! The path with scripted providers: what is recorded, returned and cancelled on every way out.
 
+mod again;
 mod billing;
 mod failover;
 mod hedge;
@@ -267,7 +268,7 @@ async fn an_asker_who_leaves_before_the_first_content_is_recorded_too() {
     assert_eq!(bench.in_flight(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_error_before_the_first_content_refuses_the_request() {
     let broken = || Error::new(Code::UpstreamError, "the vendor fell over");
     let bench =
@@ -275,7 +276,7 @@ async fn an_error_before_the_first_content_refuses_the_request() {
     let refusal = bench.run(request("large")).await.err().expect("a refusal");
     assert_eq!(refusal.error.code(), Code::UpstreamError);
     assert_eq!(refusal.error.stage(), Some(Stage::Call));
-    assert_eq!(refusal.head.attempts, 1);
+    assert_eq!(refusal.head.attempts, 3);
     assert!(refusal.head.rate.is_some(), "rate headers come with refusals too");
     assert!(matches!(bench.record().outcome, Outcome::Refused(_)));
     assert_eq!(bench.in_flight(), 0);

@@ -88,13 +88,17 @@ fn recovery() {
 }
 
 fn outages() {
-    for (with, shows) in
-        [(Code::UpstreamError, 0.1), (Code::UpstreamTimeout, 5.0), (Code::UpstreamRateLimited, 0.01)]
-    {
-        let tally = all_fail(Temper { with, shows, ..Temper::default() }, 500.0, 60.0);
+    for (providers, with, shows) in [
+        (3, Code::UpstreamError, 0.1),
+        (3, Code::UpstreamTimeout, 5.0),
+        (3, Code::UpstreamRateLimited, 0.01),
+        (1, Code::UpstreamError, 0.1),
+        (1, Code::Overloaded, 0.01),
+    ] {
+        let tally = all_fail(providers, Temper { with, shows, ..Temper::default() }, 500.0, 60.0);
         let calls = tally.calls as f64 / tally.requests as f64;
         println!(
-            r#"{{"figure":"calls_per_request_when_all_fail","row":8,"with":"{with}","calls_per_request":{calls:.4},"trials":{}}}"#,
+            r#"{{"figure":"calls_per_request_when_all_fail","row":8,"providers":{providers},"with":"{with}","calls_per_request":{calls:.4},"trials":{}}}"#,
             tally.requests
         );
     }

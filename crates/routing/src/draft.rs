@@ -41,6 +41,9 @@ impl<'a> Draft<'a> {
             larger_than: None,
             denied: None,
             hedged: false,
+            deadline: None,
+            repeats: 0,
+            given_up: false,
         };
         Self { ask, plan }
     }

@@ -35,6 +35,8 @@ pub(crate) struct Terms {
     pub(crate) internal: bool,
     /// It is the one try of a target that was out.
     pub(crate) trial: bool,
+    /// The same request has failed there already: that it fails again says little, for it may be the request.
+    pub(crate) repeat: bool,
 }
 
 impl Flight {
@@ -122,6 +124,9 @@ impl Flight {
     }
 
     fn sick(&self, state: &mut State, now: Instant) {
+        if self.terms.repeat && self.answering.is_none() {
+            return self.nothing(state);
+        }
         let State { standing, random, latency, waiting, .. } = state;
         // An answer that was counted is taken back; it is as old as its first content.
         let begun = self.answering.unwrap_or(self.begun);

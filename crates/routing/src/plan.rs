@@ -1,5 +1,6 @@
 //! The candidates of one request, and which is next.
 
+mod again;
 mod words;
 
 use std::sync::Arc;
@@ -43,6 +44,12 @@ pub struct Plan {
     /// Whom the budget kept from being asked.
     pub(crate) denied: Option<usize>,
     pub(crate) hedged: bool,
+    /// When the asker's time is over.
+    pub(crate) deadline: Option<Instant>,
+    /// How often a target was asked once more after a pause.
+    pub(crate) repeats: u8,
+    /// No further repeat would be right.
+    pub(crate) given_up: bool,
 }
 
 /// One candidate with what a choice needs of it.
@@ -126,6 +133,9 @@ impl Plan {
             larger_than: None,
             denied: None,
             hedged: false,
+            deadline: None,
+            repeats: 0,
+            given_up: false,
         }
     }
 
@@ -181,7 +191,7 @@ impl Plan {
             slow.candidate.target.state().latency.late(self.size.input, waited, now);
         }
         self.hedged = true;
-        self.pick(chosen, Why::Hedge, now)
+        self.pick(chosen, Why::Hedge, Duration::ZERO, now)
     }
 
     /// Whether there was anything to choose: more than one candidate, or one that was left out.
@@ -224,12 +234,12 @@ impl Plan {
                 && self.random.chance(TRIES)
                 && self.entries[due.index].candidate.target.try_again(now)
             {
-                return self.pick(due, Why::Probe, now);
+                return self.pick(due, Why::Probe, Duration::ZERO, now);
             }
         }
         let chosen = self.best(spots)?;
         let why = if chosen.place.resort >= Resort::Ejected { Why::Panic } else { Why::First };
-        self.pick(chosen, why, now)
+        self.pick(chosen, why, Duration::ZERO, now)
     }
 
     fn again(&mut self, error: &Error, now: Instant) -> Option<Pick> {
@@ -249,9 +259,16 @@ impl Plan {
             && let Some(again) = self.once_more(current, chosen, now)
             && self.pays(Extra::Retry, now)
         {
-            return self.pick(again, Why::Retry, now);
+            return self.pick(again, Why::Retry, Duration::ZERO, now);
         }
-        let chosen = chosen?;
+        let Some(chosen) = chosen else {
+            let (again, pause) = self.later(current, error, now)?;
+            if !self.pays(Extra::Retry, now) {
+                self.given_up = true;
+                return None;
+            }
+            return self.pick(again, Why::Retry, pause, now);
+        };
         let (extra, why) = match chosen.place.resort >= Resort::Ejected {
             true => (Extra::Retry, Why::Panic),
             false => (Extra::Failover, Why::Failover),
@@ -260,7 +277,7 @@ impl Plan {
             self.denied = Some(chosen.index);
             return None;
         }
-        self.pick(chosen, why, now)
+        self.pick(chosen, why, Duration::ZERO, now)
     }
 
     /// The same target again, once, when nobody else of its model is at hand.
@@ -374,14 +391,20 @@ impl Plan {
         spots.into_iter().find(|spot| spot.index == index)
     }
 
-    fn pick(&mut self, spot: Spot, why: Why, now: Instant) -> Option<Pick> {
+    fn pick(&mut self, spot: Spot, why: Why, pause: Duration, now: Instant) -> Option<Pick> {
+        let begun = now + pause;
         let entry = self.entries.get_mut(spot.index)?;
         entry.tries += 1;
         self.attempts += 1;
-        (self.current, self.begun) = (Some(spot.index), Some(now));
-        let terms = Terms { prepaid: spot.view.prepaid, internal: entry.internal, trial: why == Why::Probe };
-        let flight = Flight::begin(Arc::clone(&entry.candidate.target), self.size, terms, now);
-        Some(Pick { candidate: entry.candidate.clone(), why, flight })
+        (self.current, self.begun) = (Some(spot.index), Some(begun));
+        let terms = Terms {
+            prepaid: spot.view.prepaid,
+            internal: entry.internal,
+            trial: why == Why::Probe,
+            repeat: why == Why::Retry,
+        };
+        let flight = Flight::begin(Arc::clone(&entry.candidate.target), self.size, terms, begun);
+        Some(Pick { candidate: entry.candidate.clone(), why, pause, flight })
     }
 }
 

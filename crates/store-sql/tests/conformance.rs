@@ -50,7 +50,7 @@ fn full(name: &str, byte: u8) -> KeyRecord {
             concurrent_requests: Some(1),
             ..Limits::default()
         },
-        budget: Some(Budget { usd: Usd::parse("0.25").expect("an amount"), per: Per::Month }),
+        budget: Some(Budget::new(Usd::parse("0.25").expect("an amount"), Per::Month)),
         allow_ips: ["10.0.0.0/8", "2001:db8::/32"].map(|range| range.parse().expect("a range")).into(),
         created_by: Some(KeyId::new("key_maker")),
         expires: Some(at(5_001)),

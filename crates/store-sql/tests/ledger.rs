@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use penstock_admission::ledger::{Batch, End, Entry, LedgerStore, Open, Sums};
+use penstock_admission::ledger::{Batch, End, Entry, LedgerStore, Open, Sums, Written};
 use penstock_admission::{Admission, Allowance, Claim, Level, Need, Now, Output, Permit, Rules, Truth};
 use penstock_domain::{Cost, Money, Price, Rates, RequestId, Tags, Tariff, Usage};
 use penstock_observe::store::{By, Group, Hours, Spending};
@@ -40,8 +40,8 @@ fn entry(id: &str, after: Duration, cost: u64) -> Entry {
     }
 }
 
-async fn write(ledger: &SqlLedger, closed: Vec<Entry>) {
-    ledger.write(&Batch { closed, ..Batch::default() }).await.expect("written");
+async fn write(ledger: &SqlLedger, closed: Vec<Entry>) -> Written {
+    ledger.write(&Batch { closed, ..Batch::default() }).await.expect("written")
 }
 
 async fn spent(ledger: &SqlLedger, now: SystemTime) -> Vec<(Level, Box<str>, Sums)> {
@@ -89,7 +89,10 @@ async fn a_request_has_one_end_and_no_second_one() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = SqlLedger::new(dir.path());
     write(&ledger, vec![entry("req_1", Duration::ZERO, 5)]).await;
-    write(&ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)]).await;
+    let written =
+        write(&ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)]).await;
+    assert_eq!(written.totals.len(), 4);
+    assert!(written.totals.iter().all(|(_, _, total)| *total == 12), "{written:?}");
     let all = spent(&ledger, wall()).await;
     assert!(all.iter().all(|(_, _, sums)| *sums == Sums { day: 12, month: 12, lifetime: 12 }), "{all:?}");
 }
@@ -122,13 +125,23 @@ async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
     called.used(Some(40), 7);
     admission.close();
     writer.run().await;
-    // The process is gone: nobody settles.
+    // Nobody settles.
     std::mem::forget(called);
     let next = SqlLedger::new(dir.path());
+    assert_eq!(next.recover(wall()).await.expect("readable").orphans, 0, "its gateway lives");
+    let tended = next.tend(wall()).await.expect("readable");
+    assert_eq!((tended.orphans, tended.living.len()), (0, 2));
+    // The system lets go of the lock of a process that ends.
+    drop(store);
     let recovered = next.recover(wall()).await.expect("readable");
     let sums = Sums { day: 47, month: 47, lifetime: 47 };
     assert_eq!(recovered.orphans, 1);
     assert!(recovered.spent.contains(&(Level::Key, "key_a".into(), sums)), "{recovered:?}");
+    assert_eq!(next.tend(wall()).await.expect("readable").living.len(), 1);
+    let accounts =
+        [(Level::Key, "key_a".into()), (Level::Organisation, "".into()), (Level::Team, "no".into())];
+    let spent = next.spent(&accounts, wall()).await.expect("readable");
+    assert_eq!(spent, [sums, sums, Sums::default()]);
     let again = next.recover(wall()).await.expect("readable");
     assert_eq!((again.orphans, again.spent.len()), (0, recovered.spent.len()));
     let report =

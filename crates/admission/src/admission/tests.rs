@@ -17,7 +17,7 @@ fn tariff() -> Tariff {
 }
 
 fn budget(micros: u64, per: Per) -> Option<Budget> {
-    Some(Budget { usd: Usd(Money::from_micros(micros)), per })
+    Some(Budget::new(Usd(Money::from_micros(micros)), per))
 }
 
 /// A gateway with one key of one team.

@@ -247,6 +247,15 @@ impl<'a> Checker<'a> {
         if let [only] = real.as_slice() {
             return self.visit(node, *only);
         }
+        // A word that may be shown, or text that may not.
+        if let [word, other] = real.as_slice()
+            && is_word(word)
+            && other.is_secret()
+        {
+            let text = if let Data::Text(text) = &node.data { Some(text.as_str()) } else { None };
+            let named = text.is_some() && text == word.get("const").and_then(Value::as_str);
+            return self.visit(node, if named { *word } else { *other });
+        }
         if let Some(tagged) = real.iter().copied().find(|r| has_tag(node, *r)) {
             return self.visit(node, tagged);
         }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::check::Checker;
 use super::nearest;
 use crate::Problem;
+use crate::stores::{CHOICES, has_password};
 use crate::text::{parse_duration, parse_size, parse_time};
 
 /// Every problem between settings.
@@ -22,8 +23,9 @@ pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Pr
     retentions(value, &mut found);
     keys(value, &mut found);
     server(value, &mut found);
+    stores(value, &mut found);
     if checker.env.world_readable(path) {
-        for setting in &checker.literal_secrets {
+        for setting in checker.literal_secrets.iter().filter(|setting| !is_open(value, setting)) {
             found.push(
                 Problem::warning(
                     setting,
@@ -197,6 +199,9 @@ fn retentions(value: &Value, found: &mut Vec<Problem>) {
     if value.get("records").is_some_and(none) {
         found.push(zero("records.retention".to_owned()));
     }
+    if value.get("ledger").is_some_and(none) {
+        found.push(zero("ledger.retention".to_owned()));
+    }
     if value.get("responses").is_some_and(none) {
         let hint = "to keep nothing, set `store: false`";
         found.push(zero("responses.retention".to_owned()).with_hint(hint));
@@ -304,4 +309,21 @@ fn server(value: &Value, found: &mut Vec<Problem>) {
                 .with_hint("give it another port, or remove it"),
         );
     }
+}
+
+fn stores(value: &Value, found: &mut Vec<Problem>) {
+    for choice in CHOICES {
+        let problem = at(value, choice.path).and_then(|text| choice.problem(text));
+        found.extend(problem.map(|say| Problem::error(choice.path, say).with_hint(choice.hint())));
+    }
+}
+
+/// Whether a setting that may hold a password has none.
+fn is_open(value: &Value, setting: &str) -> bool {
+    CHOICES.iter().any(|choice| choice.path == setting)
+        && at(value, setting).is_some_and(|text| !has_password(text))
+}
+
+fn at<'v>(value: &'v Value, path: &str) -> Option<&'v str> {
+    path.split('.').try_fold(value, |value, step| value.get(step)).and_then(Value::as_str)
 }

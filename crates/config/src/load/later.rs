@@ -18,7 +18,6 @@ const LATER: &[&str] = &[
     "telemetry",
     "tools",
     "vector_stores",
-    "webhooks",
 ];
 
 /// Whether the setting `key` inside `trail` is planned.
@@ -28,13 +27,4 @@ pub(super) fn is_later(trail: &[String], key: &str) -> bool {
         let around = trail.iter().all(|step| words.next().is_some_and(|word| word == "*" || word == step));
         around && words.next() == Some(key) && words.next().is_none()
     })
-}
-
-/// A value that is planned for a setting that exists: what to say about it.
-pub(super) fn value_later(path: &str, value: &str) -> Option<&'static str> {
-    match path {
-        "stores.database" if value.starts_with("postgres") => Some("PostgreSQL"),
-        "stores.shared" if value.starts_with("redis") || value.starts_with("valkey") => Some("Redis"),
-        _ => None,
-    }
 }

@@ -234,13 +234,56 @@ fn a_problem_prints_like_a_compiler_error() {
 #[test]
 fn settings_of_later_versions_are_refused_and_not_ignored() {
     expect(
-        "version: 1\nguardrails: {default: {input: [secrets]}}\nstores: {database: \"postgres://u:p@h/d\"}\nmodels: {a: {provider: x, model: m, router: {simple: b}}}\n",
+        "version: 1\nguardrails: {default: {input: [secrets]}}\nmodels: {a: {provider: x, model: m, router: {simple: b}}}\n",
         &[
             "2 guardrails: `guardrails` is not available in this version",
-            "3 stores.database: PostgreSQL is not available in this version",
-            "4 models.a.router: `router` is not available in this version",
+            "3 models.a.router: `router` is not available in this version",
         ],
     );
+}
+
+#[test]
+fn the_addresses_of_stores_are_secrets_and_the_words_are_not() {
+    let stores = |database: &str, shared: &str| {
+        format!("version: 1\nstores:\n  database: {database}\n  shared: {shared}\n")
+    };
+    let shown = |text: &str| show(&good(text))["stores"].clone();
+
+    assert_eq!(
+        shown(&stores("sqlite", "memory")),
+        serde_json::json!({"database": "sqlite", "shared": "memory"})
+    );
+    assert_eq!(good("version: 1\n").config.stores, crate::Stores::default());
+    assert_eq!(show(&good("version: 1\n"))["stores"]["database"], "sqlite");
+
+    let text = stores("postgres://u:hunter2@h/d", "rediss://:hunter2@h");
+    assert_eq!(shown(&text), serde_json::json!({"database": "…", "shared": "…"}));
+    let config = good(&text).config;
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let crate::Database::Postgres(address) = &config.stores.database else { panic!("not PostgreSQL") };
+    assert_eq!(address.expose(), "postgres://u:hunter2@h/d");
+
+    let env = env()
+        .with_var("DATABASE_URL", "postgresql://u:hunter2@h/d")
+        .with_file("redis", "redis://:hunter2@h\n");
+    let loaded = load_with(&stores("${DATABASE_URL}", "file:redis"), env).unwrap();
+    assert_eq!(
+        show(&loaded)["stores"],
+        serde_json::json!({"database": "${DATABASE_URL}", "shared": "file:redis"})
+    );
+    assert!(matches!(loaded.config.stores.shared, crate::SharedState::Redis(_)));
+
+    let found = problems(&stores("mysql://u:hunter2@h/d", "hunter2")).join("\n");
+    assert!(found.contains(
+        "3 stores.database: expected `sqlite` or an address that begins with postgres://, found mysql://"
+    ));
+    assert!(found.contains(
+        "4 stores.shared: expected `memory` or an address that begins with redis://, found another text"
+    ));
+    assert!(!found.contains("hunter2"), "{found}");
+    let excerpts =
+        report(&load_with(&stores("mysql://u:hunter2@h/d", "hunter2"), super::tests::env()).unwrap_err());
+    assert!(!excerpts.contains("hunter2"), "{excerpts}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(crate) fn call<'a>(
     let Routed { mut plan, mut terms } = routed;
     async move {
         let deadline = terms.request().deadline;
+        plan.end_by(deadline);
         let mut failures = Failures::default();
         let won = loop {
             let Some(pick) = next(&mut plan, &failures, deadline, now()) else { break None };
@@ -69,6 +70,9 @@ pub(crate) fn call<'a>(
                 failures.add(missing.with_remedy(Remedy::Other));
                 continue;
             };
+            if !pick.pause.is_zero() {
+                tokio::time::sleep(pick.pause).await;
+            }
             journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());
             let hedge = if failures.is_empty() { plan.hedge_after() } else { None };
             let clamped = attempt.clamped;

@@ -91,11 +91,11 @@ async fn a_request_that_is_refused_here_uses_and_costs_nothing() {
 
 #[tokio::test]
 async fn a_provider_that_refuses_bills_nothing() {
-    let bench = paying(priced(), || Err(Error::new(Code::UpstreamRateLimited, "slow down")));
+    let bench = paying(priced(), || Err(Error::new(Code::UpstreamAuth, "who are you")));
     bench.run(asking()).await.err().expect("a refusal");
     let record = bench.record();
     assert_eq!((record.usage, record.cost), (None, Cost::Known(Money::ZERO)));
-    assert_eq!(tries(&record), ["upstream_rate_limited"]);
+    assert_eq!(tries(&record), ["upstream_auth"]);
     assert!(record.timings.iter().any(|(stage, _)| stage == Stage::Call));
 }
 

@@ -209,7 +209,7 @@ fn budget(text: &str) -> Result<Budget, Failure> {
     let read = || {
         let (usd, per) = text.split_once('/')?;
         let per = [Per::Day, Per::Month, Per::Lifetime].into_iter().find(|known| known.name() == per)?;
-        Some(Budget { usd: Usd::parse(usd)?, per })
+        Some(Budget::new(Usd::parse(usd)?, per))
     };
     read().ok_or_else(|| {
         format!(

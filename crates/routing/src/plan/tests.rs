@@ -1,5 +1,6 @@
 //! Who is asked next, and who is not.
 
+mod again;
 mod away;
 mod choice;
 mod failover;

@@ -1,7 +1,7 @@
 //! What goes into a plan and what comes out of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{Bounds, Flight, Model, Prices, Target};
 
@@ -84,6 +84,8 @@ pub struct Pick {
     pub candidate: Candidate,
     /// Why.
     pub why: Why,
+    /// How long to wait before it is asked; mostly not at all. The flight begins after it.
+    pub pause: Duration,
     /// The attempt, for what is learnt from it.
     pub flight: Flight,
 }

@@ -16,10 +16,24 @@ fn when_all_fail_a_request_costs_at_most_1_25_calls() {
         (Code::UpstreamAuth, 0.05),
         (Code::UpstreamQuotaExceeded, 0.05),
     ] {
-        let tally = all_fail(Temper { with, shows, ..Temper::default() }, 500.0, 60.0);
-        let per_request = tally.calls as f64 / tally.requests as f64;
-        assert!(per_request <= 1.25, "{with}: {per_request}");
-        assert!(tally.requests > 29_000 && tally.failed > 25_000, "{with}: {} failed", tally.failed);
+        for providers in [3, 1] {
+            let tally = all_fail(providers, Temper { with, shows, ..Temper::default() }, 500.0, 60.0);
+            let per_request = tally.calls as f64 / tally.requests as f64;
+            assert!(per_request <= 1.25, "{with} of {providers}: {per_request}");
+            assert!(tally.requests > 29_000 && tally.failed > 25_000, "{with}: {} failed", tally.failed);
+        }
+    }
+}
+
+#[test]
+fn a_provider_without_a_substitute_is_asked_again_and_hides_what_passes() {
+    for (fails, answered, calls) in [(0.05, 0.998, 1.08), (0.01, 0.9995, 1.03)] {
+        let mut world = World::new(3, 50.0, vec![steady(fails)]);
+        world.requests(50_000);
+        world.seconds(30.0);
+        let (requests, failed) = (world.tally.requests as f64, world.tally.failed as f64);
+        assert!(1.0 - failed / requests >= answered, "{failed} of {requests} failed");
+        assert!(world.tally.calls as f64 / requests <= calls, "{} calls", world.tally.calls);
     }
 }
 

@@ -184,7 +184,7 @@ impl World {
                 let error = Error::new(code, "simulated");
                 flight.failed(&error, now);
                 match self.attempt(&mut plan, Some(&error)) {
-                    Some((flight, to)) => self.launch(Under { plan, flight, arrived }, to),
+                    Some((flight, to, pause)) => self.launch(Under { plan, flight, arrived }, to, pause),
                     None => self.tally.failed += 1,
                 }
             }
@@ -217,23 +217,23 @@ impl World {
         let mut plan = self.catalogue.plan(&self.fleet, ask).expect("there are providers");
         let arrived = self.time;
         match self.attempt(&mut plan, None) {
-            Some((flight, to)) => self.launch(Under { plan, flight, arrived }, to),
+            Some((flight, to, pause)) => self.launch(Under { plan, flight, arrived }, to, pause),
             None => self.tally.failed += 1,
         }
     }
 
-    fn attempt(&mut self, plan: &mut Plan, after: Option<&Error>) -> Option<(Flight, usize)> {
+    fn attempt(&mut self, plan: &mut Plan, after: Option<&Error>) -> Option<(Flight, usize, f64)> {
         let pick = plan.next(after, self.now())?;
         let to: usize = pick.candidate.target.provider.parse().expect("providers are numbers");
         self.tally.calls += 1;
         self.tally.to[to] += 1;
-        Some((pick.flight, to))
+        Some((pick.flight, to, pick.pause.as_secs_f64()))
     }
 
-    fn launch(&mut self, mut under: Under, to: usize) {
+    fn launch(&mut self, mut under: Under, to: usize, pause: f64) {
         let (temper, takes) = self.fate(to);
         if self.dice.unit() < temper.fails {
-            return self.at(self.time + temper.shows, What::Fails(Box::new(under), temper.with));
+            return self.at(self.time + pause + temper.shows, What::Fails(Box::new(under), temper.with));
         }
         // A hedge is decided when it is launched: its fate is known, so that the loser need not be played to its end.
         if let Some(after) = under.plan.hedge_after().map(|after| after.as_secs_f64())
@@ -256,7 +256,7 @@ impl World {
             }
             self.time = time;
         }
-        self.at(self.time + takes, What::Begins(Box::new(under)));
+        self.at(self.time + pause + takes, What::Begins(Box::new(under)));
     }
 
     /// How a provider behaves now, and after how many seconds it would begin: two thirds of its average and an exponential rest.
@@ -293,14 +293,14 @@ pub(crate) fn outage(seed: u64, lasts: f64, temper: Temper) -> World {
     world
 }
 
-/// What happens in so many seconds after all three providers began to fail, at so many requests a second.
-pub(crate) fn all_fail(temper: Temper, per_second: f64, seconds: f64) -> Tally {
+/// What happens in so many seconds after all of so many providers began to fail, at so many requests a second.
+pub(crate) fn all_fail(providers: usize, temper: Temper, per_second: f64, seconds: f64) -> Tally {
     let mood = || -> Mood {
         Box::new(move |time| if time < 10.0 { Temper::default() } else { Temper { fails: 1.0, ..temper } })
     };
-    let mut world = World::new(1, per_second, vec![mood(), mood(), mood()]);
+    let mut world = World::new(1, per_second, (0..providers).map(|_| mood()).collect());
     world.seconds(10.0);
-    world.tally = Tally { to: vec![0; 3], ..Tally::default() };
+    world.tally = Tally { to: vec![0; providers], ..Tally::default() };
     world.seconds(seconds);
     world.tally
 }

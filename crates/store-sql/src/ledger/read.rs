@@ -4,25 +4,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_admission::ledger::{End, Entry, Open, Sums, begins};
+use penstock_admission::ledger::{End, Entry, GatewayId, Open, Sums, begins};
 use penstock_admission::{Level, Need};
 use penstock_domain::{Cost, Money, RequestId, Usage};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::records::{micros, read_tags, uint};
 
 const LEFT: &str = "SELECT id, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, output, \
-     cost, tags FROM open";
+     cost, tags, gateway FROM open \
+     WHERE gateway <> ?";
 const TOTALS: &str = "SELECT level, name, cost FROM totals";
+const TOTAL: &str = "SELECT cost FROM totals WHERE level = ? AND name = ?";
 
-/// Reservations that nobody ended, as they are to be ended: as estimated, with what is known of their answers.
+/// Reservations that are open, by the gateway that has them, as they are to be ended should it be no more: as estimated, with
+/// what is known of their answers.
 pub(super) async fn left_open(
     connection: &mut SqliteConnection,
+    but: &GatewayId,
     now: SystemTime,
-) -> sqlx::Result<Vec<Entry>> {
-    let rows = sqlx::query(LEFT).fetch_all(connection).await?;
-    rows.iter().map(|row| orphan(row, now)).collect()
+) -> sqlx::Result<Vec<(GatewayId, Entry)>> {
+    let rows = sqlx::query(LEFT).bind(but.as_str().to_owned()).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((GatewayId::new(row.try_get(12)?), orphan(row, now)?))).collect()
 }
 
 fn orphan(row: &SqliteRow, now: SystemTime) -> sqlx::Result<Entry> {
@@ -57,6 +61,43 @@ fn orphan(row: &SqliteRow, now: SystemTime) -> sqlx::Result<Entry> {
     })
 }
 
+/// What some accounts have spent, as of one moment.
+pub(super) async fn spent_by(
+    connection: &mut SqliteConnection,
+    accounts: &[(Level, Arc<str>)],
+    now: SystemTime,
+) -> sqlx::Result<Vec<Sums>> {
+    let mut transaction = connection.begin().await?;
+    let (day, month) = begins(now);
+    let mut all = Vec::with_capacity(accounts.len());
+    for (level, name) in accounts {
+        let total = sqlx::query_scalar::<_, i64>(TOTAL).bind(*level as i64).bind(name.to_string());
+        let total = total.fetch_optional(&mut *transaction).await?;
+        let mut sums = Sums { lifetime: total.map_or(0, uint), ..Sums::default() };
+        for (since, sum) in [(day, &mut sums.day), (month, &mut sums.month)] {
+            // The column is one of ours; the values are bound. The organisation's column equals its empty name.
+            let text = format!(
+                "SELECT coalesce(sum(cost), 0) FROM hours WHERE hour >= ? AND {} = ?",
+                column(*level)
+            );
+            let asked = sqlx::query_scalar::<_, i64>(AssertSqlSafe(text)).bind(micros(since) / 3_600_000_000);
+            *sum = uint(asked.bind(name.to_string()).fetch_one(&mut *transaction).await?);
+        }
+        all.push(sums);
+    }
+    transaction.commit().await?;
+    Ok(all)
+}
+
+const fn column(level: Level) -> &'static str {
+    match level {
+        Level::Key => "key",
+        Level::Team => "team",
+        Level::Organisation => "''",
+        Level::Model => "model",
+    }
+}
+
 /// What everybody has spent: ever, and in the day and the month of this moment.
 pub(super) async fn spent(
     connection: &mut SqliteConnection,
@@ -71,12 +112,7 @@ pub(super) async fn spent(
     }
     let (day, month) = begins(now);
     for level in Level::ALL {
-        let column = match level {
-            Level::Key => "key",
-            Level::Team => "team",
-            Level::Organisation => "''",
-            Level::Model => "model",
-        };
+        let column = column(level);
         for (since, is_day) in [(day, true), (month, false)] {
             let hour = micros(since) / 3_600_000_000;
             // The column is one of ours; the hour is bound.

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use penstock_admission::ledger::{Batch, End, Entry, Open};
+use penstock_admission::ledger::{Batch, End, Entry, GatewayId, Open, Written};
 use penstock_admission::{Level, Need};
 use penstock_domain::Cost;
 use penstock_observe::store::{Hours, MAX_COST, MAX_TOKENS, Sums};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
-use crate::records::{Inserts, Owner, add_sums, fitting, int, micros, tags};
+use crate::records::{Inserts, Owner, add_sums, fitting, int, micros, tags, uint};
 
 /// Columns of an entry, in the order in which they are bound.
 const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, \
@@ -19,13 +19,13 @@ const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input,
 const ROWS: [usize; 4] = [64, 16, 4, 1];
 
 const OPEN: &str = "INSERT OR IGNORE INTO open (id, begun, key, team, model, reserved_input, reserved_output, \
-     reserved_cost, input, output, cost, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     reserved_cost, input, output, cost, tags, gateway) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const GROW: &str = "UPDATE open SET input = ?, output = ?, cost = ? WHERE id = ?";
 const CLOSE: &str = "DELETE FROM open WHERE id = ?";
 const LAST: &str = "SELECT max(place) FROM entries";
 const HAS: &str = "SELECT count(*) FROM entries WHERE id = ?";
 const TOTAL: &str = "INSERT INTO totals (level, name, cost) VALUES (?, ?, ?) \
-     ON CONFLICT (level, name) DO UPDATE SET cost = min(cost + excluded.cost, 1 << 62)";
+     ON CONFLICT (level, name) DO UPDATE SET cost = min(cost + excluded.cost, 1 << 62) RETURNING cost";
 
 type Bound = Result<(), sqlx::error::BoxDynError>;
 
@@ -46,13 +46,13 @@ impl Texts {
 /// One transaction: all of the batch, or nothing. `careful`: some of the requests may have an end already.
 pub(super) async fn write(
     connection: &mut SqliteConnection,
-    texts: &Texts,
+    (texts, gateway): (&Texts, &GatewayId),
     batch: &Batch,
     careful: bool,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Written> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for open in &batch.opened {
-        add_open(&mut transaction, open).await?;
+        add_open(&mut transaction, open, gateway).await?;
     }
     for open in &batch.grown {
         let (input, output, cost) = so_far(open);
@@ -71,8 +71,9 @@ pub(super) async fn write(
     }
     let new: Vec<&Entry> =
         batch.closed.iter().filter(|entry| !known.contains(entry.open.id.as_str())).collect();
-    add_entries(&mut transaction, texts, &new).await?;
-    transaction.commit().await
+    let totals = add_entries(&mut transaction, texts, &new).await?;
+    transaction.commit().await?;
+    Ok(Written { totals })
 }
 
 async fn has(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<bool> {
@@ -80,7 +81,7 @@ async fn has(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<bool> 
     Ok(count > 0)
 }
 
-async fn add_open(connection: &mut SqliteConnection, open: &Open) -> sqlx::Result<()> {
+async fn add_open(connection: &mut SqliteConnection, open: &Open, gateway: &GatewayId) -> sqlx::Result<()> {
     let (input, output, cost) = so_far(open);
     let Need { input: reserved_input, output: reserved_output, micros: reserved_cost } = open.reserved;
     let tags = tags(&open.tags).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -97,6 +98,7 @@ async fn add_open(connection: &mut SqliteConnection, open: &Open) -> sqlx::Resul
         .bind(output)
         .bind(cost)
         .bind(tags)
+        .bind(gateway.as_str().to_owned())
         .execute(connection)
         .await
         .map(drop)
@@ -121,9 +123,9 @@ async fn add_entries(
     connection: &mut SqliteConnection,
     texts: &Texts,
     entries: &[&Entry],
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Vec<(Level, Box<str>, u64)>> {
     if entries.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let last: Option<i64> = sqlx::query_scalar(LAST).fetch_one(&mut *connection).await?;
     let mut next = last.map_or(0, |last| last.saturating_add(1));
@@ -149,11 +151,13 @@ async fn add_entries(
         rest = later;
     }
     add_sums(connection, &texts.sums, &sums).await?;
+    let mut ever = Vec::new();
     for ((level, name), cost) in totals(&sums) {
-        let query = sqlx::query(TOTAL).bind(level as i64).bind(name.to_owned()).bind(int(cost));
-        query.execute(&mut *connection).await?;
+        let query =
+            sqlx::query_scalar::<_, i64>(TOTAL).bind(level as i64).bind(name.to_owned()).bind(int(cost));
+        ever.push((level, name.into(), uint(query.fetch_one(&mut *connection).await?)));
     }
-    Ok(())
+    Ok(ever)
 }
 
 /// What each account has spent in these hours; those that have spent nothing are left out.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Number, Value};
 
 use super::super::yaml::{self, Data, Node};
-use super::super::{later, nearest, refs};
+use super::super::{nearest, refs};
 use super::{Checked, Checker, Rule};
 use crate::Severity;
 
@@ -183,12 +183,6 @@ impl Checker<'_> {
             return Checked { value, shown };
         }
         let text = value.as_str().unwrap_or_default();
-        if let Some(what) = later::value_later(&self.path(), text) {
-            let names = list(&words);
-            self.cover(node);
-            self.note(format!("{what} is not available in this version")).hint = Some(format!("use {names}"));
-            return Checked::plain(Value::Null);
-        }
         let near =
             nearest(text, words.iter().filter_map(|w| w.as_str())).map(|w| format!("did you mean `{w}`?"));
         let shown = if said.followed { said.shown } else { clip(&describe_value(&value)) };

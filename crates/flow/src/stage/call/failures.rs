@@ -61,7 +61,7 @@ impl Failures {
             };
             return least.map_or(error.clone(), |wait| error.with_retry(Retry::After(wait)));
         }
-        if is_spent(plan) {
+        if plan.is_spent() {
             // Whoever sends it again at once makes the outage worse, as we would.
             return error.with_retry(Retry::Never);
         }
@@ -89,11 +89,6 @@ const SLACK: Duration = Duration::from_secs(1);
 
 /// After how long somebody who was out may be asked again at the earliest.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// Whether somebody else could have been tried, and the budget for it was spent.
-fn is_spent(plan: &Plan) -> bool {
-    plan.considered().iter().any(|one| one.verdict.contains("budget"))
-}
 
 /// How much an asker learns from an error: what they can mend themselves first, then what time mends, then what only the
 /// operator can mend.

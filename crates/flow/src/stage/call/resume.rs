@@ -57,7 +57,9 @@ pub(crate) struct Continued {
 }
 
 impl Resuming {
-    pub(super) fn new(flow: Arc<Flow>, plan: Plan, terms: Terms) -> Self {
+    pub(super) fn new(flow: Arc<Flow>, mut plan: Plan, terms: Terms) -> Self {
+        // Somebody else goes on or nobody: whoever broke off is not waited for while the reader sees nothing.
+        plan.repeat_no_more();
         Self {
             flow,
             plan,
