@@ -61,10 +61,7 @@ pub(crate) static LEDGER: Plan = LEDGER_PLAN;
 pub(crate) static LEDGER_READ: Plan = Plan { reads: true, ..LEDGER_PLAN };
 
 const LEDGER_PLAN: Plan = Plan {
-    steps: &[
-        include_str!("../migrations/ledger_0001.sql"),
-        include_str!("../migrations/ledger_0002.sql"),
-    ],
+    steps: &[include_str!("../migrations/ledger_0001.sql"), include_str!("../migrations/ledger_0002.sql")],
     synchronous: SqliteSynchronous::Normal,
     erases: false,
     reads: false,

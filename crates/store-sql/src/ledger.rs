@@ -4,6 +4,7 @@
 //! them. Its sums have the shape of the records' sums and are read by the same code, so that both tell the same.
 
 mod living;
+mod open;
 mod read;
 mod write;
 
