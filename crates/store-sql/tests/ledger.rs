@@ -2,10 +2,12 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use penstock_admission::ledger::{Batch, End, Entry, LedgerStore, Open, Sums, Written};
+use penstock_admission::ledger::{
+    Batch, End, Entry, LedgerStore, Open, Pending, Recovered, Sums, Tended, Written,
+};
 use penstock_admission::{Admission, Allowance, Claim, Level, Need, Now, Output, Permit, Rules, Truth};
 use penstock_domain::{Cost, Money, Price, Rates, RequestId, Tags, Tariff, Usage};
 use penstock_observe::store::{By, Group, Hours, Spending};
@@ -98,7 +100,11 @@ async fn a_request_has_one_end_and_no_second_one() {
 }
 
 fn reserve(admission: &Arc<Admission>, now: Now) -> Permit {
-    let (key, id) = (Arc::from("key_a"), RequestId::new("req_open"));
+    reserve_as(RequestId::new("req_open"), admission, now)
+}
+
+fn reserve_as(id: RequestId, admission: &Arc<Admission>, now: Now) -> Permit {
+    let key = Arc::from("key_a");
     let claim = Claim {
         id: &id,
         tags: &Tags::default(),
@@ -167,4 +173,67 @@ async fn short_requests_cost_one_row_and_what_used_nothing_is_refunded() {
         .expect("a report");
     assert_eq!((report.total.requests, report.total.cost), (1, 7));
     assert_eq!(store.recover(wall()).await.expect("readable").orphans, 0, "nothing was left open");
+}
+
+/// A ledger that shows what it is told is open.
+struct Shown(SqlLedger, Mutex<Vec<Arc<Open>>>);
+
+impl LedgerStore for Shown {
+    fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Written> {
+        self.1.lock().expect("unpoisoned").extend_from_slice(&batch.opened);
+        self.0.write(batch)
+    }
+
+    fn recover(&self, now: SystemTime) -> Pending<'_, Recovered> {
+        self.0.recover(now)
+    }
+
+    fn tend(&self, now: SystemTime) -> Pending<'_, Tended> {
+        self.0.tend(now)
+    }
+
+    fn spent<'a>(&'a self, accounts: &'a [(Level, Arc<str>)], now: SystemTime) -> Pending<'a, Vec<Sums>> {
+        self.0.spent(accounts, now)
+    }
+}
+
+#[tokio::test]
+async fn of_more_open_requests_than_one_statement_takes_each_keeps_its_own_use_and_end() {
+    const MANY: u64 = 64 + 16 + 2 * 4 + 3;
+    let dir = tempfile::tempdir().expect("a folder");
+    let now = Now { at: Instant::now(), wall: wall() };
+    let store = Arc::new(Shown(SqlLedger::new(dir.path()), Mutex::default()));
+    let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+    let admission = Arc::new(admission);
+    let id = |place: u64| RequestId::new(format!("req_{place:03}"));
+    let permits: Vec<_> = (0..MANY).map(|place| reserve_as(id(place), &admission, now)).collect();
+    for permit in &permits {
+        permit.calling();
+    }
+    admission.close();
+    writer.run().await;
+    for (place, permit) in (0..).zip(&permits) {
+        permit.used(Some(100 + place), 7);
+    }
+    let open = store.1.lock().expect("unpoisoned").clone();
+    store.write(&Batch { grown: open.clone(), ..Batch::default() }).await.expect("written");
+    // Every third ends.
+    let ends = |open: &&Arc<Open>| open.id.as_str().ends_with(['0', '3', '6', '9']);
+    let closed = open.iter().filter(ends).map(|open| Entry {
+        open: Arc::clone(open),
+        kept: true,
+        ..entry("", Duration::ZERO, 1)
+    });
+    let closed: Vec<_> = closed.collect();
+    let ended = closed.len() as u64;
+    store.write(&Batch { closed, ..Batch::default() }).await.expect("written");
+    permits.into_iter().for_each(std::mem::forget);
+    drop(store);
+    let used: u64 =
+        (0..MANY).filter(|place| ![0, 3, 6, 9].contains(&(place % 10))).map(|place| 107 + place).sum();
+    let recovered = SqlLedger::new(dir.path()).recover(wall()).await.expect("readable");
+    assert_eq!((open.len() as u64, recovered.orphans), (MANY, MANY - ended));
+    let lifetime = used + ended;
+    let organisation = recovered.spent.iter().find(|(level, _, _)| *level == Level::Organisation);
+    assert_eq!(organisation.map(|(_, _, sums)| sums.lifetime), Some(lifetime));
 }
