@@ -61,13 +61,21 @@ pub(crate) async fn note(
     let text = |record: &KeyRecord| show(record, now).to_string();
     let event = AuditEvent::new(now, caller.key_id.as_str(), action, after.id.as_str())
         .with(before.map(text).as_deref(), Some(&text(after)));
+    write(parts, event).await
+}
+
+/// Notes a change that was made, before it is answered.
+///
+/// # Errors
+/// See [`note`].
+pub(crate) async fn write(parts: &Parts, event: AuditEvent) -> Result<(), Error> {
+    let (action, object) = (event.action.clone(), event.object.clone());
     match parts.audit.append(event).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            tracing::error!(%error, action, key = %after.id, "a key was changed, and the audit log cannot be written");
+            tracing::error!(%error, %action, %object, "a change was made, and the audit log cannot be written");
             let say = format!(
-                "the change to {} was made, but the audit log cannot be written: {}",
-                after.id,
+                "the change to {object} was made, but the audit log cannot be written: {}",
                 error.say()
             );
             Err(Error::new(Code::StoreUnavailable, say)

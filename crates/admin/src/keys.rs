@@ -2,14 +2,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::Uri;
 use http::StatusCode;
 use penstock_config::{DurationText, TimeText};
 use penstock_domain::{Code, Error};
-use penstock_identity::{Caller, Denial, Flaw, KeyRecord, KeyRequest, KeySource, Limits, Minted, ScopeSet};
+use penstock_identity::{
+    Caller, Denial, KeyRecord, KeyRequest, KeySource, Limits, Minted, OwnerKind, ScopeSet,
+};
 use serde_json::{Map, Value, json};
 
 use crate::fields::Fields;
 use crate::problem::Refusal;
+use crate::query::Parameters;
 use crate::{Parts, audit};
 
 /// A status and its JSON body.
@@ -17,17 +21,26 @@ pub(crate) type Answer = Result<(StatusCode, Value), Refusal>;
 
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 200;
-/// Longest accepted query string; the two parameters need far less.
-const MAX_QUERY: usize = 512;
 
-pub(crate) fn list(parts: &Parts, query: &str) -> Answer {
-    let page = page(query)?;
+/// Keys in the order of their ids, revoked ones included; all of them, or those of an owner or a team.
+pub(crate) fn list(parts: &Parts, uri: &Uri) -> Answer {
+    let mut parameters = Parameters::new(uri, (parts.now)())?;
+    let limit = parameters.read("limit", "a number from 1 to 200", |text| {
+        text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit))
+    });
+    let after = parameters.text("after");
+    let wanted = Wanted {
+        owner: parameters.text("owner"),
+        kind: parameters.read("kind", "user or service", OwnerKind::parse),
+        team: parameters.text("team"),
+    };
+    parameters.finish()?;
     let mut records = parts.keys.list();
+    records.retain(|record| wanted.is(record));
     records.sort_by(|a, b| a.id.cmp(&b.id));
-    let begin =
-        records.partition_point(|record| page.after.as_deref().is_some_and(|id| record.id.as_str() <= id));
+    let begin = records.partition_point(|record| after.as_deref().is_some_and(|id| record.id.as_str() <= id));
     let rest = &records[begin..];
-    let shown = &rest[..rest.len().min(page.limit)];
+    let shown = &rest[..rest.len().min(limit.unwrap_or(PAGE))];
     let has_more = shown.len() < rest.len();
     let next = shown.last().filter(|_| has_more).map(|record| record.id.as_str());
     let now = (parts.now)();
@@ -35,33 +48,21 @@ pub(crate) fn list(parts: &Parts, query: &str) -> Answer {
     Ok((StatusCode::OK, json!({"data": data, "has_more": has_more, "next": next})))
 }
 
-struct Page {
-    limit: usize,
-    after: Option<String>,
+/// Which keys are meant; what is missing is any.
+#[derive(Default)]
+struct Wanted {
+    owner: Option<Box<str>>,
+    kind: Option<OwnerKind>,
+    team: Option<Box<str>>,
 }
 
-/// Reads `limit` and `after`. Ids are plain ASCII, so nothing needs decoding; what is encoded matches no id.
-fn page(query: &str) -> Result<Page, Refusal> {
-    let mut page = Page { limit: PAGE, after: None };
-    let mut flaws = Vec::new();
-    let mut note = |member: &str, say: String| flaws.push(Flaw { member: member.to_owned(), say });
-    if query.len() > MAX_QUERY {
-        return Err(Error::new(Code::InvalidValue, "the query string is too long").into());
+impl Wanted {
+    fn is(&self, record: &KeyRecord) -> bool {
+        let owner = record.owner.as_ref();
+        self.owner.as_deref().is_none_or(|name| owner.is_some_and(|owner| &*owner.name == name))
+            && self.kind.is_none_or(|kind| owner.is_some_and(|owner| owner.kind == kind))
+            && self.team.as_deref().is_none_or(|team| record.team.as_deref() == Some(team))
     }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("limit", value) => match value.parse() {
-                Ok(limit) if (1..=MAX_PAGE).contains(&limit) => page.limit = limit,
-                _ => note("limit", format!("expected a number from 1 to {MAX_PAGE}")),
-            },
-            ("after", value) => page.after = Some(value.to_owned()),
-            (name, _) => {
-                let shown: String = name.chars().take(64).collect();
-                note(&shown, "unknown parameter: expected limit or after".to_owned());
-            }
-        }
-    }
-    if flaws.is_empty() { Ok(page) } else { Err(flaws.into()) }
 }
 
 pub(crate) fn get(parts: &Parts, id: &str) -> Answer {
@@ -95,6 +96,8 @@ fn read_wish(body: Map<String, Value>) -> (KeyRequest, Fields) {
     let wish = KeyRequest {
         name: fields.need("name", "a text").unwrap_or_default(),
         team: fields.take("team", "a text"),
+        owner: fields.take("owner", "a text"),
+        kind: fields.take("kind", "user or service"),
         scopes: fields.need("scopes", "a list of texts such as [\"chat:*\"]").unwrap_or_default(),
         models: fields.take("models", "a list of texts, or null for every model"),
         limits: Limits::default(),
@@ -161,6 +164,37 @@ pub(crate) async fn revoke(parts: &Parts, caller: &Caller, id: &str) -> Answer {
     Ok((StatusCode::OK, show(&record, now)))
 }
 
+/// Ends every key of an owner or of a team, one after the other, each with its row in the audit log. Whoever is interrupted
+/// asks again: what is revoked stays so.
+pub(crate) async fn revoke_all(parts: &Parts, caller: &Caller, body: Map<String, Value>) -> Answer {
+    let mut fields = Fields::new(body, "");
+    let kind: Option<String> = fields.take("kind", "user or service");
+    let wanted = Wanted {
+        owner: fields.take("owner", "a text"),
+        kind: kind.as_deref().and_then(OwnerKind::parse),
+        team: fields.take("team", "a text"),
+    };
+    if kind.is_some() && wanted.kind.is_none() {
+        fields.flaw("kind", "expected user or service".to_owned());
+    }
+    if wanted.owner.is_none() && wanted.team.is_none() {
+        fields.flaw("owner", "say whose keys: owner, team, or both".to_owned());
+    }
+    let flaws = fields.finish();
+    if !flaws.is_empty() {
+        return Err(flaws.into());
+    }
+    let now = (parts.now)();
+    parts.keys.refresh().await?;
+    let mut data = Vec::new();
+    for before in parts.keys.in_force(|record| wanted.is(record)) {
+        let record = parts.keys.revoke(before.id.as_str(), now).await?;
+        audit::note(parts, ("key.revoke", caller), Some(&before), &record).await?;
+        data.push(show(&record, now));
+    }
+    Ok((StatusCode::OK, json!({"data": data, "has_more": false, "next": null})))
+}
+
 /// Refuses to hand out admin rights that the caller does not hold.
 fn hold_back(parts: &Parts, caller: &Caller, scopes: &ScopeSet) -> Result<(), Error> {
     match caller.scopes.admin_beyond(scopes) {
@@ -184,13 +218,20 @@ fn show_minted(minted: &Minted, now: SystemTime) -> Value {
     shown
 }
 
+/// A time as it is shown.
+pub(crate) fn stamp(time: SystemTime) -> Option<String> {
+    jiff::Timestamp::try_from(time).map(|stamp| stamp.to_string()).ok()
+}
+
 pub(crate) fn show(record: &KeyRecord, now: SystemTime) -> Value {
-    let time = |time: SystemTime| jiff::Timestamp::try_from(time).map(|stamp| stamp.to_string()).ok();
+    let time = stamp;
     let previous = record.previous.as_ref().filter(|previous| previous.until > now);
     json!({
         "id": record.id.as_str(),
         "name": record.name,
         "team": record.team,
+        "owner": record.owner.as_ref().map(|owner| &*owner.name),
+        "kind": record.owner.as_ref().map(|owner| owner.kind.name()),
         "state": record.state(now),
         "source": record.source.name(),
         "prefix": record.prefix,

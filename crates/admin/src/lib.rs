@@ -1,10 +1,11 @@
-//! The admin API: keys, records of requests and their sums, kinds, providers and the effective config, under `/admin/v1/`.
+//! The admin API: keys, teams, records of requests and their sums, kinds, providers and the effective config, under `/admin/v1/`.
 //!
 //! What it is: one route table ([`ROUTES`]) and the [`router`] that is made from it. Errors are RFC 9457 problems with
 //! the same stable codes as everywhere; a body with several mistakes is answered with all of them.
 //!
 //! What it promises: a request is authorised by the row of the route that matched, before its body is read; bodies over
-//! [`MAX_BODY`] are refused; a key's text is in the answer that made it and in no other; who may make keys cannot give
+//! [`MAX_BODY`] are refused; a key's text is in the answer that made it, which its maker alone may be given again, and
+//! in no other; who may make keys cannot give
 //! away admin rights that they do not hold; what was captured of requests is shown only to keys with a scope of its own;
 //! what was changed and what was denied is in the audit log, a change before it is answered, and so is whose
 //! words were read.
@@ -13,15 +14,19 @@
 //! as a [`View`].
 
 mod audit;
+mod deliveries;
 mod fields;
 mod keys;
+mod once;
 mod problem;
 mod query;
 mod record;
 mod requests;
 mod routes;
 mod serve;
+mod session;
 mod spend;
+mod teams;
 mod usage;
 
 use std::fmt;
@@ -30,7 +35,8 @@ use std::time::SystemTime;
 
 use penstock_admission::Standing;
 use penstock_domain::{Credential, Error};
-use penstock_identity::{AuditLog, Caller, Denials, Keys, Scope};
+use penstock_idempotency::Idempotency;
+use penstock_identity::{AuditLog, Caller, Denials, Keys, Scope, Sessions, Teams};
 use penstock_observe::store::Spending;
 use penstock_observe::{RecordStore, Tail};
 use serde_json::{Map, Value};
@@ -38,7 +44,9 @@ use serde_json::{Map, Value};
 pub use record::record;
 pub use routes::{Handler, ROUTES};
 pub use serve::router;
+pub use session::show as session;
 pub use spend::csv;
+pub use teams::{merge, settings_of, show as team};
 
 /// The largest body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -114,14 +122,22 @@ pub struct TargetRow {
 pub struct Parts {
     /// The keys.
     pub keys: Arc<Keys>,
+    /// The teams.
+    pub teams: Arc<Teams>,
+    /// Those who signed in with a browser.
+    pub sessions: Arc<Sessions>,
     /// The records of requests.
     pub records: Arc<dyn RecordStore>,
     /// Records as they come.
     pub tail: Tail,
     /// Who changed what.
     pub audit: Arc<dyn AuditLog>,
+    /// Who is told of what happens.
+    pub alerts: Arc<penstock_alert::Alerts>,
     /// Who was turned away.
     pub denials: Arc<Denials>,
+    /// What was done before.
+    pub idempotency: Arc<Idempotency>,
     /// Who may do what.
     pub authorize: Authorize,
     /// The rest of the program.

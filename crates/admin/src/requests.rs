@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, StatusCode, Uri};
-use penstock_domain::{Code, Credential, Error};
+use penstock_domain::{Code, Error};
 use penstock_identity::{AuditEvent, Caller, Scope};
 use penstock_observe::store::{Filter, MAX_PAGE, Page, ended};
 use penstock_observe::{Entry, Unwatched};
@@ -21,6 +21,7 @@ use tokio::time::Interval;
 use crate::keys::Answer;
 use crate::problem::Refusal;
 use crate::query::Parameters;
+use crate::session::Who;
 use crate::{Parts, record};
 
 /// Records of a page when nobody says how many.
@@ -75,7 +76,7 @@ pub(crate) async fn get(parts: &Parts, caller: &Caller, id: &str) -> Answer {
 pub(crate) fn watch(
     parts: &Parts,
     uri: &Uri,
-    credential: Credential,
+    who: Who,
     scope: Scope,
 ) -> Result<Response, Refusal> {
     let mut parameters = Parameters::new(uri, (parts.now)())?;
@@ -90,7 +91,7 @@ pub(crate) fn watch(
     })?;
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let watcher = Watcher { receiver, filter, every, parts: parts.clone(), credential, scope };
+    let watcher = Watcher { receiver, filter, every, parts: parts.clone(), who, scope };
     let events = stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
         let (text, goes_on) = watcher.next().await;
@@ -110,7 +111,7 @@ struct Watcher {
     filter: Filter,
     every: Interval,
     parts: Parts,
-    credential: Credential,
+    who: Who,
     scope: Scope,
 }
 
@@ -136,9 +137,9 @@ impl Watcher {
                 },
                 _ = self.every.tick() => {
                     // A key that was revoked meanwhile sees no more.
-                    return match (self.parts.authorize)(&self.credential, self.scope, None) {
+                    return match self.who.admit(&self.parts, self.scope).await {
                         Ok(_) => (": watching\n\n".to_owned(), true),
-                        Err(error) => (end(error.code().name(), error.say(), 0), false),
+                        Err((error, _)) => (end(error.code().name(), error.say(), 0), false),
                     };
                 }
             }

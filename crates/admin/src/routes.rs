@@ -1,5 +1,8 @@
 //! The route table of the admin API: what is not here does not exist.
 
+mod browser;
+mod people;
+
 use penstock_identity::{Method, Needs, Operation, Parameter, Place, Reply, Route, Scope};
 
 /// What answers a route.
@@ -15,6 +18,32 @@ pub enum Handler {
     RotateKey,
     /// The end of a key.
     RevokeKey,
+    /// The end of all keys of an owner or a team.
+    RevokeKeys,
+    /// Teams, page by page.
+    ListTeams,
+    /// A new team.
+    CreateTeam,
+    /// One team.
+    GetTeam,
+    /// Other settings for a team.
+    UpdateTeam,
+    /// The end of a team.
+    DeleteTeam,
+    /// Leads a browser to the issuer of sign-ins.
+    SignIn,
+    /// Takes the issuer's answer.
+    SignedIn,
+    /// The end of a session by its own browser.
+    SignOut,
+    /// The end of sessions by their issuer.
+    Dismiss,
+    /// Who asks.
+    Me,
+    /// Everybody who is signed in.
+    Sessions,
+    /// The end of a session.
+    EndSession,
     /// Records, page by page.
     ListRequests,
     /// Records as they come.
@@ -29,6 +58,10 @@ pub enum Handler {
     Spend,
     /// What may still be asked for and spent.
     Budgets,
+    /// Deliveries of events to webhooks.
+    ListDeliveries,
+    /// One of them once more.
+    Redeliver,
     /// Kinds of plug-ins and their schemas.
     Kinds,
     /// Providers and their health.
@@ -37,6 +70,21 @@ pub enum Handler {
     Reinstate,
     /// The effective config.
     Config,
+}
+
+impl Handler {
+    /// Whether the answer is no JSON, or sets a cookie.
+    pub(crate) const fn is_special(self) -> bool {
+        matches!(
+            self,
+            Handler::TailRequests
+                | Handler::Spend
+                | Handler::SignIn
+                | Handler::SignedIn
+                | Handler::SignOut
+                | Handler::Dismiss
+        )
+    }
 }
 
 const KEYS: Needs = Needs::Scope(Scope::new("admin", "keys"));
@@ -48,6 +96,8 @@ const JSON: &str = "application/json";
 const ID: Parameter = Parameter { name: "id", place: Place::Path, about: "the key's id", kind: "string" };
 const NAME: Parameter =
     Parameter { name: "id", place: Place::Path, about: "the provider's name", kind: "string" };
+const DELIVERY: Parameter =
+    Parameter { name: "id", place: Place::Path, about: "the delivery's id", kind: "string" };
 const LIMIT: Parameter = Parameter {
     name: "limit",
     place: Place::Query,
@@ -94,7 +144,7 @@ pub const ROUTES: &[Route<Handler>] = &[
             id: "listKeys",
             tag: "keys",
             summary: "Lists keys in the order of their ids, revoked ones included",
-            parameters: &[LIMIT, AFTER],
+            parameters: &[LIMIT, AFTER, people::OWNER, people::KIND, people::OF_TEAM],
             request: "",
             replies: &[ok("one page", "KeyList")],
         },
@@ -170,6 +220,19 @@ pub const ROUTES: &[Route<Handler>] = &[
         },
         handler: Handler::RevokeKey,
     },
+    people::REVOKE_KEYS,
+    people::LIST_TEAMS,
+    people::CREATE_TEAM,
+    people::GET_TEAM,
+    people::UPDATE_TEAM,
+    people::DELETE_TEAM,
+    browser::LOGIN,
+    browser::CALLBACK,
+    browser::LOGOUT,
+    browser::BACK_CHANNEL,
+    browser::ME,
+    browser::SESSIONS,
+    browser::END_SESSION,
     Route {
         method: Method::Get,
         path: "/admin/v1/requests",
@@ -291,6 +354,43 @@ pub const ROUTES: &[Route<Handler>] = &[
             replies: &[ok("the accounts", "BudgetList")],
         },
         handler: Handler::Budgets,
+    },
+    Route {
+        method: Method::Get,
+        path: "/admin/v1/webhook-deliveries",
+        needs: READ,
+        operation: Operation {
+            id: "listWebhookDeliveries",
+            tag: "webhooks",
+            summary: "Lists what became of the events that webhooks were to be told, the newest first",
+            parameters: &[
+                AFTER,
+                Parameter {
+                    name: "limit",
+                    place: Place::Query,
+                    about: "rows per page, 1 to 500, 50 when left out",
+                    kind: "integer",
+                },
+                asked("state", "`waiting`, `delivered` or `dead`"),
+            ],
+            request: "",
+            replies: &[ok("one page", "WebhookDeliveryList")],
+        },
+        handler: Handler::ListDeliveries,
+    },
+    Route {
+        method: Method::Post,
+        path: "/admin/v1/webhook-deliveries/{id}/redeliver",
+        needs: OPERATE,
+        operation: Operation {
+            id: "redeliverWebhook",
+            tag: "webhooks",
+            summary: "Has an event delivered once more, whatever became of it before",
+            parameters: &[DELIVERY],
+            request: "",
+            replies: &[ok("the delivery", "WebhookDelivery")],
+        },
+        handler: Handler::Redeliver,
     },
     Route {
         method: Method::Get,

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use penstock_domain::{Code, Credential, Error, RequestId};
@@ -15,7 +16,8 @@ use serde_json::{Map, Value, json};
 
 use crate::keys::Answer;
 use crate::problem::Refusal;
-use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, keys, requests, spend, usage};
+use crate::session::{self, Who};
+use crate::{Handler, MAX_BODY, Parts, ROUTES, audit, deliveries, keys, once, requests, spend, teams, usage};
 
 /// The admin API as a router. A [`RequestId`] among the request's extensions becomes the `instance` of problems.
 pub fn router(parts: Parts) -> Router {
@@ -61,27 +63,18 @@ async fn serve(
     request: Request,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
-    if route.handler == Handler::TailRequests {
-        return watch(route, &parts, &request).unwrap_or_else(|refusal| refusal.response(id.as_ref()));
-    }
-    if route.handler == Handler::Spend {
-        let allowed = authorize(route, &parts, &shown(&request)).map_err(Refusal::from);
-        let uri = request.into_parts().0.uri;
-        let answered = match allowed {
-            Ok(_) => spend::spend(&parts, &uri).await,
-            Err(refusal) => Err(refusal),
-        };
+    if route.handler.is_special() {
+        let answered = special(route, &parts, request).await;
         return answered.unwrap_or_else(|refusal| refusal.response(id.as_ref()));
     }
-    match answer(route, &parts, &path, request).await {
-        Ok((status, body)) => {
-            let mut response = (status, Body::from(body.to_string())).into_response();
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            // Some answers hold a key: no cache between here and the asker may keep any.
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
-        }
+    let outcome = if once::is_keyed(route, request.headers()) {
+        Box::pin(once::once(route, parts, path, request)).await
+    } else {
+        let outcome = answer(route, &parts, &path, request).await;
+        outcome.map(|(status, body)| answered(status, body.to_string().into()))
+    };
+    match outcome {
+        Ok(response) => response,
         Err(refusal) => {
             if let Some(source) = std::error::Error::source(&refusal.error) {
                 tracing::warn!(route = route.path, code = %refusal.error.code(), source, "admin request failed");
@@ -91,29 +84,68 @@ async fn serve(
     }
 }
 
-/// An answer that is no JSON.
-fn watch(route: &Route<Handler>, parts: &Parts, request: &Request) -> Result<Response, Refusal> {
-    authorize(route, parts, &shown(request))?;
-    let Needs::Scope(scope) = route.needs else { return Err(open_route().into()) };
-    requests::watch(parts, request.uri(), shown(request), scope)
+/// The response of an answer in JSON.
+pub(crate) fn answered(status: StatusCode, body: Bytes) -> Response {
+    let mut response = (status, Body::from(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Some answers hold a key: no cache between here and the asker may keep any.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
-async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
-    let caller = authorize(route, parts, &shown(&request))?;
-    let (head, body) = request.into_parts();
-    let id = path.iter().find(|(name, _)| *name == "id").map_or("", |(_, value)| value);
+/// An answer that is no JSON, or sets a cookie.
+async fn special(route: &Route<Handler>, parts: &Parts, request: Request) -> Result<Response, Refusal> {
     match route.handler {
-        Handler::ListKeys => keys::list(parts, head.uri.query().unwrap_or_default()),
+        Handler::SignIn => return session::begin(parts).await,
+        Handler::SignedIn => return session::finish(parts, &request.into_parts().0).await,
+        Handler::Dismiss => return session::dismiss(parts, &bytes(request.into_body()).await?).await,
+        _ => {}
+    }
+    let who = who(parts, &request);
+    let caller = authorize(route, parts, &who).await?;
+    let Needs::Scope(scope) = route.needs else { return Err(open_route().into()) };
+    match route.handler {
+        Handler::TailRequests => requests::watch(parts, request.uri(), who, scope),
+        Handler::SignOut => session::leave(parts, &caller, &who).await,
+        _ => spend::spend(parts, request.uri()).await,
+    }
+}
+
+pub(crate) async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
+    let who = who(parts, &request);
+    let caller = authorize(route, parts, &who).await?;
+    let (head, body) = request.into_parts();
+    // No row has more than one.
+    let id = path.iter().next().map_or("", |(_, value)| value);
+    match route.handler {
+        Handler::ListKeys => keys::list(parts, &head.uri),
         Handler::GetKey => keys::get(parts, id),
         Handler::CreateKey => keys::create(parts, &caller, read(&head.headers, body).await?).await,
         Handler::RotateKey => keys::rotate(parts, &caller, id, read(&head.headers, body).await?).await,
         Handler::RevokeKey => keys::revoke(parts, &caller, id).await,
+        Handler::RevokeKeys => keys::revoke_all(parts, &caller, read(&head.headers, body).await?).await,
+        Handler::ListTeams => teams::list(parts, &head.uri),
+        Handler::CreateTeam => teams::create(parts, &caller, read(&head.headers, body).await?).await,
+        Handler::GetTeam => teams::get(parts, id),
+        Handler::UpdateTeam => teams::update(parts, &caller, id, read(&head.headers, body).await?).await,
+        Handler::DeleteTeam => teams::delete(parts, &caller, id).await,
         Handler::ListRequests => requests::list(parts, &head.uri).await,
         Handler::GetRequest => requests::get(parts, &caller, id).await,
         Handler::Audit => audit::list(parts, &head.uri).await,
+        Handler::ListDeliveries => deliveries::list(parts, &head.uri).await,
+        Handler::Redeliver => deliveries::again(parts, &caller, id).await,
         Handler::Usage => usage::usage(parts, &head.uri).await,
         Handler::Budgets => spend::budgets(parts),
-        Handler::TailRequests | Handler::Spend => {
+        Handler::Me => session::me(parts, &caller, &who).await,
+        Handler::Sessions => session::list(parts).await,
+        Handler::EndSession => session::end(parts, &caller, id).await,
+        Handler::TailRequests
+        | Handler::Spend
+        | Handler::SignIn
+        | Handler::SignedIn
+        | Handler::SignOut
+        | Handler::Dismiss => {
             Err(Error::new(Code::InternalError, "this route is wired wrongly").into())
         }
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
@@ -136,25 +168,28 @@ async fn reinstate(parts: &Parts, caller: &Caller, name: &str) -> Answer {
 }
 
 /// By the row that matched, never by the address that was sent.
-fn authorize(
+pub(crate) async fn authorize(
     route: &Route<Handler>,
     parts: &Parts,
-    credential: &Credential,
-) -> Result<std::sync::Arc<penstock_identity::Caller>, Error> {
+    who: &Who,
+) -> Result<std::sync::Arc<Caller>, Error> {
     let Needs::Scope(scope) = route.needs else {
         return Err(open_route());
     };
-    (parts.authorize)(credential, scope, None).inspect_err(|error| {
-        let ring = parts.keys.ring();
-        let known = ring.authenticate(credential, (parts.now)()).ok().or_else(|| ring.owner(credential));
-        let caller = known.map(|caller| caller.key_id.shared());
+    who.admit(parts, scope).await.map_err(|(error, caller)| {
         parts.denials.note(Denial { code: error.code(), caller, what: route.operation.id });
         tracing::debug!(route = route.operation.id, code = %error.code(), "admin access denied");
+        error
     })
 }
 
 fn open_route() -> Error {
     Error::new(Code::InternalError, "a route of the admin API needs no scope: this is a defect")
+}
+
+/// How the asker shows who they are.
+pub(crate) fn who(parts: &Parts, request: &Request) -> Who {
+    Who::of(parts, shown(request), request.method(), request.headers())
 }
 
 /// What the asker shows; the listener put the address that it comes from among the extensions.
@@ -163,18 +198,21 @@ fn shown(request: &Request) -> Credential {
     credential(headers, request.extensions().get::<IpAddr>().copied())
 }
 
-/// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.
+/// Reads a body, within its bound.
 #[expect(
     clippy::disallowed_methods,
     reason = "the edge has read the body in time; the limit on size is the stricter one here"
 )]
+pub(crate) async fn bytes(body: Body) -> Result<Bytes, Error> {
+    axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+        let say = format!("the body is larger than {MAX_BODY} bytes, or did not arrive whole");
+        Error::new(Code::RequestTooLarge, say)
+    })
+}
+
+/// Reads a JSON object. Nothing at all reads as an empty one, because some routes need no member.
 async fn read(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Error> {
-    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
-        Error::new(
-            Code::RequestTooLarge,
-            format!("the body is larger than {MAX_BODY} bytes, or did not arrive whole"),
-        )
-    })?;
+    let bytes = bytes(body).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

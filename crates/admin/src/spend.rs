@@ -99,13 +99,13 @@ fn fresh(key: &KeyRecord, own: Allowance) -> Standing {
     standing
 }
 
-fn row(parts: &Parts, one: &Standing) -> Value {
+pub(crate) fn row(parts: &Parts, one: &Standing) -> Value {
     let micros = |micros: u64| json!({"micro_usd": micros, "usd": Money::from_micros(micros).to_string()});
     let Need { input, output, micros: held } = one.held;
     let name = match one.level {
         Level::Key => usage::key_name(parts, &one.name),
         Level::Organisation => None,
-        Level::Team | Level::Model => Some(one.name.to_string()),
+        Level::Team | Level::Model | Level::Provider => Some(one.name.to_string()),
     };
     json!({
         "level": one.level.name(),

@@ -7,6 +7,10 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use penstock_admission::{Allowance, Level};
 use penstock_domain::{Code, RequestId, Secret};
+use penstock_idempotency::{Idempotency, MemoryAnswers};
+use penstock_identity::{
+    Digest, Ending, Session, SessionStore, TeamListing, TeamRecord, TeamStore,
+};
 use penstock_identity::{
     KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pending, Pepper,
 };
@@ -17,6 +21,8 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod once;
+mod deliveries;
 mod records;
 
 fn now() -> SystemTime {
@@ -61,6 +67,74 @@ impl KeyStore for Shelf {
 
     fn revision(&self) -> Pending<'_, u64> {
         self.with(|state| state.revision)
+    }
+}
+
+/// Teams and sessions in memory.
+#[derive(Default)]
+struct Nobody {
+    teams: Mutex<TeamListing>,
+    sessions: Mutex<Vec<Session>>,
+}
+
+impl Nobody {
+    fn of<T: Send + 'static>(outcome: T) -> Pending<'static, T> {
+        Box::pin(std::future::ready(Ok(outcome)))
+    }
+}
+
+impl TeamStore for Nobody {
+    fn list(&self) -> Pending<'_, TeamListing> {
+        Self::of(self.teams.lock().unwrap().clone())
+    }
+
+    fn insert(&self, record: TeamRecord) -> Pending<'_, ()> {
+        let mut teams = self.teams.lock().unwrap();
+        teams.revision += 1;
+        teams.teams.push(record);
+        Self::of(())
+    }
+
+    fn update(&self, record: TeamRecord) -> Pending<'_, TeamRecord> {
+        let mut teams = self.teams.lock().unwrap();
+        teams.revision += 1;
+        teams.teams.retain(|team| team.name != record.name);
+        teams.teams.push(record.clone());
+        Self::of(record)
+    }
+
+    fn delete(&self, name: Arc<str>, _: SystemTime) -> Pending<'_, ()> {
+        let mut teams = self.teams.lock().unwrap();
+        teams.revision += 1;
+        teams.teams.retain(|team| team.name != name);
+        Self::of(())
+    }
+
+    fn revision(&self) -> Pending<'_, u64> {
+        Self::of(self.teams.lock().unwrap().revision)
+    }
+}
+
+impl SessionStore for Nobody {
+    fn insert(&self, session: Session) -> Pending<'_, ()> {
+        self.sessions.lock().unwrap().push(session);
+        Self::of(())
+    }
+
+    fn find(&self, digest: Digest) -> Pending<'_, Option<Session>> {
+        Self::of(self.sessions.lock().unwrap().iter().find(|one| one.digest == digest).cloned())
+    }
+
+    fn touch(&self, _: Digest, _: SystemTime) -> Pending<'_, ()> {
+        Self::of(())
+    }
+
+    fn list(&self) -> Pending<'_, Vec<Session>> {
+        Self::of(self.sessions.lock().unwrap().clone())
+    }
+
+    fn end(&self, which: Ending) -> Pending<'_, Vec<Session>> {
+        Self::of(self.sessions.lock().unwrap().extract_if(.., |one| which.takes(one)).collect())
     }
 }
 
@@ -131,10 +205,18 @@ impl House {
         let (audit, denials) = (Arc::<MemoryAudit>::default(), Arc::<Denials>::default());
         let parts = Parts {
             keys: Arc::clone(&keys),
+            teams: Arc::new(Teams::new(Arc::<Nobody>::default())),
+            sessions: Arc::new(Sessions::new(Arc::<Nobody>::default(), keys.ring())),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
             tail: tail.clone(),
             audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
+            alerts: Arc::new(deliveries::alerts()),
             denials: Arc::clone(&denials),
+            idempotency: Arc::new(Idempotency::new(
+                Arc::new(MemoryAnswers::default()),
+                &[7; 32],
+                penstock_idempotency::Policy::default(),
+            )),
             authorize,
             view: Arc::new(Shown),
             now,

@@ -8,6 +8,7 @@ use crate::bucket::{Bucket, Fit};
 use crate::calendar;
 use crate::predict::Sketch;
 use crate::rules::{Allowance, Gauge, Need, Rate};
+use crate::shared::Seen;
 
 /// A reservation that is a sixteenth of what is left, or less, need not be exact: it cannot decide anything.
 const COARSE: u64 = 16;
@@ -48,6 +49,13 @@ impl Default for Spent {
 }
 
 impl Spent {
+    /// Nothing, at this moment.
+    pub(crate) fn at(wall: SystemTime) -> Self {
+        let mut spent = Self::default();
+        spent.turn(wall);
+        spent
+    }
+
     /// A period that has begun does not end again because the clock was put back.
     pub(crate) fn turn(&mut self, wall: SystemTime) {
         let day = calendar::day(wall);
@@ -107,6 +115,19 @@ pub(crate) struct State {
     pub(crate) spent: Spent,
     /// Of models alone: how long their answers are.
     pub(crate) sketch: Option<Box<Sketch>>,
+    /// What all gateways together had left of the budget when they were last asked.
+    pub(crate) left_for_all: Option<u64>,
+    /// While the other gateways cannot be asked.
+    alone: Option<Alone>,
+}
+
+/// What an account may do while the other gateways cannot be asked.
+#[derive(Debug, Clone, Copy)]
+struct Alone {
+    /// How many gateways share what there is.
+    gateways: u32,
+    /// May be spent and held, ever.
+    most: u64,
 }
 
 impl State {
@@ -127,6 +148,48 @@ impl State {
             .collect();
         self.allowance = *allowance;
         self.spent.forget_told();
+        if let Some(Alone { gateways, .. }) = self.alone.take() {
+            self.stand_alone(Some(gateways), now);
+        }
+    }
+
+    /// Goes by this gateway's part of everything, or by the whole again.
+    pub(crate) fn stand_alone(&mut self, gateways: Option<u32>, now: u64) {
+        if self.alone.map(|alone| alone.gateways) == gateways {
+            return;
+        }
+        let part = u64::from(gateways.unwrap_or(1).max(1));
+        self.alone = gateways.map(|gateways| {
+            let most = match (self.alone, self.allowance.budget) {
+                (Some(alone), _) => alone.most,
+                (None, None) => u64::MAX,
+                (None, Some(budget)) => {
+                    let left = self.left(budget);
+                    let left = self.left_for_all.map_or(left, |all| all.min(left));
+                    self.spent.lifetime.saturating_add(self.held.micros).saturating_add(left / part)
+                }
+            };
+            Alone { gateways, most }
+        });
+        for (bucket, (_, _, limit)) in self.buckets.iter_mut().zip(self.allowance.limits.rates()) {
+            *bucket = bucket.limited((limit / part).max(1), now);
+        }
+    }
+
+    /// An account as all gateways see it, at the time 0.
+    pub(crate) fn seen(allowance: Allowance, seen: &Seen, wall: SystemTime) -> Self {
+        let rates = allowance.limits.rates().zip(&seen.rates);
+        let mut spent = Spent::default();
+        spent.turn(wall);
+        (spent.day.1, spent.month.1, spent.lifetime) = (seen.spent.day, seen.spent.month, seen.spent.lifetime);
+        Self {
+            allowance,
+            in_flight: seen.in_flight,
+            buckets: rates.map(|(rate, level)| Bucket::filled(rate, *level)).collect(),
+            held: seen.held,
+            spent,
+            ..Self::default()
+        }
     }
 
     /// Whether tokens or money matter here.
@@ -145,7 +208,8 @@ impl State {
             };
             Some(Lack::Rate { meter: bucket.meter, bucket: *bucket, left: bucket.room(held, now), ask, wait })
         });
-        let slots = self.allowance.limits.concurrent_requests;
+        let part = self.alone.map_or(1, |alone| alone.gateways.max(1));
+        let slots = self.allowance.limits.concurrent_requests.map(|limit| (limit / part).max(1));
         let slots = slots.filter(|limit| self.in_flight >= *limit).map(Lack::Slots);
         rates.chain(self.poor(need.micros)).chain(slots).max_by_key(Lack::rank)
     }
@@ -160,7 +224,13 @@ impl State {
     /// What is left of a budget, reservations taken off.
     pub(crate) fn left(&self, budget: Budget) -> u64 {
         let used = self.spent.within(budget.per).saturating_add(self.held.micros);
-        budget.usd.0.micros().saturating_sub(used)
+        let left = budget.usd.0.micros().saturating_sub(used);
+        match self.alone {
+            Some(Alone { most, .. }) => {
+                left.min(most.saturating_sub(self.spent.lifetime.saturating_add(self.held.micros)))
+            }
+            None => left,
+        }
     }
 
     /// Whether a need is so small beside what is left that it may be far too large without harm.
@@ -201,6 +271,15 @@ impl State {
         self.held = self.held.plus(need);
         for bucket in self.buckets.iter_mut().filter(|bucket| bucket.meter == Meter::Requests) {
             bucket.pour(1, now);
+        }
+    }
+
+    /// A request has not begun after all.
+    pub(crate) fn untake(&mut self, need: Need) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.held = self.held.minus(need);
+        for bucket in self.buckets.iter_mut().filter(|bucket| bucket.meter == Meter::Requests) {
+            bucket.unpour();
         }
     }
 

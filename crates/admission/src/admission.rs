@@ -21,6 +21,8 @@ use crate::ledger::{Book, LedgerStore, Open, Recovered, Sums, Writer};
 use crate::permit::{Held, Permit};
 use crate::refuse;
 use crate::rules::{Allowance, Level, Need, Now, Rate, Rules};
+use crate::shared::Link;
+use crate::shared::lease::Lease;
 
 const SHARDS: usize = 16;
 /// A shard looks for idle accounts when it has grown to this many, and then whenever it has doubled.
@@ -38,6 +40,8 @@ pub struct Admission {
     pub(crate) book: Option<Book>,
     /// Who is told of spent budgets.
     pub(crate) bell: Option<Bell>,
+    /// The other gateways.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 struct Shard {
@@ -151,6 +155,7 @@ impl Admission {
             organisation: Account::new("".into()),
             book: None,
             bell: None,
+            link: None,
             hasher,
         }
     }
@@ -165,6 +170,16 @@ impl Admission {
     pub fn with_bell(self) -> (Self, mpsc::Receiver<Crossing>) {
         let (bell, crossings) = Bell::new();
         (Self { bell: Some(bell), ..self }, crossings)
+    }
+
+    /// The same, for gateways that keep their limits and budgets together: every permit has to be confirmed.
+    pub fn share(self, link: Arc<Link>) -> Self {
+        Self { link: Some(link), ..self }
+    }
+
+    /// The link with the other gateways.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        self.link.as_ref()
     }
 
     /// Takes over what was spent before the start. Models go by the name of their account.
@@ -214,6 +229,7 @@ impl Admission {
             place => place.flatten(),
         };
         let accounts = self.accounts(rules, &claim, at);
+        let alone = self.stand_alone(&accounts, at);
         let mut input = claim.input;
         let mut guards = Self::lock(&accounts);
         let predicted =
@@ -257,12 +273,13 @@ impl Admission {
         }
         let rate = Self::gauges(&guards, at);
         drop(guards);
-        let open = self.open(&claim, need, now);
+        let lease = self.link.as_ref().map(|link| Lease::new(link, (rules, &claim), need, alone));
+        let open = self.open(&claim, (need, lease.as_ref().map_or(0, |lease| lease.hold.number)), now);
         let admission = Arc::clone(self);
-        (rate, Ok(Permit::new(Held { admission, accounts, open, place, need, predicted, grows })))
+        (rate, Ok(Permit::new(Held { admission, accounts, open, place, need, predicted, grows, lease })))
     }
 
-    fn open(&self, claim: &Claim<'_>, need: Need, now: Now) -> Arc<Open> {
+    fn open(&self, claim: &Claim<'_>, (need, number): (Need, u64), now: Now) -> Arc<Open> {
         let open = Open {
             id: claim.id.clone(),
             begun: now.wall,
@@ -274,12 +291,34 @@ impl Admission {
             tariff: claim.tariff.copied(),
             input: AtomicU64::new(need.input),
             seen: AtomicU64::new(0),
+            number,
         };
         let open = Arc::new(open);
         if let Some(book) = &self.book {
             book.opened(Arc::clone(&open));
         }
         open
+    }
+
+    /// Has accounts go by this gateway's part while the others cannot be asked.
+    fn stand_alone(&self, accounts: &[Option<Arc<Account>>; 4], at: u64) -> bool {
+        let Some(link) = &self.link else { return false };
+        let alone = link.alone();
+        for account in accounts.iter().flatten() {
+            account.state.lock().stand_alone(alone, at);
+        }
+        alone.is_some()
+    }
+
+    /// Looks at a reservation again that was made by the whole of everything: whether it fits into this gateway's part.
+    pub(crate) fn look_again(&self, held: &Held, now: Now) -> Result<(), Error> {
+        let at = self.nanos(now.at);
+        self.stand_alone(&held.accounts, at);
+        let mut guards = Self::lock(&held.accounts);
+        guards.iter_mut().flatten().for_each(|state| state.untake(held.need));
+        let verdict = Self::check(&guards, &held.accounts, (&held.need, held.open.tariff.as_ref()), at);
+        guards.iter_mut().flatten().for_each(|state| state.take(held.need, at));
+        verdict
     }
 
     /// Whether a need fits everywhere; if not, what keeps it out for the longest time.
@@ -397,6 +436,8 @@ impl Admission {
             Level::Team => 1,
             Level::Model => 2,
             Level::Organisation => return Arc::clone(&self.organisation),
+            // Kept by [`crate::Quota`].
+            Level::Provider => return Account::new(Arc::clone(name)),
         };
         let mut shard = self.shard(name).lock();
         if let Some(account) = shard.accounts[place].get(name) {
@@ -436,6 +477,10 @@ impl Shard {
 }
 
 impl Account {
+    pub(crate) fn left_for_all(&self, left: u64) {
+        self.state.lock().left_for_all = Some(left);
+    }
+
     fn new(name: Arc<str>) -> Arc<Self> {
         Arc::new(Self { name, state: Mutex::default() })
     }

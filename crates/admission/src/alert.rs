@@ -11,7 +11,7 @@ use penstock_config::{Budget, Per};
 use penstock_domain::Money;
 use tokio::sync::mpsc;
 
-use crate::account::State;
+use crate::account::{Spent, State};
 use crate::admission::Standing;
 use crate::calendar;
 use crate::rules::{Level, Need};
@@ -43,10 +43,12 @@ pub struct Crossing {
 }
 
 impl Crossing {
-    /// Every part of an account's budget that is spent as it stands.
-    pub fn of(standing: &Standing) -> Vec<Crossing> {
+    /// Every part of an account's budget that is spent as it stands at this moment.
+    pub fn of(standing: &Standing, wall: SystemTime) -> Vec<Crossing> {
         let Some(budget) = standing.allowance.budget else { return Vec::new() };
         let spent = standing.spent.within(budget.per);
+        // What a standing says is of the window that its account was last used in; shown, it is of this moment's.
+        let renewed = Spent::at(wall).renewed(budget.per);
         let passed = budget.alert_at.iter().filter(|percent| spent >= budget.part(*percent));
         let crossing = |percent| Crossing {
             level: standing.level,
@@ -54,8 +56,8 @@ impl Crossing {
             budget,
             percent,
             spent: Money::from_micros(spent),
-            begun: begun(budget.per, standing.renewed),
-            renewed: standing.renewed,
+            begun: begun(budget.per, renewed),
+            renewed,
         };
         passed.map(crossing).collect()
     }
@@ -108,7 +110,13 @@ impl Bell {
         }
     }
 
-    fn tell(&self, (level, name): (Level, &Arc<str>), budget: Budget, percent: u8, state: &mut State) -> bool {
+    fn tell(
+        &self,
+        (level, name): (Level, &Arc<str>),
+        budget: Budget,
+        percent: u8,
+        state: &mut State,
+    ) -> bool {
         let renewed = state.spent.renewed(budget.per);
         let crossing = Crossing {
             level,

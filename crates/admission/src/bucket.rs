@@ -39,6 +39,16 @@ impl Bucket {
         Self { meter, span, limit, level: 0, at: now }
     }
 
+    /// A bucket that is so full: in tokens times nanoseconds of its span.
+    pub(crate) fn filled((meter, span, limit): (Meter, Span, u64), level: u128) -> Self {
+        Self { meter, span, limit, level, at: 0 }
+    }
+
+    /// One request that was poured in comes out again.
+    pub(crate) fn unpour(&mut self) {
+        self.level = self.level.saturating_sub(self.whole(1));
+    }
+
     /// The same use under another limit. A lower one leaves at most a full bucket of it.
     pub(crate) fn limited(mut self, limit: u64, now: u64) -> Self {
         self.leak(now);

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::calendar;
 use crate::rules::{Level, Need};
+use crate::shared::Link;
 
 /// Entries that may wait for a store that fails.
 pub const WAITING: usize = 64 * 1024;
@@ -162,6 +163,8 @@ pub struct Open {
     pub(crate) input: AtomicU64,
     /// One more than the tokens of the answer so far; 0 before a provider was called.
     pub(crate) seen: AtomicU64,
+    /// Its number among the requests that gateways share; 0 where they share none.
+    pub(crate) number: u64,
 }
 
 impl Open {
@@ -178,6 +181,7 @@ impl Open {
             tariff: None,
             input: AtomicU64::new(0),
             seen: AtomicU64::new(0),
+            number: 0,
         }
     }
 
@@ -292,6 +296,7 @@ impl Book {
             closed: Vec::new(),
             failing: false,
             journaled: Instant::now(),
+            link: None,
         };
         (Self { lines: sender, waiting }, writer)
     }
@@ -335,6 +340,8 @@ pub struct Writer {
     failing: bool,
     /// When open answers were last looked at.
     journaled: Instant,
+    /// Who else wants to know what is written.
+    link: Option<Arc<Link>>,
 }
 
 struct Watched {
@@ -344,6 +351,11 @@ struct Watched {
 }
 
 impl Writer {
+    /// Tells what is written to the other gateways, too.
+    pub fn tell(&mut self, link: &Arc<Link>) {
+        self.link = Some(Arc::clone(link));
+    }
+
     /// Works until the ledger is closed and everything is written.
     pub async fn run(mut self) {
         let mut taken = Vec::with_capacity(LINES);
@@ -410,7 +422,12 @@ impl Writer {
             return;
         }
         match self.store.write(&batch).await {
-            Ok(_) => self.written(&batch),
+            Ok(written) => {
+                if let Some(link) = &self.link {
+                    link.written(numbers(&batch), &written.totals);
+                }
+                self.written(&batch);
+            }
             Err(error) if error.code() == Code::StoreUnavailable => {
                 if !std::mem::replace(&mut self.failing, true) {
                     let source = std::error::Error::source(&error);
@@ -421,6 +438,9 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, count = batch.closed.len(), "entries cannot be written to the ledger and are lost");
+                if let Some(link) = &self.link {
+                    link.written(numbers(&batch), &[]);
+                }
                 self.written(&batch);
             }
         }
@@ -449,6 +469,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// The numbers of the requests that have ended.
+fn numbers(batch: &Batch) -> impl Iterator<Item = u64> {
+    batch.closed.iter().map(|entry| entry.open.number).filter(|number| *number > 0)
 }
 
 fn address(open: &Arc<Open>) -> usize {

@@ -16,14 +16,18 @@ mod alert;
 mod admission;
 mod bucket;
 mod calendar;
+pub mod fair;
 pub mod ledger;
 mod permit;
 mod predict;
+mod quota;
 mod refuse;
 mod rules;
+pub mod shared;
 
 pub use alert::Crossing;
 pub use admission::{Admission, Claim, Output, Standing};
 pub use penstock_config::{Budget, Limits};
 pub use permit::{Permit, Truth};
+pub use quota::{Quota, Short};
 pub use rules::{Allowance, Gauge, Level, Need, Now, Rate, Rules};

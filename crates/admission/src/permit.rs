@@ -10,6 +10,7 @@ use crate::admission::{Account, Admission};
 use crate::ledger::{End, Entry, Open, Place};
 use crate::refuse;
 use crate::rules::{Level, Need, Now};
+use crate::shared::lease::Lease;
 
 /// What a request turned out to use.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,7 +28,7 @@ pub struct Truth {
 /// The right to run. What it holds goes back when it is settled; dropped before, all of it is given back. The request stays
 /// counted in the rates of requests.
 #[must_use = "a permit that is dropped at once holds nothing"]
-pub struct Permit(Option<Box<Held>>);
+pub struct Permit(pub(crate) Option<Box<Held>>);
 
 pub(crate) struct Held {
     pub(crate) admission: Arc<Admission>,
@@ -41,6 +42,8 @@ pub(crate) struct Held {
     pub(crate) predicted: Option<u64>,
     /// Whether the answer may grow beyond what is held: the asker named no bound.
     pub(crate) grows: bool,
+    /// What is asked of all gateways together, where there are several.
+    pub(crate) lease: Option<Box<Lease>>,
 }
 
 impl Permit {
@@ -100,6 +103,11 @@ impl Permit {
         }
         drop(accounts);
         held.need = before.plus(more);
+        if let Some(lease) = &held.lease
+            && lease.link.grown(lease.hold.number, held.need)
+        {
+            return Err(refuse::cut_by_all());
+        }
         Ok(self.watch().max(used.saturating_add(1)))
     }
 
@@ -140,6 +148,9 @@ impl Held {
             model.sketch.get_or_insert_default().learn(usage.output, self.predicted);
         }
         drop(accounts);
+        if let Some(lease) = &self.lease {
+            lease.ended(used, self.place.is_none());
+        }
         if let Some(place) = self.place {
             let nothing = truth.usage.is_none() && micros == 0 && truth.cost != Cost::Unknown;
             place.closed(Entry {

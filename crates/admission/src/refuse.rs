@@ -1,5 +1,7 @@
 //! Refusals in words: which limit, whose, how much is left, and when it will be enough.
 
+use std::time::Duration;
+
 use penstock_config::Meter;
 use penstock_domain::{Code, Error, Money, Retry};
 
@@ -82,6 +84,21 @@ pub(crate) fn cut(level: Level, name: &str, money: bool) -> Error {
     Error::new(code, say)
 }
 
+/// The error of a request that other gateways left no room for, though there is some by now.
+#[cold]
+pub(crate) fn behind_others() -> Error {
+    let say = "requests at other gateways have used this limit up: try again in 0.1 s";
+    Error::new(Code::RateLimitExceeded, say).with_retry(Retry::After(Duration::from_millis(100)))
+}
+
+/// The error of an answer that has used what all gateways together may lend.
+#[cold]
+pub(crate) fn cut_by_all() -> Error {
+    let say = "this answer grew longer than was foreseen and its limits have no more to lend at any gateway, so it ends here; \
+               a request that names max_tokens is never cut off like this";
+    Error::new(Code::RateLimitExceeded, say)
+}
+
 /// The error of a request whose end could not be kept.
 #[cold]
 pub(crate) fn behind() -> Error {
@@ -95,5 +112,6 @@ fn owner(level: Level, name: &str) -> String {
         Level::Team => format!("the team {name}"),
         Level::Organisation => "the organisation".to_owned(),
         Level::Model => format!("the model {name}"),
+        Level::Provider => format!("the provider {name}"),
     }
 }

@@ -18,19 +18,22 @@ pub enum Level {
     Organisation,
     /// All requests for a model.
     Model,
+    /// All calls of a provider; they are taken when a call begins, not when its request is admitted.
+    Provider,
 }
 
 impl Level {
-    /// Every level, in order.
+    /// Every level of which a request takes when it is admitted, in order.
     pub const ALL: [Level; 4] = [Level::Key, Level::Team, Level::Organisation, Level::Model];
 
-    /// `key`, `team`, `organisation` or `model`.
+    /// `key`, `team`, `organisation`, `model` or `provider`.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Key => "key",
             Level::Team => "team",
             Level::Organisation => "organisation",
             Level::Model => "model",
+            Level::Provider => "provider",
         }
     }
 }
@@ -51,6 +54,8 @@ pub struct Rules {
     pub(crate) teams: HashMap<Box<str>, Allowance>,
     /// By every name of a model: the name of its account, and what that allows.
     pub(crate) models: HashMap<Box<str>, (Arc<str>, Allowance)>,
+    /// All names of a model, by its account, where it has several.
+    pub(crate) names: HashMap<Arc<str>, Arc<[Arc<str>]>>,
 }
 
 impl Rules {
@@ -67,7 +72,12 @@ impl Rules {
             let names = std::iter::once(name).chain(&model.aliases);
             names.map(move |name| (name.as_str().into(), (Arc::clone(&account), allowance)))
         });
-        Self { organisation, teams: teams.collect(), models: models.collect() }
+        let several = config.models.iter().filter(|(_, model)| !model.aliases.is_empty());
+        let names = several.map(|(name, model)| {
+            let all = std::iter::once(name).chain(&model.aliases).map(|name| Arc::from(name.as_str()));
+            (Arc::from(name.as_str()), all.collect())
+        });
+        Self { organisation, teams: teams.collect(), models: models.collect(), names: names.collect() }
     }
 
     pub(crate) fn organisation(&self) -> Allowance {

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{DurationText, SecretText};
 
 /// Who may call beside the holders of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -16,6 +19,11 @@ pub struct Auth {
     /// The address under which clients know this gateway, for `/.well-known/oauth-protected-resource` (RFC 9728). Default
     /// http:// and `server.listen`.
     pub resource: Option<String>,
+    /// The server's own secret under which digests of keys are made: 64 hexadecimal digits, the same for all gateways on one
+    /// database. Default the file `pepper` in `data_dir`, which is made at the first start.
+    pub pepper: Option<SecretText>,
+    /// How people sign in with a browser to administer. Without it there is no sign-in.
+    pub admin_login: Option<AdminLogin>,
 }
 
 /// An issuer of access tokens.
@@ -61,6 +69,93 @@ pub struct OidcIssuer {
     /// PEM file of the certificate authorities to trust for it instead of the system's, for issuers of your own.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// How it is asked about tokens (RFC 7662): those that are no JWT, and, with `always`, all. Without it only JWTs are
+    /// taken, and proved by the issuer's keys alone.
+    #[serde(default)]
+    pub introspection: Option<Introspection>,
+}
+
+/// How an issuer is asked about tokens. Its answer holds for at most 60 seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Introspection {
+    /// What this gateway is called at the issuer.
+    #[schemars(length(min = 1, max = 256))]
+    pub client_id: String,
+    /// How it proves to be that.
+    pub client_secret: SecretText,
+    /// Where to ask. Default: where the discovery document says.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Whether tokens that are no JWT are taken. They do not say who made them, so one issuer alone can have this. Default
+    /// true.
+    #[serde(default = "yes")]
+    pub opaque: bool,
+    /// Whether it is asked about JWTs too, once their signature fits: what it revoked ends within a minute. Default false.
+    #[serde(default)]
+    pub always: bool,
+}
+
+/// How people sign in with a browser to administer: OpenID Connect, authorization code with PKCE.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminLogin {
+    /// Who knows the people, letter by letter as its discovery document says. Https, except on this machine.
+    #[schemars(length(min = 1, max = 512))]
+    pub issuer: String,
+    /// What this gateway is called there.
+    #[schemars(length(min = 1, max = 256))]
+    pub client_id: String,
+    /// How it proves to be that; public clients have none.
+    #[serde(default)]
+    pub client_secret: Option<SecretText>,
+    /// Where the issuer sends people back, letter by letter as it is registered there; ends with `/admin/callback`. Default:
+    /// `auth.resource`, or http:// and the address of administration, with that path.
+    #[serde(default)]
+    pub redirect_uri: Option<String>,
+    /// What is asked for. Default openid, profile, email.
+    #[serde(default = "login_scopes")]
+    pub scopes: Vec<String>,
+    /// The claim of the ID token with roles or groups. A dot leads into an object. Default `roles`.
+    #[serde(default = "roles")]
+    pub role_claim: String,
+    /// Which value of the claim gives which role (viewer, operator, admin, auditor). Empty: the values are the roles' own
+    /// names. Whoever has none is turned away.
+    #[serde(default)]
+    pub roles: BTreeMap<String, String>,
+    /// How long a session lasts at most. Default 8h.
+    #[serde(default = "longest_session")]
+    pub max_session: DurationText,
+    /// How long a session lasts without a request. Default 30m.
+    #[serde(default = "longest_pause")]
+    pub idle: DurationText,
+    /// The algorithms that ID tokens are signed with. Default RS256 and ES256.
+    #[serde(default = "algorithms")]
+    #[schemars(length(min = 1))]
+    pub algorithms: Vec<TokenAlgorithm>,
+    /// PEM file of the certificate authorities to trust for the issuer instead of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn login_scopes() -> Vec<String> {
+    ["openid", "profile", "email"].map(str::to_owned).into()
+}
+
+fn roles() -> String {
+    "roles".to_owned()
+}
+
+fn longest_session() -> DurationText {
+    DurationText(Duration::from_secs(8 * 3600))
+}
+
+fn longest_pause() -> DurationText {
+    DurationText(Duration::from_secs(30 * 60))
 }
 
 fn scope_claim() -> String {

@@ -60,6 +60,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "data_dir", old.data_dir == new.data_dir, true);
     one(&mut changes, "stores.database", old.stores.database == new.stores.database, true);
     one(&mut changes, "stores.shared", old.stores.shared == new.stores.shared, true);
+    let (before, after) = (&old.stores, &new.stores);
+    one(&mut changes, "stores.shared_timeout", before.shared_timeout == after.shared_timeout, true);
+    one(&mut changes, "stores.shared_failure", before.shared_failure == after.shared_failure, true);
     one(&mut changes, "auth", old.auth == new.auth, false);
     named("providers", &old.providers, &new.providers, &mut changes);
     named("models", &old.models, &new.models, &mut changes);
@@ -74,6 +77,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "ledger.retention", old.ledger.retention == new.ledger.retention, false);
     one(&mut changes, "webhooks", old.webhooks == new.webhooks, false);
     one(&mut changes, "responses", old.responses == new.responses, false);
+    one(&mut changes, "idempotency", old.idempotency == new.idempotency, false);
     one(&mut changes, "relay", old.relay == new.relay, false);
     one(&mut changes, "log.format", old.log.format == new.log.format, true);
     one(&mut changes, "log.level", old.log.level == new.log.level, true);

@@ -13,6 +13,7 @@
 mod auth;
 mod diff;
 mod environment;
+mod idempotency;
 mod limits;
 mod load;
 mod model;
@@ -22,15 +23,17 @@ mod range;
 mod registry;
 mod schema;
 mod section;
+mod share;
 mod starter;
 mod stores;
 mod text;
 mod watch;
 mod webhooks;
 
-pub use auth::{Auth, OidcIssuer, TokenAlgorithm, TokenType};
+pub use auth::{AdminLogin, Auth, Introspection, OidcIssuer, TokenAlgorithm, TokenType};
 pub use diff::{Change, What, diff};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
+pub use idempotency::Idempotency;
 pub use limits::{Budget, Limits, Meter, Organisation, Per, Span, Usd};
 pub use load::{Loaded, Source, load, show};
 pub use model::{
@@ -43,8 +46,9 @@ pub use range::IpRange;
 pub use registry::{Kind, KindSchemas, Kinds, Registry, Settings, schema_of};
 pub use schema::schema;
 pub use section::Section;
+pub use share::{Queue, Urgency};
 pub use starter::{Found, starter};
-pub use stores::{Database, SharedState, Stores};
+pub use stores::{Database, SharedFailure, SharedState, Stores};
 pub use text::{ByteSize, DurationText, SecretText, TimeText};
 pub use watch::Watch;
 pub use webhooks::{AlertAt, EventKind, Ledger, Webhook};

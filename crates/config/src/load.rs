@@ -130,6 +130,7 @@ fn typed(value: &Value, places: &Places) -> Result<Config, Vec<Problem>> {
         ledger: file.ledger,
         webhooks: file.webhooks,
         responses: file.responses,
+        idempotency: file.idempotency,
         relay: file.relay,
         log: file.log,
     })

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Auth, Budget, ByteSize, DurationText, IpRange, Limits, ModelPrice, Organisation, Problem, SecretText,
-    Section, Stores, TimeText,
+    Auth, Budget, ByteSize, DurationText, Idempotency, IpRange, Limits, ModelPrice, Organisation, Problem, Queue,
+    SecretText, Section, Stores, TimeText, Urgency,
 };
 
 /// The whole configuration: one immutable snapshot.
@@ -46,6 +46,8 @@ pub struct Config {
     pub webhooks: Vec<crate::Webhook>,
     /// What is kept of responses, for those who go on from them.
     pub responses: Responses,
+    /// What is kept of answers, for clients that send the same request again.
+    pub idempotency: Idempotency,
     /// Where requests go that no route knows; nowhere by default.
     pub relay: Option<Relay>,
     /// What is logged and how.
@@ -104,6 +106,10 @@ pub(crate) struct File {
     /// What is kept of responses (`/v1/responses`), for those who go on from them.
     #[serde(default)]
     pub(crate) responses: Responses,
+    /// What is kept of answers to requests with the header `idempotency-key`, so that the same request sent again is not
+    /// done again.
+    #[serde(default)]
+    pub(crate) idempotency: Idempotency,
     /// Where requests go that no route of penstock knows. Without it they are refused.
     #[serde(default)]
     pub(crate) relay: Option<Relay>,
@@ -316,6 +322,16 @@ pub struct Placement {
     pub trust: Trust,
     /// Provisioned capacity, used up before providers without one.
     pub provisioned: Option<Provisioned>,
+    /// Most calls at the same time, answers that are still streaming included. Further requests go to another candidate
+    /// of their model, or wait in the provider's queue. No bound by default.
+    #[schemars(range(min = 1))]
+    pub max_concurrency: Option<u32>,
+    /// How much everybody together may ask of this provider, such as the quota that the vendor grants.
+    pub limits: Limits,
+    /// What everybody together may spend at this provider, counted since the gateway was started.
+    pub budget: Option<Budget>,
+    /// How many requests may wait for this provider while it has its hands full, and for how long; 0 turns waiting off.
+    pub queue: Queue,
 }
 
 /// Who runs a provider.
@@ -347,6 +363,11 @@ pub struct Team {
     pub limits: Limits,
     /// What its keys may spend together.
     pub budget: Option<Budget>,
+    /// Its share where requests have to wait for a provider: a team with 3 is served three times as much as one with 1. Default 1.
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: Option<u32>,
+    /// How urgent its requests are where they have to wait. Default `standard`.
+    pub priority: Option<Urgency>,
 }
 
 /// What is kept of the words of requests and answers.
@@ -452,6 +473,9 @@ pub struct FileKey {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub allow_ips: Vec<IpRange>,
+    /// How urgent its requests are where they have to wait for a provider; without it, as its team's are.
+    #[serde(default)]
+    pub priority: Option<Urgency>,
 }
 
 /// What is logged and how.

@@ -130,7 +130,8 @@ impl<P: ?Sized, N> Registry<P, N> {
 }
 
 /// The members of [`Placement`].
-pub(crate) const PLACEMENT: [&str; 3] = ["region", "trust", "provisioned"];
+pub(crate) const PLACEMENT: [&str; 7] =
+    ["region", "trust", "provisioned", "max_concurrency", "limits", "budget", "queue"];
 
 /// Adds the members of [`Placement`] that a kind does not define itself.
 fn place(schema: &mut Value) {

@@ -1,12 +1,14 @@
 //! Where state lives: files and memory of one gateway, or a database and a server that several gateways share.
 
+use std::time::Duration;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
-use crate::SecretText;
+use crate::{DurationText, SecretText};
 
 /// Where state lives.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stores {
     /// Keys, the audit log, the ledger, records and stored responses. `sqlite` is files in `data_dir`, for one gateway;
@@ -17,6 +19,32 @@ pub struct Stores {
     /// `redis://:PASSWORD@HOST` (`rediss://` with TLS) is a Redis that several gateways share.
     #[schemars(schema_with = "shared")]
     pub shared: SharedState,
+    /// The longest time that a request waits for what gateways share.
+    pub shared_timeout: DurationText,
+    /// What a gateway does while what gateways share cannot be reached.
+    pub shared_failure: SharedFailure,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self {
+            database: Database::default(),
+            shared: SharedState::default(),
+            shared_timeout: DurationText(Duration::from_millis(50)),
+            shared_failure: SharedFailure::default(),
+        }
+    }
+}
+
+/// What a gateway does while what gateways share cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedFailure {
+    /// It admits its part: every rate, and what was left of every budget, divided by the gateways that lived.
+    #[default]
+    Local,
+    /// It admits nothing and answers 503 `store_unavailable`.
+    Refuse,
 }
 
 /// The kinds of database.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use penstock_domain::{
-    Body, Conversation, Hints, Origin, Request, RequestId, Resume, Tags, Task, Tier, Verbosity,
+    Body, Conversation, Hints, Origin, Priority, Request, RequestId, Resume, Tags, Task, Tier, Verbosity,
 };
 
 /// Bounds that a request body must keep.
@@ -68,6 +68,7 @@ impl Decoded {
                 Some(PenstockOptions { resume: Some(false), .. }) => Resume::Off,
                 _ => Resume::Unsaid,
             },
+            priority: self.penstock.as_ref().and_then(|options| options.priority),
             tags: self.penstock.map_or_else(Tags::default, |options| options.tags.into_iter().collect()),
             body: self.body,
         }
@@ -85,6 +86,8 @@ pub struct PenstockOptions {
     pub residency: Option<Arc<[Arc<str>]>>,
     /// Whether another candidate may continue the answer should it break; the model's policy has to allow it too.
     pub resume: Option<bool>,
+    /// How urgent the request is; it cannot be more urgent than its key allows.
+    pub priority: Option<Priority>,
 }
 
 /// A conversation written for a vendor of another dialect.

@@ -91,6 +91,8 @@ pub enum Kind {
     SlowBody,
     /// Something already exists or is in another state.
     Conflict,
+    /// Well formed, and at odds with what was said before.
+    Mismatch,
     /// Too much at once.
     RateLimited,
     /// The vendor answered wrongly or not at all.
@@ -187,6 +189,10 @@ codes! {
     MethodNotAllowed = "method_not_allowed", Method, Client;
     /// An object of this name exists already, or its state does not allow the change.
     Conflict = "conflict", Conflict, Client;
+    /// The first request with this idempotency key is still running.
+    IdempotencyInProgress = "idempotency_in_progress", Conflict, Client;
+    /// The idempotency key stands for another request.
+    IdempotencyKeyReused = "idempotency_key_reused", Mismatch, Client;
     /// A rate of requests or tokens of the key, its team, the organisation or the model is used up.
     RateLimitExceeded = "rate_limit_exceeded", RateLimited, Client;
     /// The key, its team, the organisation or the model has too many requests in flight.

@@ -12,6 +12,7 @@ mod conversation;
 mod delta;
 mod error;
 mod money;
+mod priority;
 mod relay;
 mod request;
 mod secret;
@@ -28,6 +29,7 @@ pub use delta::{
 };
 pub use error::{Blame, Code, Error, Kind, Remedy, Retry};
 pub use money::{Cost, Money, Price, Rates, Tariff};
+pub use priority::Priority;
 pub use relay::{Passage, Relayed, RelayedHead};
 pub use request::{Body, Dialect, Hint, Hints, Members, Origin, Request, RequestId, Resume, Span, Task};
 pub use secret::{Credential, Secret};

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{Code, Content, Error, Passage, Tags};
+use crate::{Code, Content, Error, Passage, Priority, Tags};
 
 /// The id of one request: `req_` and 24 characters, in `x-request-id`, errors, logs and records alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -319,6 +319,8 @@ pub struct Request {
     pub residency: Option<Arc<[Arc<str>]>>,
     /// Whether another candidate may continue the answer should it break.
     pub resume: Resume,
+    /// How urgent it is, as the asker says it; nobody is more urgent by saying so.
+    pub priority: Option<Priority>,
     /// The original body.
     pub body: Body,
 }

@@ -13,6 +13,8 @@ pub enum Stage {
     Prepare,
     /// Candidates in order.
     Route,
+    /// Every candidate has its hands full: the request waits for its turn.
+    Queue,
     /// Candidates are tried until the first delta is in hand.
     Call,
     /// The permit is returned and the record is sent, at the end or on drop.
@@ -23,12 +25,13 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in order.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Decode,
         Stage::Authenticate,
         Stage::Admit,
         Stage::Prepare,
         Stage::Route,
+        Stage::Queue,
         Stage::Call,
         Stage::Settle,
         Stage::Reply,
@@ -42,6 +45,7 @@ impl Stage {
             Stage::Admit => "admit",
             Stage::Prepare => "prepare",
             Stage::Route => "route",
+            Stage::Queue => "queue",
             Stage::Call => "call",
             Stage::Settle => "settle",
             Stage::Reply => "reply",

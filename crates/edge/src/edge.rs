@@ -23,6 +23,7 @@ use tower::ServiceExt;
 use crate::decode::{self, Arriving};
 use crate::drain::{Drain, shutdown};
 use crate::error::Refused;
+use crate::idempotency::{Once, Standing};
 use crate::reply::{self, Events, Reply, Source};
 use crate::responses::{self, After, Recalled};
 use crate::routes::Handler;
@@ -86,7 +87,7 @@ impl Visit<'_> {
     ) -> Outcome {
         match (route.handler, route.needs) {
             (Handler::Infer(task, dialect), Needs::Scope(scope)) => {
-                self.infer((task, dialect), scope, headers, body).await
+                self.infer((task, dialect), (scope, route.path, query), headers, body).await
             }
             (Handler::Stored(what), Needs::Scope(scope)) => {
                 Box::pin(self.stored((what, scope), (rest, query), headers)).await
@@ -146,7 +147,7 @@ impl Visit<'_> {
     async fn infer(
         &self,
         (task, dialect): (Task, Dialect),
-        scope: Scope,
+        (scope, path, query): (Scope, &'static str, Option<&str>),
         headers: &HeaderMap,
         body: Incoming,
     ) -> Outcome {
@@ -171,6 +172,18 @@ impl Visit<'_> {
         };
         let (asked, credential) =
             decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(refuse)?;
+        let standing = Standing {
+            flow: &flow,
+            request: &asked,
+            credential: &credential,
+            scope,
+            line: (path, path, query),
+            headers,
+        };
+        let recording = match self.once(standing).await? {
+            Once::Path(recording) => recording,
+            Once::Replay(response) => return Ok(response),
+        };
         let Recalled { request, after } = if dialect == Dialect::Responses {
             Box::pin(responses::recall(self.edge, &flow, &asked, (&credential, scope)))
                 .await
@@ -183,7 +196,7 @@ impl Visit<'_> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let asker = asker(dialect).ok_or_else(decode::nobody_asks)?;
         // The answer speaks of what was asked, not of what that became.
-        if asked.stream {
+        let answered = if asked.stream {
             let encoder = asker.encoder(&asked, created);
             let request = request.unwrap_or(asked);
             let run = Box::pin(flow.run(request, credential, scope));
@@ -195,6 +208,10 @@ impl Visit<'_> {
             // Pinned here, so that the future of folding does not carry room for it twice.
             let run = pin!(flow.run(request, credential, scope));
             self.fold(run, (dialect, after), folder).await
+        };
+        match recording {
+            Some(recording) => Ok(Box::pin(recording.of(answered?)).await),
+            None => answered,
         }
     }
 

@@ -80,9 +80,13 @@ async fn answer(
         let error = Error::new(Code::InvalidRequest, say).at(Stage::Decode);
         return Err(Box::new(Refused { error, head: None, allow: None, close: true }));
     }
-    check_host(request.method(), request.uri(), request.headers(), &visit.edge.settings.hosts)
+    let settings = &visit.edge.settings;
+    check_host(request.method(), request.uri(), request.headers(), (&settings.hosts, &settings.console))
         .map_err(|error| error.at(Stage::Decode))?;
     let (parts, body) = request.into_parts();
+    if let Some(inquiry) = visit.edge.gateway.inquiry(|| visit.credential(&parts.headers)) {
+        visit.edge.drain.unless_over(inquiry).await?;
+    }
     match routes::find(&parts.method, parts.uri.path(), visit.edge.settings.surface) {
         Ok(Found::Row(route, rest)) => {
             let served = visit.serve(route, (rest, parts.uri.query()), &parts.headers, body).await;
@@ -140,7 +144,12 @@ fn label(id: &RequestId, headers: &HeaderMap) {
 ///
 /// # Errors
 /// `forbidden_origin`, and `invalid_request` for more than one `Host`.
-fn check_host(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), Error> {
+fn check_host(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    (hosts, console): (&[String], &[String]),
+) -> Result<(), Error> {
     let mut named = headers.get_all(HOST).iter();
     let host = named.next();
     if named.next().is_some() {
@@ -172,7 +181,9 @@ fn check_host(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String])
                 && rest.eq_ignore_ascii_case(authority)
                 && !authority.is_empty()
         });
-    if same && (listed || unfakeable(name)) {
+    // Where people sign in the operator has named the host.
+    let console = console.iter().any(|known| known.eq_ignore_ascii_case(authority));
+    if same && (listed || console || unfakeable(name)) {
         return Ok(());
     }
     Err(Error::new(Code::ForbiddenOrigin, "a web page of another origin may not send this request"))
@@ -199,7 +210,8 @@ mod tests {
         let headers =
             pairs.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect();
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        check_host(&method.parse().unwrap(), &uri.parse().unwrap(), &headers, &hosts)
+        let console = ["console.example:8443".to_owned()];
+        check_host(&method.parse().unwrap(), &uri.parse().unwrap(), &headers, (&hosts, &console))
             .err()
             .map(|error| error.code())
     }
@@ -220,6 +232,10 @@ mod tests {
         }
         let pairs = [("host", "gw.example"), ("origin", "https://gw.example")];
         assert_eq!(verdict("POST", "/", &pairs, &["gw.example"]), None);
+        let pairs = [("host", "console.example:8443"), ("origin", "https://console.example:8443")];
+        assert_eq!(verdict("POST", "/", &pairs, &[]), None, "where people sign in");
+        let pairs = [("host", "console.example"), ("origin", "https://console.example")];
+        assert_eq!(verdict("POST", "/", &pairs, &[]), FORBIDDEN, "another port is another origin");
     }
 
     #[test]

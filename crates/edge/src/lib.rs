@@ -21,6 +21,7 @@ mod decode;
 mod drain;
 mod edge;
 mod error;
+mod idempotency;
 mod layers;
 mod models;
 pub mod openapi;

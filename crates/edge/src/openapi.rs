@@ -81,6 +81,10 @@ fn operation(row: &Row) -> Value {
         Shape::Anthropic => ("application/json", "MessageError"),
         Shape::OpenAi => ("application/json", "Error"),
     };
+    for (status, about) in once(row).map_or(&[][..], |_| &TWICE) {
+        let entry = responses.entry(*status).or_insert_with(|| json!({"description": about}));
+        entry["content"][media] = content(schema);
+    }
     responses.insert(
         "default".to_owned(),
         json!({"description": "an error", "content": {media: content(schema)}}),
@@ -89,7 +93,7 @@ fn operation(row: &Row) -> Value {
         "operationId": id,
         "tags": [tag],
         "summary": summary,
-        "parameters": parameters.iter().map(parameter).collect::<Vec<_>>(),
+        "parameters": parameters.iter().chain(once(row)).map(parameter).collect::<Vec<_>>(),
         "responses": responses,
     });
     if !request.is_empty() {
@@ -107,6 +111,25 @@ fn operation(row: &Row) -> Value {
         }
     }
     operation
+}
+
+/// What is refused where a request may be sent again.
+const TWICE: [(&str, &str); 2] = [
+    ("409", "the first request with this idempotency key is still running, or the state of an object is in the way"),
+    ("422", "the idempotency key stands for another request"),
+];
+
+const IDEMPOTENCY_KEY: Parameter = Parameter {
+    name: "idempotency-key",
+    place: Place::Header,
+    about: "your name for this request, 1 to 255 printable ASCII characters: sent again within the retention, it is not \
+            done again, and its answer comes with `idempotent-replayed: true`",
+    kind: "string",
+};
+
+/// The header that every POST takes.
+fn once(row: &Row) -> Option<&'static Parameter> {
+    (row.method == Method::Post).then_some(&IDEMPOTENCY_KEY)
 }
 
 fn content(schema: &str) -> Value {
@@ -141,6 +164,8 @@ mod tests {
         for route in ROUTES {
             let operation = &document["paths"][route.path][route.method.name().to_ascii_lowercase()];
             assert_eq!(operation["operationId"], route.operation.id);
+            let takes_key = operation["parameters"].to_string().contains("idempotency-key");
+            assert_eq!(takes_key, route.method == Method::Post, "{}", route.path);
             match route.needs {
                 Needs::Scope(scope) => assert_eq!(operation["x-penstock-scope"], scope.to_string()),
                 Needs::Nothing(_) => assert_eq!(operation["security"], json!([])),

@@ -161,6 +161,8 @@ mod tests {
             rules: Default::default(),
             catalogue: penstock_routing::Catalogue::new([]),
             fleet: Default::default(),
+            doors: Default::default(),
+            shares: Default::default(),
             bounds: HashMap::new(),
             providers: HashMap::from([("up".into(), up)]),
             captures: penstock_flow::Captures::default(),

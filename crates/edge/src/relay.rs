@@ -7,6 +7,7 @@
 //! What it refuses to know: what the bytes mean, and whose objects they are about. See docs/relay.md.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
@@ -17,7 +18,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use penstock_domain::{
-    Body as Asked, Code, Delta, Dialect, Error, Kind, Origin, Passage, Relayed, RelayedHead, Request, Stage,
+    Body as Asked, Code, Credential, Delta, Dialect, Error, Kind, Origin, Passage, Relayed, RelayedHead, Request, Stage,
     Tags, Task,
 };
 use penstock_flow::{Flow, Scope};
@@ -27,6 +28,8 @@ use penstock_provider::Deltas;
 use crate::decode::{self, STRANGERS_BODY};
 use crate::drain::{Drain, shutdown};
 use crate::edge::{Outcome, Visit, refused};
+use crate::error::Refused;
+use crate::idempotency::{Once, Recording, Standing};
 use crate::reply::{self, Reply};
 use crate::routes::{Handler, MESSAGES};
 use crate::{Surface, upload};
@@ -34,7 +37,9 @@ use crate::{Surface, upload};
 /// What the relay needs of its caller.
 const RELAY: Scope = Scope::new("relay", "invoke");
 
-/// Where relayed paths begin.
+/// The pattern of relayed paths.
+const PATTERN: &str = "/v1/{path}";
+/// Where they begin.
 const ROOT: &str = "/v1";
 /// The longest path and the longest query that are passed on, in bytes.
 const LONGEST_PATH: usize = 1024;
@@ -43,7 +48,7 @@ const LONGEST_QUERY: usize = 4096;
 const LONGEST_VALUE: usize = 1024;
 
 /// Headers of the asker that go on. Not among them: credentials, cookies, hosts, and whatever belongs to the connection.
-const FORTH: &[&str] = &["accept", "content-type", "idempotency-key", "openai-beta"];
+const FORTH: &[&str] = &["accept", "content-type", "openai-beta"];
 
 /// The rows of the relay. They stand behind all others and hold only for paths that the operator's `relay` covers.
 pub const ROWS: &[Route<Handler>] = &[
@@ -57,7 +62,7 @@ pub const ROWS: &[Route<Handler>] = &[
 const fn row(method: Method, id: &'static str) -> Route<Handler> {
     Route {
         method,
-        path: "/v1/{path}",
+        path: PATTERN,
         needs: Needs::Scope(RELAY),
         operation: Operation {
             id,
@@ -177,6 +182,10 @@ impl Visit<'_> {
                 return Err(error.into());
             }
         };
+        let (request, recording) = match self.once_relayed(parts, &flow, request, &credential).await? {
+            Ok(begun) => begun,
+            Err(response) => return Ok(response),
+        };
         self.recorded.store(true, Ordering::Relaxed);
         let drain = self.edge.drain.clone();
         let run = pin!(flow.run(request, credential, RELAY));
@@ -195,7 +204,43 @@ impl Visit<'_> {
             return Err(error.into());
         }
         let body = Passing { deltas: Some(answer.deltas), left: head.length, last: None, drain };
-        Ok(response.map(|()| Reply::routed(axum::body::Body::new(body))))
+        let response = response.map(|()| Reply::routed(axum::body::Body::new(body)));
+        match recording {
+            Some(recording) => Ok(recording.of(response).await),
+            None => Ok(response),
+        }
+    }
+
+    /// Decides whether a relayed request runs. The vendor gets a key of our own making: two tenants who chose the same one
+    /// would otherwise meet at the vendor, behind our one credential.
+    async fn once_relayed(
+        &self,
+        parts: &request::Parts,
+        flow: &Arc<Flow>,
+        request: Request,
+        credential: &Credential,
+    ) -> Result<Result<(Request, Option<Box<Recording>>), Response<Reply>>, Box<Refused>> {
+        if parts.method != http::Method::POST {
+            return Ok(Ok((request, None)));
+        }
+        let standing = Standing {
+            flow,
+            request: &request,
+            credential,
+            scope: RELAY,
+            line: (PATTERN, parts.uri.path(), parts.uri.query()),
+            headers: &parts.headers,
+        };
+        Ok(match self.once(standing).await? {
+            Once::Path(Some(recording)) => {
+                let mut passage = request.body.passage().cloned().ok_or_else(strange)?;
+                passage.headers.push(("idempotency-key", recording.pseudonym()));
+                let body = Asked::relayed(Dialect::OpenAi, request.body.bytes().clone(), passage);
+                Ok((Request { body, ..request }, Some(recording)))
+            }
+            Once::Path(None) => Ok((request, None)),
+            Once::Replay(response) => Err(response),
+        })
     }
 
     async fn passage(&self, parts: &request::Parts, body: Sent, flow: &Flow) -> Result<Request, Error> {
@@ -242,6 +287,7 @@ impl Visit<'_> {
             deadline: wait.map(|wait| self.arrived + wait),
             tags: Tags::default(),
             residency: None,
+            priority: None,
             resume: Default::default(),
             body: Asked::relayed(Dialect::OpenAi, bytes, passage),
         })

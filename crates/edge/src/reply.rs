@@ -17,6 +17,7 @@ use penstock_domain::{Dialect, Money};
 use penstock_flow::Head;
 use penstock_provider::Turn;
 
+use crate::idempotency::{Keeping, Recording};
 use crate::server::Busy;
 
 pub(crate) use sse::{Events, Source, events};
@@ -63,6 +64,23 @@ impl Reply {
 
     pub(crate) fn routed(body: axum::body::Body) -> Self {
         Self::of(Kind::Routed(body))
+    }
+
+    /// Has it written down as it leaves. Gives the recording back, with the whole body, where there is nothing to wait for.
+    pub(crate) fn recorded(&mut self, recording: Box<Recording>) -> Option<(Box<Recording>, Bytes)> {
+        match &mut self.kind {
+            Kind::Whole(bytes) => return Some((recording, bytes.clone().unwrap_or_default())),
+            Kind::Events(events) => events.record(recording),
+            // Nobody polls a body that has no bytes.
+            Kind::Routed(body) if body.size_hint().exact() == Some(0) => {
+                return Some((recording, Bytes::new()));
+            }
+            Kind::Routed(body) => {
+                let inner = std::mem::replace(body, axum::body::Body::empty());
+                *body = axum::body::Body::new(Keeping::new(inner, recording));
+            }
+        }
+        None
     }
 
     pub(crate) fn keeping(mut self, busy: Busy) -> Self {

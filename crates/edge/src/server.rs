@@ -6,7 +6,7 @@ mod socket;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -69,6 +69,8 @@ pub async fn serve(listener: TcpListener, edge: Edge) {
         () = tokio::time::sleep(edge.0.settings.drain) => {}
     }
     drain.end();
+    let open = most as usize - slots.available_permits();
+    let over = Instant::now();
     for _ in 0..LAST_TURNS {
         let free = slots.available_permits();
         let gone = tokio::time::timeout(LAST_WORDS, all_gone()).await.is_ok();
@@ -78,6 +80,7 @@ pub async fn serve(listener: TcpListener, edge: Edge) {
     }
     drain.close();
     let _ = tokio::time::timeout(LAST_WORDS, all_gone()).await;
+    tracing::info!(open, ms = over.elapsed().as_millis(), "the grace is over, and the connections are gone");
 }
 
 /// A peer that gave up while queued is nobody's trouble; anything else means that we ran out of something, and trying

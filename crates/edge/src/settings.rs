@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use penstock_conversation::{Conversations, MemoryResponses, Policy};
 use penstock_dialect::DecodeLimits;
+use penstock_idempotency::{Idempotency, MemoryAnswers};
 use penstock_identity::IpRange;
 
 /// Which routes a listener answers.
@@ -51,6 +52,8 @@ pub struct EdgeSettings {
     /// Names under which this gateway may be addressed. Empty allows every `Host`, but then browsers may change things
     /// only under IP addresses and `localhost`, which no DNS rebinding can fake.
     pub hosts: Vec<String>,
+    /// Host and port under which people sign in with a browser: its pages may change things whatever `hosts` says.
+    pub console: Vec<String>,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpRange>,
     /// Bounds of the request decoder.
@@ -74,6 +77,7 @@ impl Default for EdgeSettings {
             max_connections: 16 * 1024,
             max_http2_streams: 100,
             hosts: Vec::new(),
+            console: Vec::new(),
             trusted_proxies: Vec::new(),
             decode: DecodeLimits::default(),
         }
@@ -99,10 +103,12 @@ pub struct Extra {
     pub store: StoreHealth,
     /// What was said before.
     pub conversations: Arc<Conversations>,
+    /// What was done before.
+    pub idempotency: Arc<Idempotency>,
 }
 
 impl Default for Extra {
-    /// No administration, the edge's own routes as OpenAPI document, no metrics, a healthy store, conversations in memory.
+    /// No administration, the edge's own routes as OpenAPI document, no metrics, a healthy store, conversations and kept answers in memory.
     fn default() -> Self {
         Self {
             admin: None,
@@ -113,6 +119,12 @@ impl Default for Extra {
                 Arc::new(MemoryResponses::default()),
                 Policy::default(),
                 Box::new(|_| {}),
+            )),
+            // Nobody but this process has what these 32 bytes seal.
+            idempotency: Arc::new(Idempotency::new(
+                Arc::new(MemoryAnswers::default()),
+                &[0; 32],
+                penstock_idempotency::Policy::default(),
             )),
         }
     }

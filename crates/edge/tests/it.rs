@@ -9,6 +9,8 @@ mod bench;
 mod drain;
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/idempotency.rs"]
+mod idempotency;
 #[path = "it/messages.rs"]
 mod messages;
 #[path = "it/pages.rs"]

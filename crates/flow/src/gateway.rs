@@ -6,13 +6,13 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use penstock_admission::{Admission, Now, Rules, Standing};
-use penstock_domain::{Code, Credential, Error, Stage};
+use penstock_domain::{Code, Credential, Error, Priority, Stage};
 use penstock_identity::{Caller, KeyRing, Scope};
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_routing::{Bounds, Catalogue, Fleet, TargetReport};
 
-use crate::Captures;
+use crate::{Captures, Door};
 
 /// The scopes that let a key use a model.
 const INFERENCE: [Scope; 2] = [Scope::new("chat", "invoke"), Scope::new("embeddings", "invoke")];
@@ -29,6 +29,10 @@ pub struct Parts {
     pub catalogue: Catalogue,
     /// What was learnt of every target; it outlives reloads too.
     pub fleet: Arc<Fleet>,
+    /// The doors to providers that have bounds, which outlive reloads as well.
+    pub doors: HashMap<Arc<str>, Arc<Door>>,
+    /// Whose turn it is how often, by the team's name.
+    pub shares: Shares,
     /// What the requests of a team may not leave, by the team's name.
     pub bounds: HashMap<Arc<str>, Bounds>,
     /// Back ends by their name in the configuration.
@@ -40,6 +44,24 @@ pub struct Parts {
     /// When this snapshot was made; models report it as their creation time.
     pub made: SystemTime,
 }
+
+/// How often it is a team's turn where requests have to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Twice the weight, twice the tokens.
+    pub weight: u32,
+    /// How urgent its requests are, where somebody said.
+    pub priority: Option<Priority>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: 1, priority: None }
+    }
+}
+
+/// The teams whose share is not the usual one.
+pub type Shares = HashMap<Arc<str>, Share>;
 
 /// One configuration snapshot, and the path through it.
 pub struct Flow {
@@ -72,6 +94,14 @@ impl Gateway {
     /// The snapshot for one request; take it once and keep it to the end.
     pub fn snapshot(&self) -> Arc<Flow> {
         self.current.load_full()
+    }
+
+    /// What must be waited for before a credential can be told from a wrong one: an issuer's word on a token. `None` for
+    /// keys, and wherever issuers need not be asked.
+    pub fn inquiry(&self, credential: impl FnOnce() -> Credential) -> Option<penstock_identity::Inquiry> {
+        let flow = self.current.load();
+        // One look at memory where nobody is to be asked; not even the headers are read then.
+        flow.parts.keys.inquires().then(|| flow.parts.keys.inquiry(&credential())).flatten()
     }
 
     /// Puts a new snapshot in force. Requests in flight keep theirs.
@@ -164,7 +194,20 @@ impl Flow {
 
     /// Every account that has limits, a budget, or has spent something.
     pub fn standings(&self) -> Vec<Standing> {
-        self.parts.admission.standings(&self.parts.rules, Now::read())
+        let mut all = self.parts.admission.standings(&self.parts.rules, Now::read());
+        let limited = self.parts.doors.values().map(|door| door.standing());
+        all.extend(limited.filter(|one| one.allowance != Default::default()));
+        all.sort_by(|a, b| (a.level, &a.name).cmp(&(b.level, &b.name)));
+        all
+    }
+
+    /// How many requests of each class wait for each provider that has bounds.
+    pub fn waiting(&self) -> Vec<(Arc<str>, Priority, usize)> {
+        let doors = self.parts.doors.iter();
+        let lines = doors.flat_map(|(name, door)| {
+            Priority::ALL.map(|class| (Arc::clone(name), class, door.waiting(class)))
+        });
+        lines.collect()
     }
 
     /// The providers of this snapshot, so that a reload can keep those whose configuration did not change.

@@ -18,6 +18,7 @@ use crate::{Bill, Head};
 use tries::{Open, Paid, Tries};
 
 mod tries;
+mod turn;
 
 pub(crate) use tries::Turn;
 
@@ -160,6 +161,27 @@ impl Journey {
     pub(crate) fn admitted(&mut self, permit: Permit) {
         self.watch = permit.watch();
         self.permit = Some(permit);
+    }
+
+    /// Whether the other gateways have to be asked.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.permit.as_ref().is_some_and(Permit::is_provisional)
+    }
+
+    /// Asks the other gateways whether the request may run; the time for it belongs to the stage that admits.
+    pub(crate) async fn confirm(&mut self) -> Result<(), Error> {
+        self.enter(Stage::Admit);
+        let Some(permit) = &mut self.permit else { return Ok(()) };
+        let (rate, verdict) = permit.confirm().await;
+        if let Some(rate) = rate {
+            self.rate = Some(rate).filter(|rate| *rate != Rate::default());
+        }
+        if let Err(error) = verdict {
+            self.permit = None;
+            return Err(error);
+        }
+        self.enter(Stage::Call);
+        Ok(())
     }
 
     /// Goes into a stage: the time from now on is booked on it, whichever way it is left.
@@ -309,6 +331,7 @@ impl Journey {
             Ok(watch) => self.watch = watch,
             Err(error) => {
                 self.watch = u64::MAX;
+        self.tries.generated(generated);
                 self.overdrawn = Some(error);
             }
         }

@@ -12,6 +12,7 @@
 
 mod answer;
 mod capture;
+mod doors;
 mod gateway;
 mod journey;
 mod run;
@@ -20,7 +21,8 @@ mod tally;
 
 pub use answer::{Answer, Bill, Head, Refusal};
 pub use capture::Captures;
-pub use gateway::{Flow, Gateway, ModelInfo, Parts};
+pub use doors::{Door, DoorRules, Doors, Lanes};
+pub use gateway::{Flow, Gateway, ModelInfo, Parts, Share, Shares};
 pub use penstock_admission::{Gauge, Rate};
 pub use penstock_identity::{Caller, Scope};
 pub use run::Seen;

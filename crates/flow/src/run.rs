@@ -1,14 +1,14 @@
 //! The path, in the order in which it happens.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use penstock_domain::{Credential, Error, Request, RequestId, Stage, Task};
-use penstock_identity::Scope;
+use penstock_identity::{Caller, Scope};
 use penstock_observe::Outcome;
 
 use crate::journey::Journey;
-use crate::stage::{Admitted, Routed, admit, authenticate, call, prepare, route, settle};
+use crate::stage::{Admitted, Routed, admit, authenticate, call, confirm, may_ask, prepare, route, settle};
 use crate::{Answer, Flow, Refusal};
 
 /// What decode knew of a request that it had to refuse.
@@ -41,12 +41,19 @@ impl Flow {
         let mut journey = Journey::begin(Arc::clone(&flow.parts.recorder), &request);
         let routed = flow.path(&mut journey, request, &credential, scope);
         async move {
-            let outcome = match routed {
-                Ok((admitted, routed)) => {
-                    let live = call(&flow, &mut journey, routed).await;
-                    live.map(|live| settle(admitted, live)).map_err(|error| error.at(Stage::Call))
+            let confirmed = match &routed {
+                Ok((admitted, _)) => {
+                    let confirmed = confirm(admitted, &mut journey).await;
+                    confirmed.map_err(|error| error.at(Stage::Admit))
                 }
-                Err(error) => Err(error),
+                Err(error) => Err(error.clone()),
+            };
+            let outcome = match (confirmed, routed) {
+                (Ok(confirmed), Ok((_, routed))) => {
+                    let live = call(&flow, &mut journey, routed).await;
+                    live.map(|live| settle(confirmed, live)).map_err(|error| error.at(Stage::Call))
+                }
+                (Err(error), _) | (_, Err(error)) => Err(error),
             };
             match outcome {
                 Ok(settling) => Ok(settling.answer(journey)),
@@ -80,6 +87,55 @@ impl Flow {
         let routed = route(self, journey, &caller, prepared).map_err(|error| error.at(Stage::Route))?;
         journey.enter(Stage::Call);
         Ok((admitted, routed))
+    }
+
+    /// Proves who asks, and that they may ask this, for whoever looks something up before the path.
+    ///
+    /// # Errors
+    /// What a run would refuse the asker with; nothing is recorded.
+    pub fn may_ask(
+        &self,
+        request: &Request,
+        credential: &Credential,
+        scope: Scope,
+    ) -> Result<Arc<Caller>, Error> {
+        let caller = self.parts.keys.authenticate(credential, SystemTime::now())?;
+        may_ask(self, &caller, scope, request).map(|()| caller)
+    }
+
+    /// Ends a request that is not run: its answer is there already, or there is `trouble` with it. The asker is proved and
+    /// judged by the stages of a run; nothing is taken from a limit, nobody is called, nothing is charged. Makes the record.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the trouble, or with what a run would refuse the asker with.
+    pub fn replay(
+        &self,
+        request: &Request,
+        credential: &Credential,
+        scope: Scope,
+        trouble: Option<Error>,
+    ) -> Result<(), Refusal> {
+        let mut journey = Journey::begin(Arc::clone(&self.parts.recorder), request);
+        journey.enter(Stage::Authenticate);
+        let judged = authenticate(self, &mut journey, credential)
+            .map_err(|error| error.at(Stage::Authenticate))
+            .and_then(|caller| {
+                journey.enter(Stage::Admit);
+                may_ask(self, &caller, scope, request).map_err(|error| error.at(Stage::Admit))
+            });
+        let model = self.parts.catalogue.find(&request.model).filter(|_| request.body.passage().is_none());
+        journey.model = model.map(|model| Arc::clone(&model.name));
+        match judged.and(trouble.map_or(Ok(()), Err)) {
+            Ok(()) => {
+                journey.end(Outcome::Replayed);
+                Ok(())
+            }
+            Err(error) => {
+                let head = journey.refused();
+                journey.end(Outcome::Refused(error.clone()));
+                Err(Refusal { error, head })
+            }
+        }
     }
 
     /// Records a request that decode refused, so that it counts like any other.

@@ -5,6 +5,7 @@ mod billing;
 mod failover;
 mod hedge;
 mod money;
+mod queue;
 mod residency;
 mod resume;
 mod revocation;
@@ -138,6 +139,7 @@ fn bench_of(
         budget: None,
         expires: None,
         allow_ips: Vec::new(),
+        priority: None,
     };
     let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
     keys.use_file(&[file], Limits::default()).expect("a valid key");
@@ -149,6 +151,8 @@ fn bench_of(
         rules: Default::default(),
         catalogue,
         fleet: Default::default(),
+        doors: HashMap::new(),
+        shares: HashMap::new(),
         bounds,
         providers,
         captures,
@@ -175,6 +179,7 @@ pub(crate) fn request(model: &str) -> Request {
         hints: Default::default(),
         tags: Tags::default(),
         residency: None,
+        priority: None,
         resume: Default::default(),
         body: Body::new(Dialect::OpenAi, Task::Chat, Bytes::from_static(b"{}"), Members::default(), decode),
     }

@@ -1,4 +1,5 @@
-//! Fetching keys: discovery document, then key set. One request per connection, HTTP/1.1, bounded in size and time.
+//! Asking issuers: discovery document, key set, and what is posted to them. One request per connection, HTTP/1.1, bounded in
+//! size and time.
 //!
 //! The addresses of a name are looked up once and checked before one of them is connected to, with the name kept for TLS:
 //! between check and use nothing can change (DNS rebinding). Redirects are refused.
@@ -8,10 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::ConfigBuilderExt;
 use hyper_util::rt::TokioIo;
 use penstock_config::OidcIssuer;
@@ -37,8 +40,8 @@ pub(crate) struct Fetched {
 }
 
 /// Who named an address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum NamedBy {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NamedBy {
     /// The configuration: machines of the operator's own are fine.
     Operator,
     /// A document: it must not lead to machines of the operator's own.
@@ -46,12 +49,51 @@ enum NamedBy {
 }
 
 /// Who named an address, and the file of the authorities to trust there instead of the system's.
-type How<'a> = (NamedBy, Option<&'a Path>);
+pub(crate) type How<'a> = (NamedBy, Option<&'a Path>);
 
-#[derive(Deserialize)]
-struct Discovery {
+/// What we read of a discovery document (OpenID Connect Discovery 1.0, section 3; RFC 8414).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Discovery {
     issuer: String,
     jwks_uri: String,
+    pub(crate) introspection_endpoint: Option<String>,
+    pub(crate) authorization_endpoint: Option<String>,
+    pub(crate) token_endpoint: Option<String>,
+    pub(crate) end_session_endpoint: Option<String>,
+    /// Whether its redirects say who they come from (RFC 9207).
+    #[serde(default)]
+    pub(crate) authorization_response_iss_parameter_supported: bool,
+}
+
+impl Discovery {
+    /// The keys that the document leads to.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub(crate) async fn keys(&self, trust: Option<&Path>) -> Result<Vec<Key>, String> {
+        let (url, named) = self.place(&self.jwks_uri)?;
+        let (_, body) = get(&url, (named, trust)).await?;
+        jwk::read(&body).map_err(|why| format!("{url}: {why}"))
+    }
+
+    /// An address of the document, and who named it: what lies beside the issuer is the operator's choice.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub(crate) fn place(&self, url: &str) -> Result<(Uri, NamedBy), String> {
+        let (issuer, found) = (parse(&self.issuer)?, parse(url)?);
+        if found.scheme_str() != Some("https") && issuer.scheme_str() == Some("https") {
+            return Err(format!("the document of {} leads from https to {found}", self.issuer));
+        }
+        let beside = found.authority() == issuer.authority();
+        Ok((found, if beside { NamedBy::Operator } else { NamedBy::Document }))
+    }
+}
+
+/// What is posted: a form, and who we are (RFC 6749, 2.3.1) where we have a secret.
+pub(crate) struct Form<'a> {
+    pub(crate) members: &'a [(&'a str, &'a str)],
+    pub(crate) client: Option<(&'a str, &'a str)>,
 }
 
 /// Fetches an issuer's keys.
@@ -69,9 +111,17 @@ pub(crate) async fn keys(settings: &OidcIssuer) -> Result<Fetched, String> {
     Ok(Fetched { keys, fresh_for: max_age(&headers) })
 }
 
-/// Where the keys are, by OpenID Connect Discovery 1.0, section 4.
+/// Where the keys are.
 async fn discover(issuer: &str, trust: Option<&Path>) -> Result<(Uri, NamedBy), String> {
-    let issuer_url = parse(issuer)?;
+    let document = document(issuer, trust).await?;
+    document.place(&document.jwks_uri)
+}
+
+/// The issuer's discovery document (OpenID Connect Discovery 1.0, section 4).
+///
+/// # Errors
+/// A sentence for the log.
+pub(crate) async fn document(issuer: &str, trust: Option<&Path>) -> Result<Discovery, String> {
     let url = parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
     let (_, body) = get(&url, (NamedBy::Operator, trust)).await?;
     let found: Discovery =
@@ -81,16 +131,18 @@ async fn discover(issuer: &str, trust: Option<&Path>) -> Result<(Uri, NamedBy), 
             "{url} is the document of another issuer: compare `issuer` with the configuration letter by letter"
         ));
     }
-    let keys = parse(&found.jwks_uri)?;
-    if keys.scheme_str() != Some("https") && issuer_url.scheme_str() == Some("https") {
-        return Err(format!("{url} leads from https to {keys}"));
-    }
-    let named =
-        if keys.authority() == issuer_url.authority() { NamedBy::Operator } else { NamedBy::Document };
-    Ok((keys, named))
+    Ok(found)
 }
 
-fn parse(text: &str) -> Result<Uri, String> {
+/// Posts a form and reads the answer, whose status is 200.
+///
+/// # Errors
+/// A sentence for the log; it holds nothing of what was posted.
+pub(crate) async fn post(url: &Uri, how: How<'_>, form: &Form<'_>) -> Result<Bytes, String> {
+    bounded(url, how, Some(form)).await.map(|(_, body)| body)
+}
+
+pub(crate) fn parse(text: &str) -> Result<Uri, String> {
     let bad = || "expected an address that begins with https://, without a user name".to_owned();
     let uri: Uri = text.parse().map_err(|_| bad())?;
     let secure = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http");
@@ -99,24 +151,32 @@ fn parse(text: &str) -> Result<Uri, String> {
 }
 
 async fn get(url: &Uri, how: How<'_>) -> Result<(HeaderMap, Bytes), String> {
-    match tokio::time::timeout(MAX_TIME, get_slowly(url, how)).await {
+    bounded(url, how, None).await
+}
+
+async fn bounded(url: &Uri, how: How<'_>, form: Option<&Form<'_>>) -> Result<(HeaderMap, Bytes), String> {
+    match tokio::time::timeout(MAX_TIME, slowly(url, how, form)).await {
         Ok(outcome) => outcome.map_err(|why| format!("{url}: {why}")),
         Err(_) => Err(format!("{url} did not answer within {} seconds", MAX_TIME.as_secs())),
     }
 }
 
-async fn get_slowly(url: &Uri, (named, trusted): How<'_>) -> Result<(HeaderMap, Bytes), String> {
+async fn slowly(
+    url: &Uri,
+    (named, trusted): How<'_>,
+    form: Option<&Form<'_>>,
+) -> Result<(HeaderMap, Bytes), String> {
     let host = url.host().ok_or("there is no host in it")?.trim_matches(['[', ']']);
     let tls = url.scheme_str() == Some("https");
     let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let stream = connect(host, port, named, tls).await?;
     if !tls {
-        return ask(stream, url).await;
+        return ask(stream, url, form).await;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| "its host is no name that TLS knows")?;
     let connector = tokio_rustls::TlsConnector::from(trust(trusted).await?);
     let stream = connector.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
-    ask(stream, url).await
+    ask(stream, url, form).await
 }
 
 async fn connect(host: &str, port: u16, named: NamedBy, tls: bool) -> Result<TcpStream, String> {
@@ -162,22 +222,35 @@ fn may_reach(address: IpAddr, named: NamedBy, tls: bool) -> bool {
     !local && (named == NamedBy::Operator || !private)
 }
 
-async fn ask<S>(stream: S, url: &Uri) -> Result<(HeaderMap, Bytes), String>
+async fn ask<S>(stream: S, url: &Uri, form: Option<&Form<'_>>) -> Result<(HeaderMap, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(64 * 1024)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
+    let method = if form.is_some() { Method::POST } else { Method::GET };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, url.authority().map_or("", |authority| authority.as_str()))
         .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("penstock/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::new())
-        .map_err(|error| error.to_string())?;
+        .header(USER_AGENT, concat!("penstock/", env!("CARGO_PKG_VERSION")));
+    if form.is_some() {
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    if let Some((id, secret)) = form.and_then(|form| form.client) {
+        let pair = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
+        let mut value =
+            HeaderValue::try_from(format!("Basic {pair}")).map_err(|_| "the client's secret is no header")?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    let body = form.map(|form| Bytes::from(query(form.members))).unwrap_or_default();
+    let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let (head, body) = response.into_parts();
@@ -200,6 +273,25 @@ where
             Err(error) => Err(error.to_string()),
         },
     }
+}
+
+/// Names and values as forms and query strings have them.
+pub(crate) fn query(members: &[(&str, &str)]) -> String {
+    let pairs = members.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// Everything but letters, digits and `-._~` in percent signs: right for every reader of forms and of addresses.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 /// Whom to trust: the authorities of a file, read each time so that a new one is taken up, or those of the system, read once.

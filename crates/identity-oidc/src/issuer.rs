@@ -11,6 +11,7 @@ use penstock_identity::Claims;
 use tokio::sync::Notify;
 
 use crate::fetch::{self, Fetched};
+use crate::introspect::Inquirer;
 use crate::invalid;
 use crate::jwk::Key;
 use crate::jws::Token;
@@ -34,6 +35,8 @@ const SOON: Duration = Duration::from_secs(1);
 /// An issuer with its keys.
 pub(crate) struct Issuer {
     settings: OidcIssuer,
+    /// Who asks it about tokens, where it is to be asked.
+    pub(crate) inquirer: Option<Inquirer>,
     keys: ArcSwapOption<Vec<Key>>,
     /// Counts changes of keys, of all issuers together.
     revision: Arc<AtomicU64>,
@@ -54,8 +57,10 @@ impl Issuer {
     }
 
     pub(crate) fn new(settings: OidcIssuer, revision: Arc<AtomicU64>) -> Self {
+        let inquirer = settings.introspection.as_ref().and_then(|_| Inquirer::new());
         Self {
             settings,
+            inquirer,
             keys: ArcSwapOption::empty(),
             revision,
             wish: Notify::new(),
@@ -71,6 +76,17 @@ impl Issuer {
 
     pub(crate) fn has_keys(&self) -> bool {
         self.keys.load().is_some()
+    }
+
+    /// Whether it is asked about tokens that no signature proves.
+    pub(crate) fn takes_opaque(&self) -> bool {
+        self.inquirer.is_some() && self.settings.introspection.as_ref().is_some_and(|how| how.opaque)
+    }
+
+    /// Who asks it about tokens that it signed too.
+    pub(crate) fn asked_always(&self) -> Option<&Inquirer> {
+        let always = self.settings.introspection.as_ref().is_some_and(|how| how.always);
+        self.inquirer.as_ref().filter(|_| always)
     }
 
     /// The claims of a token that this issuer signed.
@@ -147,7 +163,7 @@ impl Issuer {
 }
 
 #[cold]
-fn unavailable(say: &str) -> Error {
+pub(crate) fn unavailable(say: &str) -> Error {
     Error::new(Code::IssuerUnavailable, say).with_retry(Retry::After(SOON))
 }
 

@@ -82,42 +82,65 @@ impl<'t> Token<'t> {
         }
     }
 
-    /// The claims in our words; to be believed once the signature was proved.
-    pub(crate) fn claims(&self, settings: &OidcIssuer) -> Result<Claims, String> {
-        let text = |name: &str| self.claims.get(name).and_then(Value::as_str).map(str::to_owned);
-        let long = |name: &str| text(name).is_some_and(|text| text.len() > MAX_TEXT);
-        if let Some(name) = ["sub", "iss"].into_iter().find(|name| long(name)) {
-            return Err(format!("its claim `{name}` is too long"));
-        }
-        let team = match settings.team_claim.as_deref().and_then(|name| find(&self.claims, name)) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(team)) if team.len() <= MAX_TEXT => Some(team.clone()),
-            // A team that cannot be read must not become no team: that could lift its limits.
-            Some(_) => return Err("its team is not a text".to_owned()),
-        };
-        let roles = settings.roles_claim.as_deref().and_then(|name| find(&self.claims, name));
-        Ok(Claims {
-            issuer: settings.issuer.as_str().into(),
-            subject: text("sub"),
-            audience: texts(self.claims.get("aud"), false),
-            expires: self.time("exp")?,
-            not_before: self.time("nbf")?,
-            issued: self.time("iat")?,
-            identifies: ["nonce", "at_hash", "c_hash"].iter().any(|name| self.claims.contains_key(*name)),
-            scopes: texts(find(&self.claims, &settings.scope_claim), true),
-            roles: texts(roles, false),
-            team,
-        })
+    /// Whether the header calls the token one of these; `None` is no word at all.
+    pub(crate) fn says(&self, kinds: &[Option<&str>]) -> bool {
+        let typ = self.typ.as_deref().map(str::to_ascii_lowercase);
+        let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
+        kinds.contains(&typ)
     }
 
-    /// A NumericDate (RFC 7519, 2): seconds, perhaps with a fraction.
-    fn time(&self, name: &str) -> Result<Option<u64>, String> {
-        let Some(value) = self.claims.get(name) else { return Ok(None) };
-        let seconds = value.as_f64().filter(|seconds| (0.0..1e11).contains(seconds));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1e11")]
-        let whole = seconds.map(|seconds| seconds as u64);
-        whole.map(Some).ok_or_else(|| format!("its claim `{name}` is not a time"))
+    /// The claims in our words; to be believed once the signature was proved.
+    pub(crate) fn claims(&self, settings: &OidcIssuer) -> Result<Claims, String> {
+        claims(&self.claims, settings)
     }
+
+    /// The claims as they are; to be believed once the signature was proved.
+    pub(crate) fn raw(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+}
+
+/// Claims in our words.
+pub(crate) fn claims(told: &Map<String, Value>, settings: &OidcIssuer) -> Result<Claims, String> {
+    let text = |name: &str| told.get(name).and_then(Value::as_str).map(str::to_owned);
+    let long = |name: &str| text(name).is_some_and(|text| text.len() > MAX_TEXT);
+    if let Some(name) = ["sub", "iss"].into_iter().find(|name| long(name)) {
+        return Err(format!("its claim `{name}` is too long"));
+    }
+    let team = match settings.team_claim.as_deref().and_then(|name| find(told, name)) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(team)) if team.len() <= MAX_TEXT => Some(team.clone()),
+        // A team that cannot be read must not become no team: that could lift its limits.
+        Some(_) => return Err("its team is not a text".to_owned()),
+    };
+    let roles = settings.roles_claim.as_deref().and_then(|name| find(told, name));
+    Ok(Claims {
+        issuer: settings.issuer.as_str().into(),
+        subject: text("sub"),
+        audience: texts(told.get("aud"), false),
+        expires: time(told, "exp")?,
+        not_before: time(told, "nbf")?,
+        issued: time(told, "iat")?,
+        identifies: ["nonce", "at_hash", "c_hash"].iter().any(|name| told.contains_key(*name)),
+        scopes: texts(find(told, &settings.scope_claim), true),
+        roles: texts(roles, false),
+        team,
+        asked: false,
+    })
+}
+
+/// A NumericDate (RFC 7519, 2): seconds, perhaps with a fraction.
+pub(crate) fn time(told: &Map<String, Value>, name: &str) -> Result<Option<u64>, String> {
+    let Some(value) = told.get(name) else { return Ok(None) };
+    let seconds = value.as_f64().filter(|seconds| (0.0..1e11).contains(seconds));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1e11")]
+    let whole = seconds.map(|seconds| seconds as u64);
+    whole.map(Some).ok_or_else(|| format!("its claim `{name}` is not a time"))
+}
+
+/// A JSON object in which no member stands twice.
+pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice::<Object>(bytes).ok().map(|object| object.0)
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
@@ -125,7 +148,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A claim by its name, or by a path with dots through objects.
-fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
+pub(crate) fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
     if let Some(value) = claims.get(name) {
         return Some(value);
     }
@@ -135,7 +158,7 @@ fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
 }
 
 /// The texts of a claim: one, or a list; one text may hold several words.
-fn texts(value: Option<&Value>, words: bool) -> Vec<String> {
+pub(crate) fn texts(value: Option<&Value>, words: bool) -> Vec<String> {
     let split = |text: &str| -> Vec<String> {
         if words { text.split(' ').map(str::to_owned).collect() } else { vec![text.to_owned()] }
     };

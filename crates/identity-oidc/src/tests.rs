@@ -1,6 +1,6 @@
 //! Tokens that are good, and the forgeries of RFC 8725 and of published failures.
 
-mod forge;
+pub(crate) mod forge;
 mod forgeries;
 mod served;
 mod tls;
@@ -32,6 +32,7 @@ pub(crate) fn settings(issuer: &str) -> OidcIssuer {
         token_type: TokenType::AccessToken,
         jwks_url: None,
         ca_file: None,
+        introspection: None,
     }
 }
 

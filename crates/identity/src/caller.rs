@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use penstock_config::{Budget, IpRange, Limits};
+use penstock_domain::Priority;
 
 use crate::{Leash, ModelAllow, ScopeSet};
 
@@ -78,6 +79,8 @@ pub struct Caller {
     pub source: KeySource,
     /// The addresses that it may be sent from; empty is everywhere.
     pub allow_ips: Arc<[IpRange]>,
+    /// How urgent its requests are, where that was said of the key itself.
+    pub priority: Option<Priority>,
     /// What its open answers hang on.
     pub leash: Leash,
 }

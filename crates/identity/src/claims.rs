@@ -5,11 +5,12 @@
 //! practice).
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use penstock_config::{Limits, OidcIssuer};
-use penstock_domain::{Code, Error};
+use penstock_domain::{Code, Error, Secret};
 
 use crate::{Caller, KeyId, KeySource, Leash, ModelAllow, Role, ScopeSet, check_team};
 
@@ -45,6 +46,8 @@ pub struct Claims {
     pub roles: Vec<String>,
     /// The team claim.
     pub team: Option<String>,
+    /// Whether its issuer was asked about it (RFC 7662): such an answer is kept by whoever asked, and by nobody else.
+    pub asked: bool,
 }
 
 /// Proves tokens by the keys of their issuers. Answers at once, from what it knows: it does no IO.
@@ -57,7 +60,26 @@ pub trait Prover: Send + Sync {
 
     /// A number that changes whenever the keys do: what was proved before must then be proved again.
     fn revision(&self) -> u64;
+
+    /// Whether there are issuers that are to be asked about tokens at all.
+    fn inquires(&self) -> bool {
+        false
+    }
+
+    /// Whether texts that are no JWT may be tokens.
+    fn takes_opaque(&self) -> bool {
+        false
+    }
+
+    /// What must be waited for before [`prove`](Self::prove) can tell of this token; `None` when it can already.
+    fn inquiry(self: Arc<Self>, token: &Secret) -> Option<Inquiry> {
+        let _ = token;
+        None
+    }
 }
+
+/// A question to an issuer. Its outcome, whatever it is, is what `prove` then tells.
+pub type Inquiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the tokens of one issuer may say and what it means.
 pub(crate) struct Rules {
@@ -79,6 +101,9 @@ impl Rules {
         let mut problems: Vec<(String, String)> = Vec::new();
         problems.extend(address_problem(&settings.issuer).map(|say| ("issuer".to_owned(), say)));
         let jwks = settings.jwks_url.as_deref().and_then(address_problem);
+        let asked = settings.introspection.as_ref().and_then(|how| how.url.as_deref());
+        let asked = asked.and_then(address_problem);
+        problems.extend(asked.map(|say| ("introspection.url".to_owned(), say)));
         problems.extend(jwks.map(|say| ("jwks_url".to_owned(), say)));
         if let Err(says) = ScopeSet::parse(&settings.scopes) {
             problems.extend(says.into_iter().map(|say| ("scopes".to_owned(), say)));
@@ -130,7 +155,8 @@ impl Rules {
         if !claims.audience.iter().any(|audience| **audience == *self.audience) {
             return Err(invalid("its audience (`aud`) is another service"));
         }
-        if claims.expires.is_none() {
+        // An issuer that is asked again every minute need not say.
+        if claims.expires.is_none() && !claims.asked {
             return Err(invalid("it has no expiry (`exp`)"));
         }
         let subject = claims.subject.as_deref().filter(|subject| !subject.is_empty());
@@ -153,6 +179,7 @@ impl Rules {
             budget: None,
             source: KeySource::Token,
             allow_ips: Arc::default(),
+            priority: None,
             leash: self.leash.clone(),
         })
     }
@@ -189,7 +216,7 @@ fn in_time(claims: &Claims, now: SystemTime) -> Result<(), Error> {
 
 /// `jwt:ISSUER:SUBJECT`, bounded; parts that are long or not plain stand as a digest. Records, limits and stored answers
 /// go by it, so two subjects never share one.
-fn key_id(issuer: &str, subject: &str) -> KeyId {
+pub(crate) fn key_id(issuer: &str, subject: &str) -> KeyId {
     let part = |text: &str, most: usize| {
         // What looks like one of our digests is digested too, so that nobody can be taken for another.
         let plain =
@@ -199,12 +226,12 @@ fn key_id(issuer: &str, subject: &str) -> KeyId {
     KeyId::new(format!("jwt:{}:{}", part(issuer, MAX_ISSUER), part(subject, MAX_SUBJECT)))
 }
 
-fn shown(subject: &str) -> String {
+pub(crate) fn shown(subject: &str) -> String {
     subject.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 /// What is wrong with an address that keys are fetched from.
-fn address_problem(text: &str) -> Option<String> {
+pub(crate) fn address_problem(text: &str) -> Option<String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['?', '#', '@', '\\']);
     let rest = text.strip_prefix("https://");
     let near = text.strip_prefix("http://").filter(|rest| {

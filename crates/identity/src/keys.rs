@@ -114,6 +114,7 @@ impl Keys {
             id: KeyId::new(token::generate_id()?),
             name: new.name,
             team: new.team,
+            owner: new.owner,
             digest: self.ring.pepper().digest(text),
             last_four: token::last_four(text).into(),
             prefix: token::prefix(text).into(),
@@ -124,6 +125,7 @@ impl Keys {
             created: whole_millis(now),
             created_by: new.created_by,
             allow_ips: new.allow_ips,
+            priority: None,
             expires: new.expires.map(whole_millis),
             revoked: None,
             rotated: None,
@@ -185,6 +187,14 @@ impl Keys {
             Ok(change)
         })
         .await
+    }
+
+    /// The keys of the database that are still in force and that `wanted` picks: whoever leaves takes all of them along.
+    /// Each is to be [revoked](Self::revoke) by itself, so that each stands in the audit log.
+    pub fn in_force(&self, wanted: impl Fn(&KeyRecord) -> bool) -> Vec<Arc<KeyRecord>> {
+        let known = self.known();
+        let of_use = known.stored.iter().filter(|record| record.revoked.is_none() && wanted(record));
+        of_use.cloned().collect()
     }
 
     /// Reads the record, changes it (`edit` says whether there is anything to write) and writes it back, again from the
@@ -261,7 +271,7 @@ fn not_found() -> Error {
 }
 
 /// Stores keep milliseconds: what is answered at once and what is read back later must be equal.
-fn whole_millis(time: SystemTime) -> SystemTime {
+pub(crate) fn whole_millis(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -323,6 +333,7 @@ fn file_record(key: &FileKey, pepper: &Pepper) -> Result<KeyRecord, Vec<(&'stati
         id: KeyId::new(format!("key_file_{}", key.name)),
         name: key.name.as_str().into(),
         team: key.team.as_deref().map(Arc::from),
+        owner: None,
         digest: pepper.digest(text),
         last_four: token::last_four(text).into(),
         prefix: token::prefix(text).into(),
@@ -333,6 +344,7 @@ fn file_record(key: &FileKey, pepper: &Pepper) -> Result<KeyRecord, Vec<(&'stati
         created: UNIX_EPOCH,
         created_by: None,
         allow_ips: key.allow_ips.as_slice().into(),
+        priority: key.priority.map(Into::into),
         expires: key.expires.as_ref().map(|time| time.0),
         revoked: None,
         rotated: None,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use penstock_config::{Budget, IpRange, Limits};
 
-use crate::{KeyId, ModelAllow, ScopeSet, check_name, check_team};
+use crate::{KeyId, ModelAllow, Owner, OwnerKind, ScopeSet, check_name, check_team};
 
 /// The most addresses and ranges that one key holds.
 const MAX_RANGES: usize = 64;
@@ -26,6 +26,10 @@ pub struct KeyRequest {
     pub name: String,
     /// The team it belongs to.
     pub team: Option<String>,
+    /// Who answers for it, by name.
+    pub owner: Option<String>,
+    /// What kind of owner that is, `user` or `service`; `user` when left out.
+    pub kind: Option<String>,
     /// What it may do; at least one scope.
     pub scopes: Vec<String>,
     /// The models it may name; `None` is every model.
@@ -47,6 +51,7 @@ pub struct KeyRequest {
 pub struct NewKey {
     pub(crate) name: Arc<str>,
     pub(crate) team: Option<Arc<str>>,
+    pub(crate) owner: Option<Owner>,
     pub(crate) scopes: ScopeSet,
     pub(crate) models: ModelAllow,
     pub(crate) limits: Limits,
@@ -72,6 +77,19 @@ impl KeyRequest {
         };
         note("name", check_name(&self.name).into_iter().collect());
         note("team", self.team.as_deref().and_then(check_team).into_iter().collect());
+        let owner = match (self.owner.as_deref(), self.kind.as_deref().map(OwnerKind::parse)) {
+            (_, Some(None)) => Err(("kind", "expected user or service".to_owned())),
+            (None, Some(Some(_))) => Err(("kind", "goes with owner alone".to_owned())),
+            (None, None) => Ok(None),
+            (Some(name), kind) => {
+                let kind = kind.flatten().unwrap_or(OwnerKind::User);
+                Owner::new(kind, name).map(Some).map_err(|say| ("owner", say))
+            }
+        };
+        let owner = owner.unwrap_or_else(|(member, say)| {
+            note(member, vec![say]);
+            None
+        });
         if self.scopes.is_empty() {
             note(
                 "scopes",
@@ -102,6 +120,7 @@ impl KeyRequest {
         Ok(NewKey {
             name: self.name.into(),
             team: self.team.map(Arc::from),
+            owner,
             scopes,
             models,
             limits: self.limits,

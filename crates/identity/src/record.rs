@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use penstock_config::{Budget, IpRange, Limits};
+use penstock_domain::Priority;
 
-use crate::{Caller, Digest, KeyId, KeySource, Leash, ModelAllow, ScopeSet};
+use crate::{Caller, Digest, KeyId, KeySource, Leash, ModelAllow, Owner, ScopeSet};
 
 /// The longest name of a key or a team, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -32,6 +33,8 @@ pub struct KeyRecord {
     pub name: Arc<str>,
     /// The team it belongs to.
     pub team: Option<Arc<str>>,
+    /// Who answers for it: a person or a program.
+    pub owner: Option<Owner>,
     /// The digest of its text.
     pub digest: Digest,
     /// The last four characters of its text.
@@ -48,6 +51,8 @@ pub struct KeyRecord {
     pub budget: Option<Budget>,
     /// The addresses that it may be sent from; empty is everywhere.
     pub allow_ips: Arc<[IpRange]>,
+    /// How urgent its requests are; `None` is as its team's are. Keys of the file alone say it.
+    pub priority: Option<Priority>,
     /// When it was made.
     pub created: SystemTime,
     /// The id of the key that made it; `None` for the command line and the config.
@@ -79,6 +84,7 @@ impl KeyRecord {
             budget: self.budget,
             source: self.source,
             allow_ips: Arc::clone(&self.allow_ips),
+            priority: self.priority,
             leash: Leash::default(),
         }
     }

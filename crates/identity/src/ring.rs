@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_config::Limits;
 use penstock_domain::{Code, Credential, Error};
 
+use crate::claims::Inquiry;
 use crate::{Caller, Digest, KeyRecord, Leash, Pepper, Resource, Tokens, token};
 
 /// Recognises keys: an immutable table from digest to caller, replaced as a whole when keys change. Reading takes no
@@ -68,12 +69,19 @@ impl KeyRing {
         {
             return tokens.authenticate(key.expose(), &self.pepper, now);
         }
-        if !token::is_well_formed(key.expose()) {
-            return Err(invalid());
-        }
-        // The table compares whole digests in constant time (`Digest::eq`).
         let table = self.table.load();
-        let entry = table.get(&self.pepper.digest(key.expose())).ok_or_else(invalid)?;
+        // The table compares whole digests in constant time (`Digest::eq`).
+        let known = token::is_well_formed(key.expose());
+        let known = known.then(|| table.get(&self.pepper.digest(key.expose()))).flatten();
+        let Some(entry) = known else {
+            // Last, so that issuers never see a key.
+            return match self.tokens.load().as_ref() {
+                Some(tokens) if tokens.may_be_opaque(key.expose()) => {
+                    tokens.authenticate(key.expose(), &self.pepper, now)
+                }
+                _ => Err(invalid()),
+            };
+        };
         if entry.replaced.is_some_and(|end| end <= now) {
             return Err(invalid());
         }
@@ -85,6 +93,27 @@ impl KeyRing {
         }
         may_come_from(&entry.caller, from)?;
         Ok(Arc::clone(&entry.caller))
+    }
+
+    /// Whether credentials may need an [`inquiry`](Self::inquiry): one look at memory.
+    pub fn inquires(&self) -> bool {
+        self.tokens.load().as_ref().is_some_and(|tokens| tokens.inquires())
+    }
+
+    /// What must be waited for before [`authenticate`](Self::authenticate) can tell who shows this: an issuer's word on a
+    /// token. Keys of ours, and texts that only look like them, are never asked about.
+    pub fn inquiry(&self, credential: &Credential) -> Option<Inquiry> {
+        let (Credential::Key(key) | Credential::KeyFrom(key, _)) = credential else { return None };
+        let tokens = self.tokens.load();
+        let tokens = tokens.as_ref()?;
+        if !Tokens::looks_like_one(key.expose()) {
+            let ours = token::is_well_formed(key.expose())
+                && self.table.load().contains_key(&self.pepper.digest(key.expose()));
+            if ours || !tokens.may_be_opaque(key.expose()) {
+                return None;
+            }
+        }
+        tokens.inquiry(key)
     }
 
     /// Whose key it is, whether or not it may be used now and from there: for the records of refusals. It lets nobody in.

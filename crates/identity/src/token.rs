@@ -76,6 +76,11 @@ impl Digest {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The digest in hexadecimal, for what is derived from a secret to be shown.
+    pub(crate) fn to_hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+    }
 }
 
 impl PartialEq for Digest {
@@ -132,6 +137,11 @@ pub(crate) fn generate_id() -> Result<String, Error> {
     text.push_str("key_");
     push_base62(&mut text, &mut bytes, 22);
     Ok(text)
+}
+
+/// 256 random bits as 64 hexadecimal digits. `internal_error` when the operating system has no randomness to give.
+pub(crate) fn random_text() -> Result<String, Error> {
+    Ok(Digest(random()?).to_hex())
 }
 
 /// Whether text can be a key at all. Decides without a look-up and without an allocation.

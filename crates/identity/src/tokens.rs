@@ -9,15 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use penstock_config::{Auth, Limits};
-use penstock_domain::Error;
+use penstock_domain::{Error, Secret};
 
 use crate::claims::{LEEWAY, Rules, expired, invalid};
-use crate::{Caller, Digest, Pepper, Prover};
+use crate::claims::Inquiry;
+use crate::{Caller, Digest, Pepper, Prover, SignIn, token};
 
 /// How many proved tokens are remembered; a power of two.
 const REMEMBERED: usize = 4096;
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
+/// The shortest text that may be a token without being a JWT, in bytes: less could be guessed.
+const SHORTEST_OPAQUE: usize = 20;
 
 /// A token that was proved.
 struct Proved {
@@ -78,12 +81,35 @@ impl Tokens {
 
     /// The problems of a section, as `(path, sentence)`; empty when there are none.
     pub fn check(auth: &Auth) -> Vec<(String, String)> {
-        read(auth).err().unwrap_or_default()
+        let mut problems = read(auth).err().unwrap_or_default();
+        problems.extend(SignIn::check(auth));
+        problems
     }
 
     /// Whether a text has the shape of a token: three parts, and the first begins like base64url of `{"`.
     pub(crate) fn looks_like_one(text: &str) -> bool {
         text.starts_with("eyJ") && text.bytes().filter(|byte| *byte == b'.').count() == 2
+    }
+
+    /// Whether a text that is no key and no JWT may be a token.
+    pub(crate) fn may_be_opaque(&self, text: &str) -> bool {
+        self.prover.takes_opaque()
+            && (SHORTEST_OPAQUE..=MAX_TOKEN).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+            && !text.starts_with(token::PREFIX)
+    }
+
+    /// Whether any issuer is to be asked about tokens.
+    pub(crate) fn inquires(&self) -> bool {
+        self.prover.inquires()
+    }
+
+    /// What must be waited for before this token can be told from a wrong one.
+    pub(crate) fn inquiry(&self, token: &Secret) -> Option<Inquiry> {
+        if token.expose().len() > MAX_TOKEN {
+            return None;
+        }
+        Arc::clone(&self.prover).inquiry(token)
     }
 
     /// The caller behind a token.
@@ -112,6 +138,10 @@ impl Tokens {
         let rules = self.rules.iter().find(|rules| *rules.issuer == *claims.issuer);
         let rules = rules.ok_or_else(|| invalid("its issuer is not trusted here"))?;
         let caller = Arc::new(rules.caller(&claims, self.limits, now)?);
+        if claims.asked {
+            // What was asked holds for less than a minute: whoever asked knows for how long.
+            return Ok(caller);
+        }
         let until = Duration::from_secs(claims.expires.unwrap_or_default()) + LEEWAY;
         let until = SystemTime::UNIX_EPOCH.checked_add(until).unwrap_or(now);
         slot.store(Some(Arc::new(Proved { digest, caller: Arc::clone(&caller), until, revision })));
@@ -146,6 +176,7 @@ impl Tokens {
 fn read(auth: &Auth) -> Result<Vec<Rules>, Vec<(String, String)>> {
     let mut rules: Vec<Rules> = Vec::with_capacity(auth.oidc.len());
     let mut problems = Vec::new();
+    let mut opaque = None;
     for (index, settings) in auth.oidc.iter().enumerate() {
         match Rules::read(settings) {
             Err(found) => {
@@ -157,7 +188,16 @@ fn read(auth: &Auth) -> Result<Vec<Rules>, Vec<(String, String)>> {
                 problems
                     .push((format!("auth.oidc[{index}].issuer"), "this issuer stands here twice".to_owned()));
             }
-            Ok(read) => rules.push(read),
+            Ok(_) if settings.introspection.as_ref().is_some_and(|how| how.opaque) && opaque.is_some() => {
+                let say = "another issuer is asked about tokens that are no JWT already, and such a token does not say whose it is: set `opaque: false` for all but one";
+                problems.push((format!("auth.oidc[{index}].introspection.opaque"), say.to_owned()));
+            }
+            Ok(read) => {
+                if settings.introspection.as_ref().is_some_and(|how| how.opaque) {
+                    opaque = Some(index);
+                }
+                rules.push(read);
+            }
         }
     }
     // It is written into a header in quotation marks.

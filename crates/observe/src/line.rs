@@ -103,7 +103,7 @@ impl Lines {
 fn level(record: &Record) -> Option<&'static str> {
     let blame = match &record.outcome {
         Outcome::Refused(error) | Outcome::Failed(error) => error.blame(),
-        Outcome::Complete | Outcome::Cancelled => Blame::Client,
+        Outcome::Complete | Outcome::Replayed | Outcome::Cancelled => Blame::Client,
     };
     match blame {
         Blame::Client => tracing::enabled!(target: "penstock::request", Level::INFO).then_some("INFO"),

@@ -18,8 +18,10 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::{Record, names};
 
 mod calls;
+mod waits;
 
 pub use calls::TargetState;
+pub use waits::QueueState;
 
 /// `gen_ai.client.operation.duration` buckets of the conventions: 10 ms doubling to 81.92 s.
 fn seconds() -> Histogram {
@@ -133,6 +135,7 @@ pub struct Metrics {
     token_usage: Family<Typed, Histogram, fn() -> Histogram>,
     upstream_calls: Family<OneProvider, Counter>,
     calls: calls::Calls,
+    pub(crate) waits: waits::Waits,
     cost: Family<Paid, Dollars>,
     unpriced: Family<Paid, Counter>,
     estimated: Family<Paid, Counter>,
@@ -166,6 +169,7 @@ impl Metrics {
             token_usage: Family::new_with_constructor(tokens),
             upstream_calls: Family::default(),
             calls: calls::Calls::default(),
+            waits: waits::Waits::default(),
             cost: Family::default(),
             unpriced: Family::default(),
             estimated: Family::default(),
@@ -222,6 +226,7 @@ impl Metrics {
         );
         registry.register(names::UPSTREAM_CALLS, "Calls made to providers", self.upstream_calls.clone());
         self.calls.register(&mut registry);
+        self.waits.register(&mut registry);
         registry.register(names::COST, "What answers cost in USD", self.cost.clone());
         registry.register(names::UNPRICED, "Requests without a known price", self.unpriced.clone());
         registry.register(names::ESTIMATED, "Requests whose tokens were estimated", self.estimated.clone());
@@ -312,6 +317,11 @@ impl Metrics {
     /// Says how often targets of a provider have been ejected since the start.
     pub fn ejected(&self, provider: &str, total: u64) {
         self.calls.ejected(provider, total);
+    }
+
+    /// Says how many requests wait for each provider.
+    pub fn queues(&self, queues: impl Iterator<Item = QueueState>) {
+        self.waits.queues(queues);
     }
 
     /// The whole registry in the OpenMetrics text format that Prometheus reads

@@ -47,6 +47,10 @@ pub const PROVIDER_UP: &str = "penstock_provider_up";
 pub const RELOADS: &str = "penstock_config_reloads";
 /// Responses that were to be stored, by outcome.
 pub const RESPONSES: &str = "penstock_responses";
+/// Requests that wait for a provider that has its hands full, by provider and class (`interactive`, `standard`, `batch`).
+pub const QUEUE_WAITING: &str = "penstock_queue_waiting";
+/// Seconds that requests waited for a provider, by class and outcome (`served` or `refused`).
+pub const QUEUE_WAIT: &str = "penstock_queue_wait_seconds";
 /// Records that were dropped because the queue was full.
 pub const RECORDS_DROPPED: &str = "penstock_records_dropped";
 /// Records that wait in memory because the store does not take them.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use penstock_domain::{Cost, Dialect, Error, FinishReason, RequestId, Stage, Tags, Task, Usage};
+use penstock_domain::{Cost, Dialect, Error, FinishReason, Priority, RequestId, Stage, Tags, Task, Usage};
 
 use crate::Gaps;
 
@@ -31,6 +31,9 @@ impl Timings {
 pub enum Outcome {
     /// The answer was delivered whole.
     Complete,
+    /// The answer of an earlier request with the same idempotency key was given again: nothing was called, nothing is
+    /// charged.
+    Replayed,
     /// The asker went away before the end.
     Cancelled,
     /// Refused before a provider gave an answer.
@@ -40,10 +43,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// `ok`, `cancelled`, or the error's code: bounded, fit for a label.
+    /// `ok`, `replayed`, `cancelled`, or the error's code: bounded, fit for a label.
     pub fn code(&self) -> &'static str {
         match self {
             Outcome::Complete => "ok",
+            Outcome::Replayed => "replayed",
             Outcome::Cancelled => "cancelled",
             Outcome::Refused(error) | Outcome::Failed(error) => error.code().name(),
         }
@@ -52,7 +56,7 @@ impl Outcome {
     /// The error, where there is one.
     pub fn error(&self) -> Option<&Error> {
         match self {
-            Outcome::Complete | Outcome::Cancelled => None,
+            Outcome::Complete | Outcome::Replayed | Outcome::Cancelled => None,
             Outcome::Refused(error) | Outcome::Failed(error) => Some(error),
         }
     }
@@ -237,4 +241,7 @@ pub trait Recorder: Send + Sync {
 
     /// A request that began has ended.
     fn end(&self, record: Record);
+
+    /// A request of a class has waited so long for a provider, and was served then or refused.
+    fn waited(&self, _class: Priority, _wait: Duration, _served: bool) {}
 }

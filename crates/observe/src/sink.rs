@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use penstock_domain::Priority;
 use tokio::sync::mpsc;
 
 use crate::{Lines, Metrics, Record, RecordStore, Recorder, Tail};
@@ -99,6 +100,10 @@ impl Recorder for Sink {
             self.content.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.dropped.inc();
         }
+    }
+
+    fn waited(&self, class: Priority, wait: Duration, served: bool) {
+        self.metrics.waits.waited(class, wait, served);
     }
 }
 

@@ -154,7 +154,7 @@ impl Status {
     /// The status of an outcome.
     pub const fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Complete => Status::Ok,
+            Outcome::Complete | Outcome::Replayed => Status::Ok,
             Outcome::Cancelled => Status::Cancelled,
             Outcome::Refused(_) => Status::Refused,
             Outcome::Failed(_) => Status::Failed,
@@ -173,7 +173,7 @@ pub struct Filter {
     pub model: Option<Box<str>>,
     /// The provider that answered, or was tried last.
     pub provider: Option<Box<str>>,
-    /// `ok`, `cancelled` or an error code.
+    /// `ok`, `replayed`, `cancelled` or an error code.
     pub code: Option<Box<str>>,
     /// How it ended.
     pub status: Option<Status>,

@@ -6,28 +6,29 @@ use std::time::{Duration, SystemTime};
 
 use penstock_admin::{Parts, ProviderRow, TargetRow, View};
 use penstock_admission::Standing;
+use penstock_alert::Alerts;
 use penstock_config::show;
 use penstock_edge::StoreHealth;
 use penstock_flow::Gateway;
-use penstock_identity::{AuditLog, Keys};
-use penstock_observe::RecordStore;
 use penstock_observe::store::Spending;
 use penstock_provider::Health;
 use penstock_routing::TargetReport;
-use penstock_store_sql::SqlLedger;
 use serde_json::{Value, json};
 
 use crate::audit::Noted;
-use crate::ledger::Kept as Ledger;
+use crate::idempotency::Answers;
+use crate::people::People;
 use crate::records::Kept;
 use crate::reload::Current;
+use crate::stores::Stores;
 use crate::wiring;
 
 /// What the admin API works with.
 pub(crate) fn parts(
     gateway: &Gateway,
-    keys: &Arc<Keys>,
-    (records, noted, ledger): (&Kept, &Noted, &Ledger),
+    people: &People,
+    (records, noted, answers, alerts): (&Kept, &Noted, &Answers, &Arc<Alerts>),
+    stores: &Stores,
     current: Current,
 ) -> Parts {
     let authorize = {
@@ -37,13 +38,17 @@ pub(crate) fn parts(
         })
     };
     Parts {
-        keys: Arc::clone(keys),
-        records: Arc::clone(&records.store) as Arc<dyn RecordStore>,
+        keys: Arc::clone(&people.keys),
+        teams: Arc::clone(&people.teams),
+        sessions: Arc::clone(&people.sessions),
+        records: Arc::clone(&stores.records),
         tail: records.tail.clone(),
-        audit: Arc::clone(&noted.log) as Arc<dyn AuditLog>,
+        audit: Arc::clone(&noted.log),
+        alerts: Arc::clone(alerts),
         denials: Arc::clone(&noted.denials),
+        idempotency: Arc::clone(&answers.service),
         authorize,
-        view: Arc::new(Running { gateway: gateway.clone(), current, ledger: Arc::clone(&ledger.store) }),
+        view: Arc::new(Running { gateway: gateway.clone(), current, ledger: Arc::clone(&stores.spending) }),
         now: SystemTime::now,
     }
 }
@@ -51,7 +56,7 @@ pub(crate) fn parts(
 struct Running {
     gateway: Gateway,
     current: Current,
-    ledger: Arc<SqlLedger>,
+    ledger: Arc<dyn Spending>,
 }
 
 impl View for Running {
@@ -85,7 +90,7 @@ impl View for Running {
     }
 
     fn spending(&self) -> Arc<dyn Spending> {
-        Arc::clone(&self.ledger) as Arc<dyn Spending>
+        Arc::clone(&self.ledger)
     }
 
     fn config(&self) -> Value {

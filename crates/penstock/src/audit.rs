@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use penstock_config::{Change, Config, Loaded};
-use penstock_domain::Kind;
+use penstock_config::{Change, Loaded};
+use penstock_domain::{Kind, Priority};
 use penstock_identity::{AuditEvent, AuditLog, Denial, Denials};
 use penstock_observe::{Outcome, Record, Recorder};
-use penstock_store_sql::SqlAudit;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -39,13 +38,13 @@ fn digest(loaded: &Loaded) -> String {
 
 /// The audit log of the running program, and those who were turned away and are not in it yet.
 pub(crate) struct Noted {
-    pub(crate) log: Arc<SqlAudit>,
+    pub(crate) log: Arc<dyn AuditLog>,
     pub(crate) denials: Arc<Denials>,
 }
 
 impl Noted {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { log: crate::wiring::audit(config), denials: Arc::default() }
+    pub(crate) fn new(log: Arc<dyn AuditLog>) -> Self {
+        Self { log, denials: Arc::default() }
     }
 
     /// Has a recorder count who was turned away.
@@ -60,17 +59,17 @@ impl Noted {
     }
 }
 
-/// Notes what the command line did to a key, before it says so.
+/// Notes what the command line did to a key or a team, before it says so.
 ///
 /// # Errors
 /// A sentence, when the log cannot be written; the change is made all the same.
 pub(crate) async fn changed(
-    log: &SqlAudit,
+    log: &dyn AuditLog,
     action: &str,
     before: Option<&Value>,
     after: &Value,
 ) -> Result<(), Failure> {
-    let key = after["id"].as_str().unwrap_or_default();
+    let key = after["id"].as_str().or_else(|| after["name"].as_str()).unwrap_or_default();
     let event = AuditEvent::new(SystemTime::now(), "command line", action, key)
         .with(before.map(Value::to_string).as_deref(), Some(&after.to_string()));
     let written = log.append(event).await;
@@ -98,10 +97,14 @@ impl Recorder for Watching {
         }
         self.inner.end(record);
     }
+
+    fn waited(&self, class: Priority, wait: Duration, served: bool) {
+        self.inner.waited(class, wait, served);
+    }
 }
 
 /// Writes down who was turned away, for ever: the first of a kind at once, repetitions once a minute.
-async fn denials(log: Arc<SqlAudit>, denials: Arc<Denials>) {
+async fn denials(log: Arc<dyn AuditLog>, denials: Arc<Denials>) {
     let mut every = tokio::time::interval(LOOK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failing = false;

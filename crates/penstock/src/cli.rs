@@ -27,6 +27,12 @@ pub(crate) enum Verb {
     /// Create, list, rotate and revoke API keys.
     #[command(subcommand)]
     Keys(KeysVerb),
+    /// Create, list, show, change and delete teams: what their keys may ask for and spend together.
+    #[command(subcommand)]
+    Teams(TeamsVerb),
+    /// List who is signed in with a browser, and end sessions.
+    #[command(subcommand)]
+    Sessions(SessionsVerb),
     /// Ask one question and stream the answer to the terminal.
     Chat(Chat),
     /// Run a scripted model server that speaks the OpenAI and Anthropic dialects, with faults on demand.
@@ -102,8 +108,103 @@ pub(crate) enum KeysVerb {
     List(ListKeys),
     /// Give a key a new secret.
     Rotate(RotateKey),
-    /// Make a key useless at once.
+    /// Make a key useless at once, or all keys of an owner or a team.
     Revoke(RevokeKey),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsVerb {
+    /// List who is signed in.
+    List(ListSessions),
+    /// End sessions at once: one, all of a person, or all.
+    End(EndSessions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListSessions {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndSessions {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The session's id.
+    #[arg(required_unless_present_any = ["subject", "all"], conflicts_with_all = ["subject", "all"])]
+    pub(crate) id: Option<String>,
+    /// All sessions of a person, as their issuer names them.
+    #[arg(long, value_name = "SUBJECT", conflicts_with = "all")]
+    pub(crate) subject: Option<String>,
+    /// All sessions of everybody.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TeamsVerb {
+    /// Make a team.
+    Create(ChangeTeam),
+    /// List the teams, those of the configuration file included.
+    List(ListTeams),
+    /// Show a team with its settings.
+    Show(ShowTeam),
+    /// Change settings of a team; what is not named stays.
+    Update(ChangeTeam),
+    /// Delete a team that has no active keys.
+    Delete(ShowTeam),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListTeams {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowTeam {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The team's name.
+    pub(crate) name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangeTeam {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The team's name.
+    pub(crate) name: String,
+    /// Limits of all its keys together: 60rpm, 10000tpm, 4concurrent, … as for keys; may be repeated.
+    #[arg(long = "limit", value_name = "LIMIT")]
+    pub(crate) limits: Vec<String>,
+    /// What its keys may spend together, in US dollars per day, month or lifetime: 500/month.
+    #[arg(long, value_name = "BUDGET")]
+    pub(crate) budget: Option<String>,
+    /// A region that its requests never leave; may be repeated.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) residency: Vec<String>,
+    /// Whether its requests go to internal providers alone.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) internal_only: Option<bool>,
+    /// Any other setting of a team as a path and JSON: capture.content=true; null takes one away; may be repeated.
+    #[arg(long = "set", value_name = "PATH=JSON")]
+    pub(crate) set: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,6 +246,12 @@ pub(crate) struct CreateKey {
     /// Whose key it is.
     #[arg(long, value_name = "TEAM")]
     pub(crate) team: Option<String>,
+    /// Who answers for it: a person's subject or e-mail address, or the name of a service account.
+    #[arg(long, value_name = "OWNER")]
+    pub(crate) owner: Option<String>,
+    /// What the owner is: user or service.
+    #[arg(long, value_name = "KIND", requires = "owner")]
+    pub(crate) kind: Option<String>,
     /// What it may do, as family:action[:name]; may be repeated. Default: every model by every inference route.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
@@ -173,9 +280,22 @@ pub(crate) struct CreateKey {
 pub(crate) struct ListKeys {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Whose keys are meant.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// Keys of this owner.
+    #[arg(long, value_name = "OWNER")]
+    pub(crate) owner: Option<String>,
+    /// Keys of this team.
+    #[arg(long, value_name = "TEAM")]
+    pub(crate) team: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -197,7 +317,10 @@ pub(crate) struct RevokeKey {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     /// The key's id or name.
-    pub(crate) key: String,
+    #[arg(required_unless_present_any = ["owner", "team"], conflicts_with_all = ["owner", "team"])]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,20 +1,24 @@
 //! The ledger of the running program: what was spent before counts from the first request on.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use penstock_admission::ledger::{LedgerStore, Writer};
-use penstock_admission::{Admission, Rules};
+use penstock_admission::{Admission, Crossing, Rules};
 use penstock_config::Config;
 use penstock_store_sql::SqlLedger;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::reload::{self, Current};
 use crate::Failure;
 
 /// The ledger and who writes it.
 pub(crate) struct Kept {
     pub(crate) store: Arc<SqlLedger>,
     pub(crate) admission: Arc<Admission>,
+    /// Parts of budgets that are spent, for one listener.
+    pub(crate) crossings: Option<mpsc::Receiver<Crossing>>,
     writing: JoinHandle<()>,
 }
 
@@ -35,6 +39,7 @@ impl Kept {
         }
         let (admission, writer) =
             Admission::with_ledger(Instant::now(), Arc::clone(&store) as Arc<dyn LedgerStore>);
+        let (admission, crossings) = admission.with_bell();
         admission.restore(&Rules::of(config), &recovered, now);
         let writing = tokio::spawn(Writer::run(writer));
         Ok(Self { store, admission: Arc::new(admission), writing })

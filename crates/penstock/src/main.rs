@@ -3,16 +3,21 @@
 //! This is the only crate that knows every other one, and the only one with feature flags.
 
 mod administration;
+mod alerts;
 mod audit;
 mod cli;
 mod client;
 mod data;
+mod idempotency;
 mod ledger;
 mod logging;
+mod people;
 mod records;
 mod reload;
 mod responses;
 mod serving;
+mod snapshots;
+mod stores;
 mod terminal;
 mod verb;
 mod wiring;
@@ -21,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{AuditVerb, Cli, ConfigVerb, KeysVerb, Verb};
+use cli::{AuditVerb, Cli, ConfigVerb, KeysVerb, SessionsVerb, TeamsVerb, Verb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,6 +61,13 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Keys(KeysVerb::List(args)) => verb::keys::list(&args),
         Verb::Keys(KeysVerb::Rotate(args)) => verb::keys::rotate(&args),
         Verb::Keys(KeysVerb::Revoke(args)) => verb::keys::revoke(&args),
+        Verb::Teams(TeamsVerb::Create(args)) => verb::teams::create(&args),
+        Verb::Teams(TeamsVerb::List(args)) => verb::teams::list(&args),
+        Verb::Teams(TeamsVerb::Show(args)) => verb::teams::show(&args),
+        Verb::Teams(TeamsVerb::Update(args)) => verb::teams::update(&args),
+        Verb::Teams(TeamsVerb::Delete(args)) => verb::teams::delete(&args),
+        Verb::Sessions(SessionsVerb::List(args)) => verb::sessions::list(&args),
+        Verb::Sessions(SessionsVerb::End(args)) => verb::sessions::end(&args),
         Verb::Chat(args) => verb::chat::run(&args),
         Verb::Mock(args) => verb::mock::run(&args),
         Verb::Doctor(args) => verb::doctor::run(&args),

@@ -5,11 +5,11 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use penstock_config::{Loaded, ProcessEnvironment, Watch, diff};
-use penstock_flow::Gateway;
 use penstock_observe::{Metrics, Reload};
 use tokio::signal::unix::Signal;
 
-use crate::wiring::{self, Lasting};
+use crate::snapshots::Snapshots;
+use crate::wiring;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,30 +27,26 @@ pub(crate) fn now(current: &Current) -> Arc<Loaded> {
 
 /// Puts new configurations in force.
 pub(crate) struct Reloader {
-    current: Current,
+    snapshots: Arc<Snapshots>,
     listen: Option<SocketAddr>,
-    gateway: Gateway,
-    lasting: Lasting,
     metrics: Arc<Metrics>,
     watch: Watch,
 }
 
 impl Reloader {
     pub(crate) fn new(
-        loaded: Arc<Loaded>,
+        snapshots: Arc<Snapshots>,
         listen: Option<SocketAddr>,
-        gateway: Gateway,
-        lasting: Lasting,
         metrics: Arc<Metrics>,
     ) -> Self {
         // From the moment that the files were read, near enough: an edit during the start is not missed.
-        let watch = Watch::new(loaded.source.files.clone());
-        Self { current: Arc::new(RwLock::new(loaded)), listen, gateway, lasting, metrics, watch }
+        let watch = Watch::new(now(&snapshots.current()).source.files.clone());
+        Self { snapshots, listen, metrics, watch }
     }
 
     /// A view of the configuration in force.
     pub(crate) fn current(&self) -> Current {
-        Arc::clone(&self.current)
+        self.snapshots.current()
     }
 
     /// Waits for SIGHUP or a changed file, for ever.
@@ -74,14 +70,14 @@ impl Reloader {
     }
 
     fn loaded(&self) -> Arc<Loaded> {
-        now(&self.current)
+        now(&self.snapshots.current())
     }
 
     /// Notes in the audit log that another configuration is in force, and what of it is other.
     async fn note(&self, before: &Loaded) {
         let loaded = self.loaded();
         let changes = diff(&before.config, &loaded.config);
-        crate::audit::configured(&*self.lasting.audit, "config.reload", &loaded, &changes).await;
+        crate::audit::configured(&*self.snapshots.lasting.audit, "config.reload", &loaded, &changes).await;
     }
 
     /// Whether a new configuration came into force.
@@ -107,13 +103,17 @@ impl Reloader {
         if let Some(listen) = self.listen {
             loaded.config.server.listen = listen;
         }
-        let snapshot = self.gateway.snapshot();
+        let lasting = &self.snapshots.lasting;
+        let snapshot = self.snapshots.gateway.snapshot();
         let kept = Some((&before.config, snapshot.providers()));
         let providers = wiring::providers(&loaded.config, kept)?;
         wiring::check_tokens(&loaded.config)?;
+        let endpoints = penstock_webhook::endpoints(&loaded.config)?;
         // Last, because it takes effect at once: everything before it may still refuse.
-        wiring::use_file_keys(&self.lasting.keys, &loaded.config)?;
-        self.lasting.trusted.follow(&self.lasting.keys, &loaded.config)?;
+        wiring::use_file_keys(&lasting.people.keys, &loaded.config)?;
+        lasting.trusted.follow(&lasting.people.keys, &loaded.config)?;
+        lasting.people.use_door(&loaded.config)?;
+        lasting.people.teams.use_file(&loaded.config.teams);
         let changes = diff(&before.config, &loaded.config);
         for change in changes.iter().filter(|change| change.needs_restart) {
             tracing::warn!(path = change.path, "changed in the file, but takes effect only after a restart");
@@ -121,16 +121,13 @@ impl Reloader {
         // What kept a provider away may be mended: a new credential, another address.
         for (name, section) in &loaded.config.providers {
             if before.config.providers.get(name) != Some(section) {
-                self.lasting.fleet.reinstate(name);
+                lasting.fleet.reinstate(name);
             }
         }
-        self.gateway.swap(self.lasting.parts(&loaded.config, providers));
-        self.lasting.conversations.set_policy((&loaded.config.responses).into());
-        let loaded = Arc::new(loaded);
-        match self.current.write() {
-            Ok(mut current) => *current = loaded,
-            Err(poisoned) => *poisoned.into_inner() = loaded,
-        }
+        lasting.alerts.follow(endpoints);
+        lasting.conversations.set_policy((&loaded.config.responses).into());
+        lasting.idempotency.set_policy((&loaded.config.idempotency).into());
+        self.snapshots.swap(Arc::new(loaded), providers);
         Ok(changes.len())
     }
 }

@@ -4,13 +4,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_config::{Config, Loaded, Problem, exposure};
+use penstock_domain::Error;
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
 use penstock_flow::Gateway;
-use penstock_identity::Keys;
-use penstock_observe::{Metrics, Sink, TargetState};
+use penstock_identity::{AuditLog, Keys};
+use penstock_observe::{Metrics, QueueState, Sink, TargetState};
 use penstock_provider::Health;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,11 +19,15 @@ use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
 use crate::audit::Noted;
+use crate::idempotency::Answers;
 use crate::ledger::Kept as Ledger;
 use crate::records::{self, Kept};
+use crate::people::People;
 use crate::reload::Reloader;
+use crate::snapshots::Snapshots;
+use crate::stores::Stores;
 use crate::wiring::{self, Lasting, Trusted};
-use crate::{Failure, administration, logging};
+use crate::{Failure, administration, alerts, logging};
 
 /// How often the database is asked whether another process changed a key.
 const KEY_LOOK: Duration = Duration::from_millis(500);
@@ -34,6 +39,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(2);
 pub(crate) struct Serving {
     pub(crate) loaded: Arc<Loaded>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) audit: Arc<dyn AuditLog>,
     pub(crate) gateway: Gateway,
     pub(crate) address: SocketAddr,
 }
@@ -70,7 +76,10 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let config = &loaded.config;
-    let keys = wiring::open_keys(config).await.map_err(|error| error.say().to_owned())?;
+    let said = |error: Error| error.say().to_owned();
+    let stores = Arc::new(Stores::of(config).map_err(said)?);
+    let people = Arc::new(People::open(config, &stores).await.map_err(said)?);
+    let keys = Arc::clone(&people.keys);
     if let Some(problem) = exposure(config, keys.ring().len()) {
         return Err(crate::verb::report(&loaded.source.path, &[problem]).into());
     }
@@ -78,45 +87,60 @@ where
     let providers = wiring::providers(config, None).map_err(told)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (recorder, tally) = Sink::new(Arc::clone(&metrics));
-    let noted = Noted::new(config);
-    let (records, tally) = Kept::new(wiring::records(config), tally);
-    let ledger = Ledger::open(config).await?;
-    let (responses, conversations) = crate::responses::open(config, Arc::clone(&metrics));
+    let noted = Noted::new(Arc::clone(&stores.audit));
+    let (records, tally) = Kept::new(Arc::clone(&stores.records), tally);
+    let alerts = alerts::open(config, &stores).map_err(told)?;
+    let mut ledger = Ledger::open(&people.whole(config), &stores).await?;
+    let conversations = crate::responses::open(config, &stores, Arc::clone(&metrics));
+    let answers = Answers::open(config, &stores).await.map_err(said)?;
     let lasting = Lasting {
-        keys: Arc::clone(&keys),
+        people: Arc::clone(&people),
         trusted: Trusted::default(),
         audit: Arc::clone(&noted.log),
+        alerts: Arc::clone(&alerts),
         admission: Arc::clone(&ledger.admission),
         fleet: Arc::default(),
+        doors: Arc::default(),
         recorder: noted.watch(recorder),
         conversations: Arc::clone(&conversations),
+        idempotency: Arc::clone(&answers.service),
     };
     lasting.trusted.follow(&keys, config).map_err(told)?;
+    people.use_door(config).map_err(told)?;
     let gateway = Gateway::new(lasting.parts(config, providers));
     let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
-    let reloader = Reloader::new(Arc::clone(&loaded), listen, gateway.clone(), lasting, Arc::clone(&metrics));
+    let reloader = Reloader::new(
+        Snapshots::new(Arc::clone(&loaded), gateway.clone(), lasting),
+        listen,
+        Arc::clone(&metrics),
+    );
     let store = StoreState::default();
     let extra = Extra {
         admin: Some(penstock_admin::router(administration::parts(
             &gateway,
-            &keys,
-            (&records, &noted, &ledger),
+            &people,
+            (&records, &noted, &answers, &alerts),
+            &stores,
             reloader.current(),
         ))),
         openapi: wiring::openapi().into(),
         metrics: metrics_text(gateway.clone(), metrics),
         store: store.health(),
         conversations: Arc::clone(&conversations),
+        idempotency: Arc::clone(&answers.service),
     };
     // Before the port opens: whoever can reach the gateway can also signal it.
     let mut signals = Signals::catch()?;
     let hangup = catch(SignalKind::hangup())?;
     let drain = Drain::new();
     let (address, listeners) = open(config, &gateway, extra, &drain).await?;
-    let looking = tokio::spawn(look_at_keys(Arc::clone(&keys), store));
+    let looking = tokio::spawn(look_at_people(people, store));
     let denying = noted.begin(&loaded).await;
-    announce(Serving { loaded: Arc::clone(&loaded), keys, gateway: gateway.clone(), address }).await?;
+    let telling_keys = Arc::clone(&keys);
+    announce(Serving { loaded: Arc::clone(&loaded), keys, audit: Arc::clone(&stores.audit), gateway: gateway.clone(), address }).await?;
     let sweeping = tokio::spawn(records::sweep(Arc::clone(&records.store), reloader.current()));
+    let expiring = tokio::spawn(crate::ledger::sweep(Arc::clone(&stores), reloader.current()));
+    let telling = tokio::spawn(alerts::work(alerts, ledger.crossings.take(), gateway.clone(), telling_keys));
     let forgetting = tokio::spawn(async move { conversations.sweep().await });
     let reloading = tokio::spawn(reloader.run(hangup));
     signals.terminated().await;
@@ -128,17 +152,20 @@ where
         // A listener that panicked has nothing left to drain.
         let _ = listener.await;
     }
-    for task in [reloading, looking, sweeping, forgetting, denying] {
+    let closing = Instant::now();
+    for task in [reloading, looking, sweeping, expiring, telling, forgetting, denying] {
         task.abort();
         let _ = task.await;
     }
     drop(gateway);
+    // Each of them waits for its own last rows: together they take as long as the slowest.
     // Every recorder is gone with the last snapshot: the tally ends once its queue is empty.
-    let _ = tokio::time::timeout(LAST_RECORDS, tally).await;
-    let _ = tokio::time::timeout(LAST_RECORDS, ledger.close()).await;
-    let _ = tokio::time::timeout(LAST_RECORDS, records.store.close()).await;
-    let _ = tokio::time::timeout(LAST_RECORDS, responses.close()).await;
-    tracing::info!("stopped");
+    let kept = tokio::time::timeout(LAST_RECORDS, tally);
+    let paid = tokio::time::timeout(LAST_RECORDS, ledger.close());
+    let done = tokio::time::timeout(LAST_RECORDS, answers.close());
+    let _ = tokio::join!(kept, paid, done);
+    let _ = tokio::time::timeout(LAST_RECORDS, stores.close()).await;
+    tracing::info!(ms = closing.elapsed().as_millis(), "stopped");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -185,6 +212,7 @@ fn settings(config: &Config) -> EdgeSettings {
         keep_alive: server.keep_alive.0,
         drain: server.drain.0,
         trusted_proxies: server.trusted_proxies.clone(),
+        console: crate::people::console(config).into_iter().collect(),
         ..EdgeSettings::default()
     }
 }
@@ -205,24 +233,29 @@ fn metrics_text(gateway: Gateway, metrics: Arc<Metrics>) -> penstock_edge::Metri
             model: target.model,
             state: target.state,
         }));
+        metrics.queues(flow.waiting().into_iter().map(|(provider, class, waiting)| QueueState {
+            provider,
+            class,
+            waiting,
+        }));
         metrics.text()
     })
 }
 
-async fn look_at_keys(keys: Arc<Keys>, store: StoreState) {
+async fn look_at_people(people: Arc<People>, store: StoreState) {
     let mut every = tokio::time::interval(KEY_LOOK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         every.tick().await;
-        let looked = keys.refresh().await;
+        let looked = people.refresh().await;
         store.note(looked.is_err());
         match &looked {
-            Ok(true) => tracing::info!("the keys changed"),
+            Ok(true) => tracing::info!("keys or teams changed"),
             Ok(false) => {}
             // Once, not twice a second: the keys in memory go on working meanwhile.
             Err(error) if !failing => {
-                tracing::error!(%error, "the keys cannot be read; the known ones stay in force");
+                tracing::error!(%error, "keys and teams cannot be read; the known ones stay in force");
             }
             Err(_) => {}
         }

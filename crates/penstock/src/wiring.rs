@@ -4,20 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use penstock_admission::{Admission, Rules};
+use penstock_alert::Alerts;
+use penstock_admission::fair::Bounds as Line;
+use penstock_admission::{Admission, Allowance, Limits, Rules};
 use penstock_config::{Config, ContentFilter, KindSchemas, Problem, Registry, Section, Trust};
 use penstock_conversation::Conversations;
-use penstock_domain::Error;
-use penstock_flow::{Captures, Parts};
-use penstock_identity::{Keys, Tokens};
+use penstock_flow::{Captures, DoorRules, Doors, Lanes, Parts, Share, Shares};
+use penstock_idempotency::Idempotency;
+use penstock_identity::{AuditLog, Keys, Tokens};
 use penstock_identity_oidc::Issuers;
 use penstock_observe::Recorder;
 use penstock_provider::{Health, Provider};
 use penstock_provider_http::PRESETS;
 use penstock_routing::{Bounds, Catalogue, Deployment, Fleet, Model, Policy, Prices, Pricing, RelayRule};
-use penstock_store_sql::{SqlAudit, SqlRecords, SqlStore};
 
 use crate::data;
+use crate::people::People;
 
 /// How long an embedded model may take to load before `doctor` stops waiting for it.
 const LOADS: Duration = Duration::from_secs(60);
@@ -105,6 +107,7 @@ fn unchanged(
 pub(crate) fn check_providers(config: &Config) -> Result<Providers, Vec<Problem>> {
     let flaws = Keys::check_file(&config.keys).into_iter().chain(Tokens::check(&config.auth));
     let mut problems: Vec<Problem> = flaws.map(|(path, say)| Problem::error(path, say)).collect();
+    problems.extend(penstock_webhook::endpoints(config).err().into_iter().flatten());
     match providers(config, None) {
         Ok(built) if problems.is_empty() => Ok(built),
         Ok(_) => Err(problems),
@@ -169,6 +172,54 @@ fn bounds(config: &Config) -> HashMap<Arc<str>, Bounds> {
         (Arc::from(name.as_str()), Bounds { regions, internal_only: team.internal_only })
     });
     bounds.filter(|(_, bounds)| *bounds != Bounds::default()).collect()
+}
+
+/// What bounds the calls of each provider.
+fn doors(config: &Config) -> Vec<(Arc<str>, DoorRules)> {
+    let rules = config.providers.iter().map(|(name, section)| {
+        let placement = section.placement();
+        let limits = placement.limits;
+        let lanes = match (section.kind.as_str(), placement.trust) {
+            ("local", _) => Lanes::Fixed(parallel(section)),
+            (_, Trust::Internal) => Lanes::Learnt,
+            (_, Trust::External) => Lanes::Open,
+        };
+        let rules = DoorRules {
+            slots: placement.max_concurrency.into_iter().chain(limits.concurrent_requests).min(),
+            lanes,
+            // Calls at the same time are the slots, for which one can wait.
+            allowance: Allowance {
+                limits: Limits { concurrent_requests: None, ..limits },
+                budget: placement.budget,
+            },
+            line: Line {
+                max_waiting: placement.queue.max_waiting as usize,
+                max_wait: placement.queue.max_wait.0,
+            },
+        };
+        (Arc::from(name.as_str()), rules)
+    });
+    rules.collect()
+}
+
+/// How many requests the embedded engine works on at once.
+#[cfg(feature = "local")]
+fn parallel(section: &Section) -> u32 {
+    section.settings::<penstock_provider_local::Settings>().unwrap_or_default().parallel
+}
+
+#[cfg(not(feature = "local"))]
+fn parallel(_: &Section) -> u32 {
+    1
+}
+
+/// The teams that have another share than the usual one.
+fn shares(config: &Config) -> Shares {
+    let shares = config.teams.iter().map(|(name, team)| {
+        let share = Share { weight: team.weight.unwrap_or(1), priority: team.priority.map(Into::into) };
+        (Arc::from(name.as_str()), share)
+    });
+    shares.filter(|(_, share)| *share != Share::default()).collect()
 }
 
 /// Where requests go that no route knows; the file's paths begin with the root that the routing does not know.
@@ -241,28 +292,6 @@ fn captures(config: &Config) -> Captures {
     Captures::new(on.map(|(name, team)| (name.as_str().into(), team.capture.retention.0)))
 }
 
-/// Opens the database of the configuration and reads its keys and those of the file.
-///
-/// # Errors
-/// `store_unavailable`, with a sentence on the mend.
-pub(crate) async fn open_keys(config: &Config) -> Result<Arc<Keys>, Error> {
-    let pepper = penstock_store_sql::pepper(&config.data_dir)?;
-    let store = SqlStore::open(&config.data_dir).await?;
-    let keys = Arc::new(Keys::new(Arc::new(store), pepper));
-    keys.refresh().await?;
-    use_file_keys(&keys, config).map_err(|problems| {
-        let say = problems.first().map_or("the keys of the file cannot be used", |problem| &problem.message);
-        Error::new(penstock_domain::Code::InvalidRequest, say)
-    })?;
-    Ok(keys)
-}
-
-/// The records of the configuration. The file is opened by whoever first needs it: trouble with it costs records, not
-/// requests.
-pub(crate) fn records(config: &Config) -> Arc<SqlRecords> {
-    Arc::new(SqlRecords::new(&config.data_dir))
-}
-
 /// Takes the keys of the file in place of those before.
 pub(crate) fn use_file_keys(keys: &Keys, config: &Config) -> Result<(), Vec<Problem>> {
     keys.use_file(&config.keys, config.limits)
@@ -300,35 +329,36 @@ pub(crate) fn check_tokens(config: &Config) -> Result<(), Vec<Problem>> {
     if flaws.is_empty() { Ok(()) } else { Err(problems_of(flaws)) }
 }
 
-fn problems_of(flaws: Vec<(String, String)>) -> Vec<Problem> {
+pub(crate) fn problems_of(flaws: Vec<(String, String)>) -> Vec<Problem> {
     flaws.into_iter().map(|(path, say)| Problem::error(path, say)).collect()
-}
-
-/// The audit log of the configuration. Its file is opened by whoever first needs it.
-pub(crate) fn audit(config: &Config) -> Arc<SqlAudit> {
-    Arc::new(SqlAudit::new(&config.data_dir))
 }
 
 /// What outlives every reload.
 pub(crate) struct Lasting {
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) people: Arc<People>,
     pub(crate) trusted: Trusted,
-    pub(crate) audit: Arc<SqlAudit>,
+    pub(crate) audit: Arc<dyn AuditLog>,
+    pub(crate) alerts: Arc<Alerts>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) doors: Arc<Doors>,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) conversations: Arc<Conversations>,
+    pub(crate) idempotency: Arc<Idempotency>,
 }
 
 impl Lasting {
-    /// A snapshot's parts.
+    /// A snapshot's parts. From here on teams of the file and of the database are one list.
     pub(crate) fn parts(&self, config: &Config, providers: Providers) -> Parts {
+        let config = &self.people.whole(config);
         Parts {
-            keys: self.keys.ring(),
+            keys: self.people.keys.ring(),
             admission: Arc::clone(&self.admission),
             rules: Rules::of(config),
             catalogue: catalogue(config, &providers),
             fleet: Arc::clone(&self.fleet),
+            doors: self.doors.adopt(doors(config)),
+            shares: shares(config),
             bounds: bounds(config),
             providers,
             captures: captures(config),

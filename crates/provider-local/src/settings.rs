@@ -23,7 +23,9 @@ pub struct Settings {
     pub memory: Option<u32>,
     /// Requests that generate at the same time. Default 8.
     pub parallel: u32,
-    /// Requests that may wait for a place before further ones are refused as `overloaded`. Default 64.
+    /// Sequences beyond `parallel` that the engine takes in: prompts and choices of one request that asks for several.
+    /// Requests wait before, in the queue that every provider has.
+    #[serde(skip)]
     pub queue: u32,
     /// Threads of the engine. 1 is best unless requests come one at a time and cores are idle. Default 1.
     pub threads: u32,

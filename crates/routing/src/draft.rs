@@ -44,6 +44,8 @@ impl<'a> Draft<'a> {
             deadline: None,
             repeats: 0,
             given_up: false,
+            before: (None, None),
+            credit: false,
         };
         Self { ask, plan }
     }
@@ -79,6 +81,7 @@ impl<'a> Draft<'a> {
             tries: 0,
             barred: false,
             small: false,
+            busy: None,
             candidate: Candidate { serves: Some(Arc::clone(&lane.model)), target, prices },
         });
     }

@@ -1,6 +1,7 @@
 //! The candidates of one request, and which is next.
 
 mod again;
+mod busy;
 mod words;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use penstock_domain::{Error, Remedy};
 
 pub use self::words::{Ask, Candidate, Considered, Pick, Unroutable, Why};
+use self::busy::Busy;
 use crate::budget::{Budgets, Extra};
 use crate::choice::{Choice, choose};
 use crate::flight::Terms;
@@ -50,6 +52,10 @@ pub struct Plan {
     pub(crate) repeats: u8,
     /// No further repeat would be right.
     pub(crate) given_up: bool,
+    /// Who had been asked last before the last pick, and when.
+    pub(crate) before: (Option<usize>, Option<Instant>),
+    /// A further attempt is paid for that was not made.
+    pub(crate) credit: bool,
 }
 
 /// One candidate with what a choice needs of it.
@@ -69,6 +75,8 @@ pub(crate) struct Entry {
     pub(crate) barred: bool,
     /// The prompt does not fit.
     pub(crate) small: bool,
+    /// It has no room.
+    pub(crate) busy: Option<Busy>,
 }
 
 /// How a candidate stands among the others: less is better.
@@ -117,6 +125,7 @@ impl Plan {
             tries: 0,
             barred: false,
             small: false,
+            busy: None,
         };
         Self {
             entries: vec![entry],
@@ -136,6 +145,8 @@ impl Plan {
             deadline: None,
             repeats: 0,
             given_up: false,
+            before: (None, None),
+            credit: false,
         }
     }
 
@@ -202,6 +213,7 @@ impl Plan {
     /// What was thought of each candidate so far.
     pub fn considered(&self) -> Vec<Considered> {
         let verdict = |(index, entry): (usize, &Entry)| match (entry.tries, self.suits(entry), self.now) {
+            (0, true, _) if entry.busy.is_some() => entry.busy.map_or("full", |busy| busy.word),
             (1.., _, _) => "tried",
             (0, false, _) if entry.barred => "same_filter",
             (0, false, _) => "context_window",
@@ -287,7 +299,7 @@ impl Plan {
             other.place.resort == Resort::Usual && self.entries[other.index].rank == entry.rank
         });
         let view = entry.candidate.target.view(self.size, entry.provisioned, now);
-        (entry.tries < 2 && !equal && matches!(view.gate, Gate::Open(_))).then_some(Spot {
+        (entry.tries < 2 && entry.busy.is_none() && !equal && matches!(view.gate, Gate::Open(_))).then_some(Spot {
             index: current,
             place: Place { resort: Resort::Usual, rank: 0, same_door: true },
             view,
@@ -313,7 +325,10 @@ impl Plan {
             && self.entries.iter().any(|entry| self.free(entry) && matches!(gate(entry), Gate::Open(_)))
     }
 
-    fn pays(&self, extra: Extra, now: Instant) -> bool {
+    fn pays(&mut self, extra: Extra, now: Instant) -> bool {
+        if std::mem::take(&mut self.credit) {
+            return true;
+        }
         self.budgets.as_ref().is_some_and(|budgets| budgets.take(extra, now))
     }
 
@@ -324,7 +339,7 @@ impl Plan {
     }
 
     fn free(&self, entry: &Entry) -> bool {
-        entry.tries == 0 && self.suits(entry)
+        entry.tries == 0 && entry.busy.is_none() && self.suits(entry)
     }
 
     /// Everybody who was not asked yet and can be, as they stand now.
@@ -396,6 +411,7 @@ impl Plan {
         let entry = self.entries.get_mut(spot.index)?;
         entry.tries += 1;
         self.attempts += 1;
+        self.before = (self.current, self.begun);
         (self.current, self.begun) = (Some(spot.index), Some(begun));
         let terms = Terms {
             prepaid: spot.view.prepaid,

@@ -122,6 +122,16 @@ impl Target {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A number that stands for it.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The most attempts that it takes at once, where that was learnt.
+    pub fn most(&self) -> Option<u32> {
+        self.state().limit.most()
+    }
+
     pub(crate) fn gate(&self, now: Instant) -> Gate {
         self.gate_of(&self.state(), now)
     }

@@ -13,11 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_domain::{Code, Error};
 use penstock_identity::{AuditEntry, AuditEvent, AuditLog, AuditPage, Chain, Pending, Verdict};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
 use tokio::sync::Mutex;
 
 use crate::line::Line;
+use crate::link::{Ask, Cells, Link, Lock};
 use crate::{connect, pepper, trouble};
 
 /// The log's file name in the data folder.
@@ -29,11 +28,16 @@ pub const AUDIT_HEAD_FILE: &str = "audit.head";
 static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 const LAST: &str = "SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1";
-const HASH: &str = "SELECT hash FROM audit WHERE number = ?1";
+const HASH: &str = "SELECT hash FROM audit WHERE number = $1";
 const INSERT: &str = "INSERT INTO audit (number, at, actor, action, object, before, after, hash) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-const PAGE: &str = "SELECT * FROM audit WHERE number < ?1 ORDER BY number DESC LIMIT ?2";
-const NEXT: &str = "SELECT * FROM audit WHERE number > ?1 ORDER BY number LIMIT 500";
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(crate) const PAGE: &str = "SELECT number, at, actor, action, object, before, after, hash FROM audit \
+     WHERE number < $1 ORDER BY number DESC LIMIT $2";
+pub(crate) const NEXT: &str = "SELECT number, at, actor, action, object, before, after, hash FROM audit \
+     WHERE number > $1 ORDER BY number LIMIT $2";
+
+/// Rows that are checked at once.
+pub(crate) const CHECKED: u32 = 500;
 
 /// The audit log of one data folder. Other processes may add to it at the same time.
 pub struct SqlAudit {
@@ -45,9 +49,15 @@ pub struct SqlAudit {
 
 /// The end of the log as it stands in the second place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    number: u64,
-    hash: [u8; 32],
+pub(crate) struct Head {
+    pub(crate) number: u64,
+    pub(crate) hash: [u8; 32],
+}
+
+/// Rows as a walk over all of them reads them.
+pub(crate) trait Rows: Sync {
+    /// Some rows after this number, in their order.
+    fn after(&self, number: u64) -> Pending<'_, Vec<AuditEntry>>;
 }
 
 impl SqlAudit {
@@ -68,86 +78,94 @@ impl SqlAudit {
     async fn add(&self, event: &AuditEvent) -> Result<Head, Error> {
         let head = read_head(&self.head)?;
         let mut connection = self.line.hold().await?;
-        let outcome = insert(&mut connection, event, head).await;
+        let outcome = insert(&mut *connection, event, head).await;
         drop(connection);
         match outcome {
             Ok(Some(head)) => Ok(head),
-            Ok(None) => {
-                let say = format!(
-                    "the end of {} does not fit {}: rows were removed or altered; run `penstock audit verify`, and move \
-                     both files away to start a new log",
-                    self.line.path().display(),
-                    self.head.display()
-                );
-                Err(Error::new(Code::StoreUnavailable, say))
-            }
+            Ok(None) => Err(does_not_fit(&self.line.path().display(), &self.head)),
             Err(error) => Err(self.line.failed(error).await),
         }
     }
 
-    async fn rows(
-        &self,
-        statement: &'static str,
-        from: u64,
-        limit: Option<u32>,
-    ) -> Result<Vec<AuditEntry>, Error> {
+    async fn rows(&self, statement: &'static str, from: u64, limit: u32) -> Result<Vec<AuditEntry>, Error> {
         let mut connection = self.line.hold().await?;
-        let query = sqlx::query(statement).bind(i64::try_from(from).unwrap_or(i64::MAX));
-        let query = match limit {
-            Some(limit) => query.bind(i64::from(limit)),
-            None => query,
-        };
-        let outcome = query.fetch_all(&mut *connection).await;
+        let outcome = rows(&mut *connection, statement, from, limit).await;
         drop(connection);
-        let outcome = outcome.and_then(|rows| rows.iter().map(entry).collect());
         match outcome {
             Ok(entries) => Ok(entries),
             Err(error) => Err(self.line.failed(error).await),
         }
     }
+}
 
-    async fn walk(&self) -> Result<Verdict, Error> {
-        // Read first: rows that are added meanwhile are beyond it.
-        let head = read_head(&self.head)?;
-        let mut chain = Chain::default();
-        let wrong = |chain: &Chain, number, say| Verdict {
-            rows: chain.rows(),
-            head: chain.head(),
-            broken: Some((number, say)),
-        };
-        loop {
-            let entries = self.rows(NEXT, chain.rows(), None).await?;
-            if entries.is_empty() {
-                break;
-            }
-            for entry in &entries {
-                if let Err(say) = chain.check(entry) {
-                    return Ok(wrong(&chain, entry.number.min(chain.rows() + 1), say));
-                }
-                if head.is_some_and(|head| head.number == entry.number && head.hash != entry.hash) {
-                    let say = format!(
-                        "it is not the row that {} knows: the log was written anew",
-                        self.head.display()
-                    );
-                    return Ok(wrong(&chain, entry.number, say));
-                }
-            }
+impl Rows for SqlAudit {
+    fn after(&self, number: u64) -> Pending<'_, Vec<AuditEntry>> {
+        Box::pin(self.rows(NEXT, number, CHECKED))
+    }
+}
+
+/// The end that is known elsewhere is not in the log any more.
+pub(crate) fn does_not_fit(log: &dyn fmt::Display, head: &Path) -> Error {
+    let say = format!(
+        "the end of {log} does not fit {}: rows were removed or altered; run `penstock audit verify`, and move both files away \
+         to start a new log",
+        head.display()
+    );
+    Error::new(Code::StoreUnavailable, say)
+}
+
+/// Checks every row. `alone`: nobody else adds to the log, so that its end is known here if it has one.
+pub(crate) async fn walk(log: &impl Rows, second: &Path, alone: bool) -> Result<Verdict, Error> {
+    // Read first: rows that are added meanwhile are beyond it.
+    let head = read_head(second)?;
+    let mut chain = Chain::default();
+    let wrong = |chain: &Chain, number, say| Verdict {
+        rows: chain.rows(),
+        head: chain.head(),
+        broken: Some((number, say)),
+    };
+    let file = second.display();
+    loop {
+        let entries = log.after(chain.rows()).await?;
+        if entries.is_empty() {
+            break;
         }
-        let file = self.head.display();
-        match head {
-            Some(head) if head.number > chain.rows() => {
-                let say =
-                    format!("it and all after it are gone: {file} says that there were {} rows", head.number);
-                Ok(wrong(&chain, chain.rows() + 1, say))
+        for entry in &entries {
+            if let Err(say) = chain.check(entry) {
+                return Ok(wrong(&chain, entry.number.min(chain.rows() + 1), say));
             }
-            None if chain.rows() > 0 => {
-                let say =
-                    format!("{file} is gone, so nobody can tell whether rows are missing after this one");
-                Ok(wrong(&chain, chain.rows(), say))
+            if head.is_some_and(|head| head.number == entry.number && head.hash != entry.hash) {
+                let say = format!("it is not the row that {file} knows: the log was written anew");
+                return Ok(wrong(&chain, entry.number, say));
             }
-            _ => Ok(Verdict { rows: chain.rows(), head: chain.head(), broken: None }),
         }
     }
+    match head {
+        Some(head) if head.number > chain.rows() => {
+            let say =
+                format!("it and all after it are gone: {file} says that there were {} rows", head.number);
+            Ok(wrong(&chain, chain.rows() + 1, say))
+        }
+        None if alone && chain.rows() > 0 => {
+            let say = format!("{file} is gone, so nobody can tell whether rows are missing after this one");
+            Ok(wrong(&chain, chain.rows(), say))
+        }
+        _ => Ok(Verdict { rows: chain.rows(), head: chain.head(), broken: None }),
+    }
+}
+
+/// Tells the program's log of a new row, for a place elsewhere.
+pub(crate) fn tell(event: &AuditEvent, head: Head) {
+    let AuditEvent { actor, action, object, after, .. } = event;
+    tracing::info!(target: "audit", number = head.number, hash = hex(&head.hash), actor = &**actor, action = &**action, object = &**object, after = after.as_deref(), "noted");
+}
+
+/// Rows as a page: one more than were asked for says that there are more.
+pub(crate) fn page_of(mut entries: Vec<AuditEntry>, limit: u32) -> AuditPage {
+    let more = entries.len() > limit as usize;
+    entries.truncate(limit as usize);
+    let next = entries.last().filter(|_| more).map(|last| last.number);
+    AuditPage { entries, next }
 }
 
 impl fmt::Debug for SqlAudit {
@@ -162,90 +180,95 @@ impl AuditLog for SqlAudit {
             let _turn = self.turn.lock().await;
             let head = self.add(&event).await?;
             write_head(&self.head, head)?;
-            let AuditEvent { actor, action, object, after, .. } = &event;
-            tracing::info!(target: "audit", number = head.number, hash = hex(&head.hash), actor = &**actor, action = &**action, object = &**object, after = after.as_deref(), "noted");
+            tell(&event, head);
             Ok(head.number)
         })
     }
 
     fn page(&self, before: Option<u64>, limit: u32) -> Pending<'_, AuditPage> {
         Box::pin(async move {
-            let mut entries =
-                self.rows(PAGE, before.unwrap_or(u64::MAX), Some(limit.saturating_add(1))).await?;
-            let more = entries.len() > limit as usize;
-            entries.truncate(limit as usize);
-            let next = entries.last().filter(|_| more).map(|last| last.number);
-            Ok(AuditPage { entries, next })
+            let entries = self.rows(PAGE, before.unwrap_or(u64::MAX), limit.saturating_add(1)).await?;
+            Ok(page_of(entries, limit))
         })
     }
 
     fn verify(&self) -> Pending<'_, Verdict> {
-        Box::pin(self.walk())
+        Box::pin(walk(self, &self.head, true))
     }
 }
 
 /// Adds a row after the last one; `None` when the second place knows of another end.
-async fn insert(
-    connection: &mut SqliteConnection,
+pub(crate) async fn insert<L: Link>(
+    link: &mut L,
     event: &AuditEvent,
     head: Option<Head>,
 ) -> sqlx::Result<Option<Head>> {
     // The lock comes before the last row is read: nobody else adds one in between.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = link.change(Lock::Audit).await?;
     if let Some(head) = head {
-        let number = i64::try_from(head.number).unwrap_or(i64::MAX);
-        let known: Option<Vec<u8>> =
-            sqlx::query_scalar(HASH).bind(number).fetch_optional(&mut *transaction).await?;
-        if known.as_deref() != Some(&head.hash[..]) {
+        let rows = transaction.rows(Ask::new(HASH).bind(int(head.number))).await?;
+        if rows.first().map_or(Ok(None), |row| row.bytes(0))? != Some(&head.hash[..]) {
             return Ok(None);
         }
     }
-    let last = sqlx::query(LAST).fetch_optional(&mut *transaction).await?;
-    let mut chain = match last {
+    let last = transaction.rows(Ask::new(LAST)).await?;
+    let mut chain = match last.first() {
         None => Chain::default(),
-        Some(row) => Chain::after(number(&row)?, hash(&row)?),
+        Some(row) => Chain::after(number(row, 0)?, hash(row, 1)?),
     };
     let (number, hash) = chain.add(event);
-    sqlx::query(INSERT)
-        .bind(i64::try_from(number).unwrap_or(i64::MAX))
+    let ask = Ask::new(INSERT)
+        .bind(int(number))
         .bind(millis(event.at))
-        .bind(event.actor.to_string())
-        .bind(event.action.to_string())
-        .bind(event.object.to_string())
-        .bind(event.before.as_deref().map(str::to_owned))
-        .bind(event.after.as_deref().map(str::to_owned))
-        .bind(hash.to_vec())
-        .execute(&mut *transaction)
-        .await?;
+        .bind(&*event.actor)
+        .bind(&*event.action)
+        .bind(&*event.object)
+        .bind(event.before.as_deref())
+        .bind(event.after.as_deref())
+        .bind(&hash[..]);
+    transaction.run(ask).await?;
     transaction.commit().await?;
     Ok(Some(Head { number, hash }))
 }
 
-fn entry(row: &SqliteRow) -> sqlx::Result<AuditEntry> {
-    let text = |column: &str| row.try_get::<String, _>(column).map(Box::from);
-    let maybe = |column: &str| row.try_get::<Option<String>, _>(column).map(|text| text.map(Box::from));
-    let at: i64 = row.try_get("at")?;
+/// Some rows from a number on, by [`PAGE`] or [`NEXT`].
+pub(crate) async fn rows<L: Link>(
+    link: &mut L,
+    statement: &'static str,
+    from: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<AuditEntry>> {
+    let rows = link.rows(Ask::new(statement).bind(int(from)).bind(i64::from(limit))).await?;
+    rows.iter().map(entry).collect()
+}
+
+fn entry(row: &impl Cells) -> sqlx::Result<AuditEntry> {
+    let maybe = |column| row.text(column).map(|text| text.map(Box::from));
     Ok(AuditEntry {
-        number: number(row)?,
+        number: number(row, 0)?,
         event: AuditEvent {
-            at: UNIX_EPOCH + Duration::from_millis(u64::try_from(at).unwrap_or(0)),
-            actor: text("actor")?,
-            action: text("action")?,
-            object: text("object")?,
-            before: maybe("before")?,
-            after: maybe("after")?,
+            at: UNIX_EPOCH + Duration::from_millis(u64::try_from(row.count(1)?).unwrap_or(0)),
+            actor: row.word(2)?.into(),
+            action: row.word(3)?.into(),
+            object: row.word(4)?.into(),
+            before: maybe(5)?,
+            after: maybe(6)?,
         },
-        hash: hash(row)?,
+        hash: hash(row, 7)?,
     })
 }
 
-fn number(row: &SqliteRow) -> sqlx::Result<u64> {
-    row.try_get::<i64, _>("number").map(|number| u64::try_from(number).unwrap_or(0))
+fn number(row: &impl Cells, column: usize) -> sqlx::Result<u64> {
+    row.count(column).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
-fn hash(row: &SqliteRow) -> sqlx::Result<[u8; 32]> {
+fn hash(row: &impl Cells, column: usize) -> sqlx::Result<[u8; 32]> {
     // The table checks the length; another one cannot fit.
-    row.try_get::<Vec<u8>, _>("hash").map(|bytes| bytes.try_into().unwrap_or_default())
+    row.bytes(column).map(|bytes| bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default())
+}
+
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn millis(time: SystemTime) -> i64 {
@@ -257,7 +280,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_head(path: &Path) -> Result<Option<Head>, Error> {
+pub(crate) fn read_head(path: &Path) -> Result<Option<Head>, Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -277,7 +300,7 @@ fn read_head(path: &Path) -> Result<Option<Head>, Error> {
 
 /// Writes the end under another name and moves it into place: whoever reads sees one end or the other. An end that another
 /// process wrote meanwhile and that is further on stays.
-fn write_head(path: &Path, head: Head) -> Result<(), Error> {
+pub(crate) fn write_head(path: &Path, head: Head) -> Result<(), Error> {
     if read_head(path)?.is_some_and(|known| known.number >= head.number) {
         return Ok(());
     }

@@ -80,6 +80,22 @@ const RESPONSES_PLAN: Plan = Plan {
     reads: false,
 };
 
+/// Answers by idempotency key, before their askers have them.
+pub(crate) static IDEMPOTENCY: Plan = Plan {
+    steps: &[include_str!("../migrations/idempotency_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: true,
+    reads: false,
+};
+
+/// Events that somebody is told of.
+pub(crate) static OUTBOX: Plan = Plan {
+    steps: &[include_str!("../migrations/outbox_0001.sql")],
+    synchronous: SqliteSynchronous::Normal,
+    erases: false,
+    reads: false,
+};
+
 /// What a connection that writes keeps of its file, in KiB: rows are added at the ends of tables and of indexes, so that few
 /// pages are seen twice. A transaction with more pages than that begins to write before it ends.
 const WRITER_CACHE: u32 = 512;

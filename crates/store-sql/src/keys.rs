@@ -231,6 +231,7 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send
             None => Arc::default(),
             Some(ranges) => ranges.split(' ').map(str::parse).collect::<Result<_, String>>()?,
         },
+        priority: None,
         created: time_of(row.try_get("created")?),
         created_by: maybe_text("created_by")?.map(KeyId::new),
         expires: maybe_time("expires")?,

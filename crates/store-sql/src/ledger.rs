@@ -22,6 +22,10 @@ use crate::line::Line;
 use crate::{connect, records, trouble};
 use living::Living;
 
+pub(crate) use open::so_far;
+pub(crate) use read::{Names, left_open, spent, spent_by};
+pub(crate) use write::column;
+
 /// The file name of the ledger in the data folder.
 pub const LEDGER_FILE: &str = "ledger.db";
 
@@ -56,6 +60,10 @@ impl SqlLedger {
         self.writes.path()
     }
 
+    pub(crate) fn writes(&self) -> &Line {
+        &self.writes
+    }
+
     /// Closes the file properly, which folds the write-ahead log into it, and says that this gateway is no more. Later calls
     /// open it again.
     pub async fn close(&self) {
@@ -71,7 +79,7 @@ impl SqlLedger {
         self.living.enter()?;
         let open = {
             let mut connection = self.writes.hold().await?;
-            let open = read::left_open(&mut connection, self.living.id(), now).await;
+            let open = read::left_open(&mut *connection, &read::NAMES, self.living.id(), now).await;
             drop(connection);
             match open {
                 Ok(open) => open,
@@ -119,7 +127,7 @@ impl LedgerStore for SqlLedger {
         Box::pin(async move {
             let orphans = self.settle_for_the_dead(now).await?.orphans;
             let mut connection = self.writes.hold().await?;
-            let spent = read::spent(&mut connection, now).await;
+            let spent = read::spent(&mut *connection, &read::NAMES, now).await;
             drop(connection);
             match spent {
                 Ok(spent) => Ok(Recovered { orphans, spent }),
@@ -135,7 +143,7 @@ impl LedgerStore for SqlLedger {
     fn spent<'a>(&'a self, accounts: &'a [(Level, Arc<str>)], now: SystemTime) -> Pending<'a, Vec<Sums>> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let spent = read::spent_by(&mut connection, accounts, now).await;
+            let spent = read::spent_by(&mut *connection, &read::NAMES, accounts, now).await;
             drop(connection);
             match spent {
                 Ok(spent) => Ok(spent),
@@ -149,7 +157,7 @@ impl Spending for SqlLedger {
     fn spend<'a>(&'a self, by: &'a By, range: Hours) -> Asking<'a, Report> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let outcome = records::usage(&mut connection, by, range).await;
+            let outcome = records::usage(&mut *connection, &records::TABLES, by, range).await;
             drop(connection);
             match outcome {
                 Ok(report) => report,

@@ -13,12 +13,17 @@
 
 mod audit;
 mod connect;
+mod idempotency;
 mod keys;
 mod ledger;
 mod line;
+mod link;
+mod outbox;
 mod pepper;
+mod postgres;
 mod records;
 mod responses;
+mod retention;
 mod trouble;
 
 use std::fmt;
@@ -31,8 +36,11 @@ use tokio::sync::MappedMutexGuard;
 use line::Line;
 
 pub use audit::{AUDIT_FILE, AUDIT_HEAD_FILE, SqlAudit};
+pub use idempotency::{IDEMPOTENCY_FILE, SqlAnswers};
 pub use ledger::{LEDGER_FILE, SqlLedger};
+pub use outbox::{OUTBOX_FILE, SqlOutbox};
 pub use pepper::pepper;
+pub use postgres::{PgAudit, PgCheck, Postgres};
 pub use records::{RECORDS_FILE, SqlRecords};
 pub use responses::{RESPONSES_FILE, SqlResponses};
 

@@ -22,8 +22,8 @@ use crate::connect;
 use crate::line::Line;
 use crate::trouble;
 
-pub(crate) use detail::{read_tags, tags};
-pub(crate) use read::usage;
+pub(crate) use detail::{cost_number, dialect_of, read_tags, tags, write as detail_of};
+pub(crate) use read::{SUMS, TABLES, Tables, one, search, usage};
 pub(crate) use write::{Inserts, Owner, add_sums, fitting};
 
 /// The file name of the records in the data folder.
@@ -88,7 +88,7 @@ impl RecordStore for SqlRecords {
     fn one<'a>(&'a self, id: &'a str) -> Pending<'a, Option<Entry>> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let outcome = read::one(&mut connection, id).await;
+            let outcome = read::one(&mut *connection, id).await;
             drop(connection);
             match outcome {
                 Ok(found) => Ok(found),
@@ -100,7 +100,7 @@ impl RecordStore for SqlRecords {
     fn search<'a>(&'a self, filter: &'a Filter, page: Page) -> Pending<'a, Found> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let outcome = read::search(&mut connection, filter, page).await;
+            let outcome = read::search(&mut *connection, filter, page).await;
             drop(connection);
             match outcome {
                 Ok(found) => Ok(found),
@@ -112,7 +112,7 @@ impl RecordStore for SqlRecords {
     fn usage<'a>(&'a self, by: &'a By, range: Hours) -> Pending<'a, Report> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let outcome = read::usage(&mut connection, by, range).await;
+            let outcome = read::usage(&mut *connection, &read::TABLES, by, range).await;
             drop(connection);
             match outcome {
                 Ok(report) => report,

@@ -3,7 +3,7 @@
 //! Two connections: one writes, one reads, and in WAL mode neither waits for the other. What is removed is overwritten
 //! with zeros, and leaves the write-ahead log at the end of the next sweep.
 
-mod sql;
+pub(crate) mod sql;
 
 use std::fmt;
 use std::path::Path;
@@ -19,6 +19,8 @@ use sql::Put;
 
 /// The file name of the responses in the data folder.
 pub const RESPONSES_FILE: &str = "responses.db";
+
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// The stored responses of one data folder.
 pub struct SqlResponses {
@@ -53,19 +55,12 @@ impl ResponseStore for SqlResponses {
     fn put(&self, turn: Turn, most: u64) -> Pending<'_, ()> {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
-            let outcome = sql::put(&mut connection, &turn, most).await;
+            let outcome = sql::put(&mut *connection, &turn, most).await;
             drop(connection);
             match outcome {
                 Ok(Put::Done) => Ok(()),
-                Ok(Put::Full) => {
-                    let say = "this owner keeps as much as it may: delete responses, wait until they expire, or raise \
-                               responses.max_owner_bytes";
-                    Err(Error::new(Code::RequestTooLarge, say))
-                }
-                Err(error) if trouble::taken(&error).is_some() => {
-                    let say = "the owner has a response of this id already";
-                    Err(Error::new(Code::Conflict, say).with_source(error))
-                }
+                Ok(Put::Full) => Err(full()),
+                Err(error) if trouble::taken(&error).is_some() => Err(there_already(error)),
                 Err(error) => Err(self.writes.failed(error).await),
             }
         })
@@ -80,7 +75,7 @@ impl ResponseStore for SqlResponses {
     ) -> Pending<'a, Chain> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let outcome = sql::chain(&mut connection, (owner, id), reach, now).await;
+            let outcome = sql::chain(&mut *connection, (owner, id), reach, now).await;
             drop(connection);
             match outcome {
                 Ok(chain) => Ok(chain),
@@ -98,7 +93,7 @@ impl ResponseStore for SqlResponses {
     ) -> Pending<'a, Vec<Turn>> {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
-            let outcome = sql::holding(&mut connection, (owner, items), reach, now).await;
+            let outcome = sql::holding(&mut *connection, (owner, items), reach, now).await;
             drop(connection);
             match outcome {
                 Ok(turns) => Ok(turns),
@@ -110,7 +105,7 @@ impl ResponseStore for SqlResponses {
     fn delete<'a>(&'a self, owner: &'a Owner, id: &'a str, now: SystemTime) -> Pending<'a, bool> {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
-            let outcome = sql::delete(&mut connection, (owner, id), now).await;
+            let outcome = sql::delete(&mut *connection, (owner, id), now).await;
             drop(connection);
             match outcome {
                 Ok(there) => Ok(there),
@@ -122,7 +117,11 @@ impl ResponseStore for SqlResponses {
     fn expire(&self, now: SystemTime) -> Pending<'_, bool> {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
-            let outcome = sql::expire(&mut connection, now).await;
+            let mut outcome = sql::expire(&mut *connection, now).await;
+            if let Ok(false) = outcome {
+                // The log still has what was deleted.
+                outcome = sqlx::query(EMPTY_LOG).fetch_all(&mut *connection).await.map(|_| false);
+            }
             drop(connection);
             match outcome {
                 Ok(more) => Ok(more),
@@ -130,6 +129,16 @@ impl ResponseStore for SqlResponses {
             }
         })
     }
+}
+
+pub(crate) fn full() -> Error {
+    let say = "this owner keeps as much as it may: delete responses, wait until they expire, or raise \
+               responses.max_owner_bytes";
+    Error::new(Code::RequestTooLarge, say)
+}
+
+pub(crate) fn there_already(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(Code::Conflict, "the owner has a response of this id already").with_source(error)
 }
 
 impl fmt::Debug for SqlResponses {

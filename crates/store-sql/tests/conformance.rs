@@ -32,6 +32,7 @@ fn plain(name: &str, byte: u8) -> KeyRecord {
         created_by: None,
         expires: None,
         revoked: None,
+        priority: None,
         rotated: None,
         previous: None,
         source: KeySource::Database,

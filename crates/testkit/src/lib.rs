@@ -1,7 +1,7 @@
 //! What every back end must do, as functions that a back end's own tests call.
 //!
 //! What it is: conformance suites for the ports of `penstock-provider` ([`chat_conformance`], [`complete_conformance`],
-//! [`embed_conformance`]), and [`request`]s made from the JSON that clients send.
+//! [`embed_conformance`]), [`request`]s made from the JSON that clients send, and a real [`Postgres`] for the stores.
 //!
 //! What it promises: a suite fails with a sentence that says which promise of the port was broken. It is deterministic:
 //! nothing in it sleeps to wait for something else.
@@ -14,9 +14,11 @@
 )]
 
 mod fold;
+mod postgres;
 mod request;
 mod suite;
 
 pub use fold::{Seen, collect, fold};
+pub use postgres::Postgres;
 pub use request::{anthropic, call, openai};
 pub use suite::{Sample, chat_conformance, complete_conformance, embed_conformance};

@@ -1,6 +1,33 @@
 //! Exact counts, for the models whose vocabulary is public.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::estimate;
+use crate::fast::Fast;
+use crate::pieces::Cut;
+
+/// A vocabulary and whether somebody has begun to unpack it, and whether that is done.
+struct Shelf {
+    fast: LazyLock<Fast>,
+    begun: AtomicBool,
+    ready: AtomicBool,
+}
+
+impl Shelf {
+    const fn new(unpack: fn() -> Fast) -> Self {
+        Self { fast: LazyLock::new(unpack), begun: AtomicBool::new(false), ready: AtomicBool::new(false) }
+    }
+
+    fn get(&self) -> &Fast {
+        let fast = LazyLock::force(&self.fast);
+        self.ready.store(true, Ordering::Release);
+        fast
+    }
+}
+
+static O200K: Shelf = Shelf::new(|| Fast::new(bpe_openai::o200k_base(), Cut::O200k));
+static CL100K: Shelf = Shelf::new(|| Fast::new(bpe_openai::cl100k_base(), Cut::Cl100k));
 
 /// A public vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,11 +84,31 @@ impl Vocabulary {
     /// Counts in linear time. The first count with a vocabulary unpacks it, which takes some tens of milliseconds and
     /// stays in memory.
     pub fn count(self, text: &str) -> u64 {
-        let tokenizer = match self {
-            Vocabulary::O200k => bpe_openai::o200k_base(),
-            Vocabulary::Cl100k => bpe_openai::cl100k_base(),
-        };
-        tokenizer.count(text) as u64
+        self.shelf().get().count(text)
+    }
+
+    /// Whether it is unpacked, so that a count takes no longer than its text asks for. Where it is not, a thread begins to unpack
+    /// it, once, and nobody waits for that.
+    pub fn is_at_hand(self) -> bool {
+        let shelf = self.shelf();
+        if shelf.ready.load(Ordering::Acquire) {
+            return true;
+        }
+        if !shelf.begun.swap(true, Ordering::AcqRel) {
+            let unpack = move || {
+                self.shelf().get();
+            };
+            // Without a thread the next one to count in earnest unpacks it.
+            let _ = std::thread::Builder::new().name("vocabulary".into()).spawn(unpack);
+        }
+        false
+    }
+
+    fn shelf(self) -> &'static Shelf {
+        match self {
+            Vocabulary::O200k => &O200K,
+            Vocabulary::Cl100k => &CL100K,
+        }
     }
 }
 

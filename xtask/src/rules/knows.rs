@@ -16,9 +16,13 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("observe", &[]),
     ("tokenizer", &[]),
+    // The guard of connections that others have a say in: for leaves, which open sockets anyway.
+    ("egress", &[]),
     // Heads: port, policy, in-memory version. They do not know each other.
     ("identity", &[]),
+    ("idempotency", &[]),
     ("admission", &[]),
+    ("alert", &[]),
     ("guardrail", &[]),
     ("cache", &[]),
     ("retrieval", &[]),
@@ -46,12 +50,17 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("agent", &["flow"]),
     // The route table names scopes (identity); readiness asks providers for their health (provider); stored responses are
     // objects of the API like models (conversation).
-    ("edge", &["flow", "agent", "jobs", "conversation", "dialect", "observe", "identity", "provider"]),
+    (
+        "edge",
+        &["flow", "agent", "jobs", "conversation", "idempotency", "dialect", "observe", "identity", "provider"],
+    ),
     (
         "admin",
         &[
             "observe",
+            "alert",
             "identity",
+            "idempotency",
             "admission",
             "guardrail",
             "cache",
@@ -70,7 +79,18 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("provider-mock", &["provider", "dialect"]),
     (
         "store-sql",
-        &["identity", "admission", "cache", "retrieval", "release", "jobs", "conversation", "observe"],
+        &[
+            "identity",
+            "idempotency",
+            "admission",
+            "alert",
+            "cache",
+            "retrieval",
+            "release",
+            "jobs",
+            "conversation",
+            "observe",
+        ],
     ),
     ("retrieval-qdrant", &["retrieval"]),
     ("retrieval-milvus", &["retrieval"]),
@@ -80,9 +100,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("jobs-amqp", &["jobs"]),
     ("jobs-kafka", &["jobs"]),
     ("jobs-nats", &["jobs"]),
-    ("admission-redis", &["admission"]),
+    ("store-redis", &["admission"]),
     ("guardrail-http", &["guardrail"]),
     ("observe-otlp", &["observe"]),
+    ("webhook", &["alert", "egress"]),
     (
         "testkit",
         &[
@@ -112,6 +133,7 @@ const QUIET: &[&str] = &[
     "observe",
     "tokenizer",
     "identity",
+    "idempotency",
     "admission",
     "guardrail",
     "cache",
@@ -121,6 +143,7 @@ const QUIET: &[&str] = &[
     "provider",
     "jobs",
     "conversation",
+    "alert",
     "flow",
     "agent",
 ];

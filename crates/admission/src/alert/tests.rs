@@ -190,8 +190,9 @@ fn a_standing_tells_every_part_that_is_spent() {
     bench.spend(85, 0);
     let standings = bench.admission.standings(&Rules::default(), bench.now(0));
     let key = standings.iter().find(|one| one.level == Level::Key).expect("an account");
-    let parts: Vec<u8> = Crossing::of(key).iter().map(|crossing| crossing.percent).collect();
+    let parts: Vec<u8> =
+        Crossing::of(key, bench.now(0).wall).iter().map(|crossing| crossing.percent).collect();
     assert_eq!(parts, [50, 80]);
-    assert_eq!(crate::calendar::date(Crossing::of(key)[0].begun), "2026-11-01");
+    assert_eq!(crate::calendar::date(Crossing::of(key, bench.now(0).wall)[0].begun), "2026-11-01");
     assert_eq!(Need::default(), key.held);
 }

@@ -206,6 +206,8 @@ fn retentions(value: &Value, found: &mut Vec<Problem>) {
         let hint = "to keep nothing, set `store: false`";
         found.push(zero("responses.retention".to_owned()).with_hint(hint));
     }
+    let idempotency = |member| word(value.get("idempotency")?, member).and_then(parse_duration);
+    crate::idempotency::check(idempotency("retention"), idempotency("lease"), found);
     for (name, team) in map(value, "teams") {
         if team.get("capture").is_some_and(none) {
             found.push(

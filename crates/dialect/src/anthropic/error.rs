@@ -30,7 +30,9 @@ pub fn is_overload(error: &Error) -> bool {
 /// Anthropic's `type` of an error.
 fn kind(error: &Error) -> &'static str {
     match error.kind() {
-        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::Conflict => "invalid_request_error",
+        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::Conflict | Kind::Mismatch => {
+            "invalid_request_error"
+        }
         Kind::TooLarge => "request_too_large",
         Kind::Unauthenticated => "authentication_error",
         Kind::Forbidden => "permission_error",

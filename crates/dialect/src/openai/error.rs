@@ -50,9 +50,12 @@ pub fn error_body(error: &Error, request_id: &RequestId) -> Bytes {
 fn kind(error: &Error) -> &'static str {
     match error.kind() {
         Kind::RateLimited if error.code() == Code::BudgetExceeded => "insufficient_quota",
-        Kind::Invalid | Kind::Method | Kind::MediaType | Kind::TooLarge | Kind::Conflict => {
-            "invalid_request_error"
-        }
+        Kind::Invalid
+        | Kind::Method
+        | Kind::MediaType
+        | Kind::TooLarge
+        | Kind::Conflict
+        | Kind::Mismatch => "invalid_request_error",
         Kind::Unauthenticated => "authentication_error",
         Kind::Forbidden => "permission_error",
         Kind::NotFound => "not_found_error",

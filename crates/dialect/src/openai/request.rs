@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Span, Task};
+use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Priority, Span, Task};
 use serde_json::value::RawValue;
 
 use crate::json::{self, Object, Path};
@@ -44,7 +44,8 @@ pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded
         penstock: place(text, &object, "penstock")?,
         store: None,
     };
-    let penstock = object.get("penstock").map(penstock_options).transpose()?;
+    let mut penstock = object.get("penstock").map(penstock_options).transpose()?;
+    flexible(&object, &mut penstock);
     let model = model.into();
     Ok(Decoded {
         task,
@@ -125,7 +126,7 @@ pub(crate) fn span(text: &str, raw: &RawValue) -> Result<Span, Error> {
     Ok(Span { start: place(range.start)?, end: place(range.end)? })
 }
 
-const PENSTOCK_MEMBERS: &[&str] = &["residency", "resume", "tags", "timeout_ms"];
+const PENSTOCK_MEMBERS: &[&str] = &["priority", "residency", "resume", "tags", "timeout_ms"];
 
 /// Reads the member `penstock`. Unknown members are errors: it is ours, so a misspelling would be lost in silence.
 pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error> {
@@ -153,10 +154,28 @@ pub(crate) fn penstock_options(raw: &RawValue) -> Result<PenstockOptions, Error>
     if let Some(raw) = object.get("resume") {
         options.resume = Some(json::boolean(raw, &path.member("resume"))?);
     }
+    if let Some(raw) = object.get("priority") {
+        options.priority = Some(priority(raw, &path.member("priority"))?);
+    }
     if let Some(raw) = object.get("residency") {
         options.residency = Some(residency(raw, &path.member("residency"))?);
     }
     Ok(options)
+}
+
+fn priority(raw: &RawValue, path: &Path<'_>) -> Result<Priority, Error> {
+    let name = json::cow(raw, path)?;
+    Priority::ALL.into_iter().find(|priority| priority.name() == name).ok_or_else(|| {
+        let say = format!("must be `interactive`, `standard` or `batch`, found `{}`", json::bounded(&name, 32));
+        path.error(Code::InvalidValue, say)
+    })
+}
+
+/// OpenAI's `service_tier: flex` says what the priority `batch` says: cheap, and whenever there is room.
+pub(crate) fn flexible(object: &Object<'_>, penstock: &mut Option<PenstockOptions>) {
+    if object.get("service_tier").is_some_and(|raw| raw.get() == "\"flex\"") {
+        penstock.get_or_insert_default().priority = Some(Priority::Batch);
+    }
 }
 
 /// Region names as the operator writes them beside providers. An empty list would mean nowhere, which nobody means.

@@ -17,7 +17,7 @@ use penstock_domain::{Body, Code, Content, Dialect, Error, Members, Task};
 pub(super) use custom::{custom_names, input_of};
 
 use crate::json::{self, Object, Path};
-use crate::openai::request::{MAX_TOKENS, model, penstock_options, place, top_level};
+use crate::openai::request::{MAX_TOKENS, flexible, model, penstock_options, place, top_level};
 use crate::{DecodeLimits, Decoded, json_guard};
 
 /// Checks the cheap part of a request body and notes where the rewritable members stand.
@@ -38,7 +38,8 @@ pub fn decode(task: Task, bytes: Bytes, limits: &DecodeLimits) -> Result<Decoded
         penstock: place(text, &object, "penstock")?,
         store: place(text, &object, "store")?,
     };
-    let penstock = object.get("penstock").map(penstock_options).transpose()?;
+    let mut penstock = object.get("penstock").map(penstock_options).transpose()?;
+    flexible(&object, &mut penstock);
     let model = model.into();
     Ok(Decoded {
         task,

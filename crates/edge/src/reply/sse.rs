@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::Reply;
 use crate::drain::{Drain, shutdown};
+use crate::idempotency::Recording;
 use crate::responses::{After, Pass, Saving};
 
 /// Ready deltas are put together up to this many bytes, then they are sent.
@@ -51,6 +52,8 @@ pub(crate) struct Events {
     encoder: Box<dyn Encode>,
     /// What becomes of the answer, where somebody keeps it.
     after: Option<After>,
+    /// What is written down of it, where it may be asked for again.
+    recording: Option<Box<Recording>>,
     /// The end of the answer, on hold until it is kept.
     saving: Option<Saving>,
     /// The one timer of this stream. Sending a frame does not move it: it is compared when it fires.
@@ -80,7 +83,24 @@ impl Events {
         if silence.due() > sent + keep_alive {
             silence.set(sent + keep_alive);
         }
-        Self { source, dialect, encoder, after, saving: None, silence, sent, given: false, keep_alive, drain }
+        Self {
+            source,
+            dialect,
+            encoder,
+            after,
+            recording: None,
+            saving: None,
+            silence,
+            sent,
+            given: false,
+            keep_alive,
+            drain,
+        }
+    }
+
+    /// Has it written down as it leaves.
+    pub(crate) fn record(&mut self, recording: Box<Recording>) {
+        self.recording = Some(recording);
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Delta>> {
@@ -106,6 +126,9 @@ impl Events {
             };
             if matches!(polled, None | Some(Delta::Failed(_))) {
                 self.source = Source::Ended;
+            }
+            if matches!(polled, Some(Delta::Failed(_))) {
+                self.recording = None;
             }
             return Poll::Ready(polled);
         }
@@ -142,6 +165,17 @@ impl Events {
     /// The next bytes that leave, unless they are on hold.
     fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
         match After::pass(&mut self.after, bytes) {
+            Pass::Now(bytes) => Some(bytes),
+            Pass::Saved(saving) => {
+                self.saving = Some(saving);
+                None
+            }
+        }
+    }
+
+    /// The same, written down; what completes the answer is on hold once more.
+    fn written(&mut self, bytes: Bytes) -> Option<Bytes> {
+        match Recording::pass(&mut self.recording, bytes) {
             Pass::Now(bytes) => Some(bytes),
             Pass::Saved(saving) => {
                 self.saving = Some(saving);
@@ -198,17 +232,18 @@ impl Body for Events {
         } else if this.drain.is_over() {
             // Dropping the source first cancels the call before the client hears of it.
             this.source = Source::Ended;
+            this.recording = None;
             let mut last = BytesMut::new();
             this.encoder.encode(Delta::Failed(shutdown().at(Stage::Reply)), &mut last);
             Some(last.freeze())
         } else {
             this.gather(context)
         };
-        let bytes = bytes.and_then(|bytes| this.pass(bytes));
-        let bytes = match this.poll_saving(context) {
-            Poll::Ready(last) => Some(last),
-            Poll::Pending => bytes,
-        };
+        let mut bytes = bytes.and_then(|bytes| this.pass(bytes)).and_then(|bytes| this.written(bytes));
+        // What was kept as a response may yet have to be kept as the answer to a key.
+        while let Poll::Ready(last) = this.poll_saving(context) {
+            bytes = this.written(last);
+        }
         match bytes {
             Some(bytes) => {
                 this.given = true;

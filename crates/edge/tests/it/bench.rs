@@ -373,6 +373,7 @@ fn key(name: &str, key: &str, scopes: &[&str], expires: Option<&str>) -> FileKey
         budget: None,
         expires: expires.map(|at| serde_json::from_value(serde_json::json!(at)).unwrap()),
         allow_ips: Vec::new(),
+        priority: None,
     }
 }
 
@@ -403,7 +404,7 @@ impl Bench {
         Self::with_relay(settings, Extra::default(), Health::Ready, paths).await
     }
 
-    async fn with_relay(settings: EdgeSettings, extra: Extra, health: Health, paths: &[&str]) -> Self {
+    pub(crate) async fn with_relay(settings: EdgeSettings, extra: Extra, health: Health, paths: &[&str]) -> Self {
         let keys = Keys::new(Arc::new(NoStore), Pepper::new([7; 32]));
         let file = [
             key("right", KEY, &["*"], None),
@@ -435,6 +436,8 @@ impl Bench {
             rules: Default::default(),
             catalogue: Catalogue::new(models).with_relay(relay),
             fleet: Default::default(),
+            doors: Default::default(),
+            shares: Default::default(),
             bounds: HashMap::new(),
             providers: HashMap::from([("vendor".into(), scripted), ("local".into(), local)]),
             captures: penstock_flow::Captures::default(),

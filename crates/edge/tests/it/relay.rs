@@ -33,11 +33,17 @@ async fn method_path_query_and_listed_headers_go_on_and_no_others() {
             .replacen("application/json", "multipart/form-data; boundary=b", 1);
         let answer = exchange(bench.address, request).await;
         assert_eq!(answer.status, 200, "{method}: {}", answer.body);
+        // The vendor's key is made from the asker's, so that two of them never meet there.
+        let body = match answer.body.split_once("idempotency-key=penstock-") {
+            Some((before, _)) => format!("{before}idempotency-key=KEY"),
+            None => answer.body.clone(),
+        };
         assert_eq!(
-            answer.body,
+            body,
             format!(
                 "{method} /files/a%C3%BC limit=1&after=x%20y accept=audio/mpeg,content-type=multipart/form-data; boundary=b,\
-                 idempotency-key=i,openai-beta=x=v2"
+                 openai-beta=x=v2{}",
+                if method == "POST" { ",idempotency-key=KEY" } else { "" }
             )
         );
         assert_eq!(answer.header("content-type"), Some("text/plain"));

@@ -10,6 +10,7 @@ use penstock_domain::{Code, Cost, Money, Task, Usage};
 use penstock_observe::Attempt;
 use penstock_routing::{Candidate, Prices, Target};
 
+use crate::doors::Pass;
 use crate::tally::{Tally, Used};
 
 /// Which of the calls under way: there is one, and while it is slow there may be one beside it.
@@ -25,11 +26,19 @@ pub(super) struct Open {
     prices: Option<Arc<Prices>>,
     why: &'static str,
     since: Instant,
+    /// Where its provider has bounds.
+    pass: Option<Pass>,
 }
 
 impl Open {
     pub(super) fn begin(candidate: &Candidate, why: &'static str, since: Instant) -> Self {
-        Self { target: Arc::clone(&candidate.target), prices: candidate.prices.clone(), why, since }
+        Self {
+            target: Arc::clone(&candidate.target),
+            prices: candidate.prices.clone(),
+            why,
+            since,
+            pass: None,
+        }
     }
 }
 
@@ -43,6 +52,8 @@ pub(super) struct Tries {
     beside: Option<Box<Open>>,
     /// The call that answers: its place among those that are done, and its prices.
     answers: Option<(usize, Option<Arc<Prices>>)>,
+    /// The pass of the call that answers.
+    pass: Option<Pass>,
 }
 
 impl Tries {
@@ -53,6 +64,24 @@ impl Tries {
                 self.main = Some(open);
             }
             Turn::Beside => self.beside = Some(Box::new(open)),
+        }
+    }
+
+    /// A call under way went in with this.
+    pub(super) fn with(&mut self, turn: Turn, pass: Pass) {
+        let open = match turn {
+            Turn::Main => self.main.as_mut(),
+            Turn::Beside => self.beside.as_deref_mut(),
+        };
+        if let Some(open) = open {
+            open.pass = Some(pass);
+        }
+    }
+
+    /// The answer has so many tokens so far.
+    pub(super) fn generated(&mut self, tokens: u64) {
+        if let Some(pass) = &mut self.pass {
+            pass.generated(tokens);
         }
     }
 
@@ -77,12 +106,15 @@ impl Tries {
             Turn::Main => self.main.take(),
             Turn::Beside => self.beside.take().map(|open| *open),
         };
-        let Some(Open { target, prices, why, since }) = open else { return };
+        let Some(Open { target, prices, why, since, pass }) = open else { return };
         let answers = code == "ok";
         // What the one that answers uses is known at its end.
         let Paid { used, cost } = if answers { Paid::default() } else { paid(prices.as_deref()) };
         if answers {
             self.answers = Some((self.done.len(), prices));
+            self.pass = pass;
+        } else if let Some(pass) = pass {
+            pass.end(used.map(|used| used.usage), cost);
         }
         self.done.push(Attempt {
             provider: Arc::clone(&target.provider),
@@ -106,6 +138,9 @@ impl Tries {
         let (place, prices) = self.answers.take()?;
         let one = self.done.get_mut(place)?;
         let Paid { used, cost } = paid(prices.as_deref());
+        if let Some(pass) = self.pass.take() {
+            pass.end(used.map(|used| used.usage), cost);
+        }
         one.code = broke.unwrap_or(one.code);
         one.usage = used.map(|used| used.usage);
         one.estimated = used.is_some_and(|used| used.estimated);

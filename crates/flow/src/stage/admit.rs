@@ -8,6 +8,7 @@ use penstock_domain::{Code, Error, Passage, Request, Tariff, Task, Usage};
 use penstock_identity::{Caller, Scope};
 use penstock_routing::Model;
 
+use super::tokens;
 use crate::Flow;
 use crate::gateway::missing_scope;
 use crate::journey::Journey;
@@ -31,18 +32,7 @@ pub(crate) fn admit(
     scope: Scope,
     request: &Request,
 ) -> Result<Admitted, Error> {
-    if let Some(passage) = request.body.passage() {
-        may_relay(caller, scope, passage)?;
-    } else if !caller.scopes.allows(scope, Some(&request.model)) {
-        let elsewhere = caller.scopes.reaches(scope);
-        return Err(if elsewhere {
-            unknown_model(flow, caller, &request.model)
-        } else {
-            missing_scope(scope)
-        });
-    } else if !caller.models.allows(&request.model) {
-        return Err(unknown_model(flow, caller, &request.model));
-    }
+    may_ask(flow, caller, scope, request)?;
     let now = Now::read();
     let model = flow.parts.catalogue.find(&request.model).filter(|_| request.body.passage().is_none());
     let (input, output) = size(request, model);
@@ -59,15 +49,41 @@ pub(crate) fn admit(
         output,
         tariff: tariff.as_ref(),
     };
-    // An eighth more than the estimate: that far off it is once in twenty texts.
-    let count = || {
-        let tokens = journey.weigh(request);
-        tokens.saturating_add(tokens / 8).saturating_add(16)
-    };
+    let count = || tokens::closely(journey, request, model.map(|model| &**model));
     let (rate, permit) = flow.parts.admission.reserve(&flow.parts.rules, claim, now, count);
     journey.rate = Some(rate).filter(|rate| *rate != Rate::default());
     journey.admitted(permit?);
     Ok(Admitted(()))
+}
+
+/// The proof that the other gateways, where there are any, agree.
+pub(crate) struct Confirmed(());
+
+/// Asks the other gateways. It waits for their answer, so it comes after what needs no waiting; where there are none, nothing
+/// is asked and nothing waits.
+pub(crate) async fn confirm(_: &Admitted, journey: &mut Journey) -> Result<Confirmed, Error> {
+    if journey.is_provisional() {
+        // On the heap: the future of a request that asks nobody is to have no room for it.
+        Box::pin(journey.confirm()).await?;
+    }
+    Ok(Confirmed(()))
+}
+
+/// Checks scope and model allow-list.
+pub(crate) fn may_ask(flow: &Flow, caller: &Caller, scope: Scope, request: &Request) -> Result<(), Error> {
+    if let Some(passage) = request.body.passage() {
+        may_relay(caller, scope, passage)?;
+    } else if !caller.scopes.allows(scope, Some(&request.model)) {
+        let elsewhere = caller.scopes.reaches(scope);
+        return Err(if elsewhere {
+            unknown_model(flow, caller, &request.model)
+        } else {
+            missing_scope(scope)
+        });
+    } else if !caller.models.allows(&request.model) {
+        return Err(unknown_model(flow, caller, &request.model));
+    }
+    Ok(())
 }
 
 /// At most how many tokens the prompt has, and how long the answer may be. No vocabulary has a token of less than a byte, and

@@ -7,6 +7,7 @@
 mod attempt;
 mod count;
 mod failures;
+mod queue;
 mod race;
 mod resume;
 mod terms;
@@ -24,6 +25,7 @@ use crate::Flow;
 use crate::journey::{Journey, Turn};
 use attempt::{Attempt, Begun};
 use failures::Failures;
+use queue::{Asker, Lobby};
 use race::{Course, Racing};
 pub(crate) use resume::{Continued, Resuming, may_resume};
 pub(crate) use terms::Terms;
@@ -62,8 +64,17 @@ pub(crate) fn call<'a>(
         let deadline = terms.request().deadline;
         plan.end_by(deadline);
         let mut failures = Failures::default();
+        let mut lobby = Lobby::default();
         let won = loop {
-            let Some(pick) = next(&mut plan, &failures, deadline, now()) else { break None };
+            let Some(pick) = next(&mut plan, &failures, deadline, now()) else {
+                // Boxed: only who waits needs the room.
+                let asker = Asker { flow, journey, terms: &terms };
+                match Box::pin(lobby.wait(asker, &mut plan, &failures)).await {
+                    Ok(()) => continue,
+                    Err(error) => error.into_iter().for_each(|error| failures.add(error)),
+                }
+                break None;
+            };
             let Some(attempt) = Attempt::of(flow, &pick.candidate, &mut terms) else {
                 let missing =
                     Error::new(Code::NoProviderAvailable, "a provider of this model is not configured");
@@ -73,7 +84,10 @@ pub(crate) fn call<'a>(
             if !pick.pause.is_zero() {
                 tokio::time::sleep(pick.pause).await;
             }
+            let asker = Asker { flow, journey, terms: &terms };
+            let Ok(pass) = lobby.enter(asker, &mut plan, &pick) else { continue };
             journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());
+            journey.inside(Turn::Main, pass);
             let hedge = if failures.is_empty() { plan.hedge_after() } else { None };
             let clamped = attempt.clamped;
             let answering = pin!(attempt.first_content());

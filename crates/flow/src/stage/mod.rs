@@ -6,8 +6,9 @@ mod call;
 mod prepare;
 mod route;
 pub(crate) mod settle;
+mod tokens;
 
-pub(crate) use admit::{Admitted, admit};
+pub(crate) use admit::{Admitted, admit, confirm, may_ask};
 pub(crate) use authenticate::authenticate;
 pub(crate) use call::call;
 pub(crate) use prepare::prepare;

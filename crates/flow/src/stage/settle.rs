@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 
 mod resumable;
 
-use super::admit::Admitted;
+use super::admit::Confirmed;
 use super::call::{Live, Resuming, now};
 use crate::Answer;
 use crate::journey::Journey;
@@ -28,7 +28,7 @@ pub(crate) struct Settling {
 }
 
 /// Takes the live answer of a request that was admitted.
-pub(crate) fn settle(_: Admitted, live: Live) -> Settling {
+pub(crate) fn settle(_: Confirmed, live: Live) -> Settling {
     Settling { live }
 }
 

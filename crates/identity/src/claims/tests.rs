@@ -23,6 +23,7 @@ fn settings() -> OidcIssuer {
         token_type: penstock_config::TokenType::AccessToken,
         jwks_url: None,
         ca_file: None,
+        introspection: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn claims() -> Claims {
         scopes: vec!["openid".into(), "chat:invoke".into()],
         roles: Vec::new(),
         team: Some("support".into()),
+        asked: false,
     }
 }
 

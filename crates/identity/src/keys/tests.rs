@@ -187,6 +187,7 @@ fn file_key(name: &str, key: &str) -> FileKey {
         budget: None,
         expires: None,
         allow_ips: Vec::new(),
+        priority: None,
     }
 }
 
@@ -251,6 +252,8 @@ fn a_wish_with_many_flaws_is_told_all_of_them() {
     let wish = KeyRequest {
         name: "../etc".into(),
         team: Some(" ".into()),
+        owner: Some("a b".into()),
+        kind: None,
         scopes: vec![],
         models: Some(vec![]),
         limits: Limits { requests_per_minute: Some(0), concurrent_requests: Some(0), ..Limits::default() },
@@ -264,6 +267,7 @@ fn a_wish_with_many_flaws_is_told_all_of_them() {
     let expected = [
         "name",
         "team",
+        "owner",
         "scopes",
         "models",
         "limits.requests_per_minute",

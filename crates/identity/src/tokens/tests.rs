@@ -54,8 +54,9 @@ fn auth(issuers: &[&str]) -> Auth {
         token_type: TokenType::AccessToken,
         jwks_url: None,
         ca_file: None,
+        introspection: None,
     };
-    Auth { oidc: issuers.iter().map(one).collect(), resource: None }
+    Auth { oidc: issuers.iter().map(one).collect(), resource: None, admin_login: None, pepper: None }
 }
 
 fn tokens(prover: &Arc<Believer>, issuers: &[&str]) -> Option<Tokens> {
@@ -157,4 +158,75 @@ fn clients_are_told_where_to_get_a_token() {
         Auth { resource: Some("https://a\" x".into()), ..auth(&["https://a", "https://a", "nonsense"]) };
     let paths: Vec<String> = Tokens::check(&bad).into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["auth.oidc[1].issuer", "auth.oidc[2].issuer", "auth.resource"]);
+}
+
+/// Takes opaque tokens too, once it was asked.
+#[derive(Default)]
+struct Asker {
+    asked: std::sync::Mutex<Vec<String>>,
+}
+
+impl Prover for Asker {
+    fn prove(&self, token: &str) -> Result<Claims, Error> {
+        if !self.asked.lock().expect("whole").iter().any(|asked| asked == token) {
+            return Err(Error::new(Code::IssuerUnavailable, "not asked yet"));
+        }
+        Ok(Claims {
+            issuer: "https://id.example.com".into(),
+            subject: Some("alice".into()),
+            audience: vec!["penstock".into()],
+            scopes: vec!["chat:invoke".into()],
+            asked: true,
+            ..Claims::default()
+        })
+    }
+
+    fn revision(&self) -> u64 {
+        1
+    }
+
+    fn inquires(&self) -> bool {
+        true
+    }
+
+    fn takes_opaque(&self) -> bool {
+        true
+    }
+
+    fn inquiry(self: Arc<Self>, token: &Secret) -> Option<crate::Inquiry> {
+        let token = token.expose().to_owned();
+        Some(Box::pin(async move { self.asked.lock().expect("whole").push(token) }))
+    }
+}
+
+#[test]
+fn issuers_are_asked_about_opaque_tokens_and_never_about_keys() {
+    let prover = Arc::<Asker>::default();
+    let ring = KeyRing::new(Pepper::new([7; 32]));
+    let tokens = Tokens::new(
+        &auth(&["https://id.example.com"]),
+        Arc::clone(&prover) as Arc<dyn Prover>,
+        Limits::default(),
+        "http://127.0.0.1:8080",
+    );
+    ring.use_tokens(tokens.expect("sound"));
+    assert!(ring.inquires());
+    let shown = |text: &str| Credential::Key(Secret::new(text));
+    // Keys, what only looks like one, and what nobody could be given.
+    let made = crate::Token::generate().expect("random").into_secret();
+    for never in [made.expose(), "pk_live_made-up", "too-short-to-be-one", "with a space in it, as no token", &"x".repeat(9000)] {
+        assert!(ring.inquiry(&shown(never)).is_none(), "{never}");
+        let refused = ring.authenticate(&shown(never), at(0)).expect_err(never);
+        assert_eq!(refused.code(), Code::InvalidApiKey, "{never}");
+    }
+    let opaque = shown("aGVsbG8gd29ybGQgdGhpcyBpcyBvcGFxdWU");
+    let early = ring.authenticate(&opaque, at(0)).expect_err("nobody asked yet");
+    assert_eq!(early.code(), Code::IssuerUnavailable);
+    let inquiry = ring.inquiry(&opaque).expect("it must be asked about");
+    let mut inquiry = std::pin::pin!(inquiry);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(inquiry.as_mut().poll(&mut context).is_ready());
+    let caller = ring.authenticate(&opaque, at(0)).expect("good, without an end of its own");
+    assert_eq!(caller.key_id.as_str(), "jwt:https://id.example.com:alice");
+    assert_eq!(*prover.asked.lock().expect("whole"), ["aGVsbG8gd29ybGQgdGhpcyBpcyBvcGFxdWU"]);
 }

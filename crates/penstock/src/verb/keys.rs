@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use penstock_config::{Budget, DurationText, Limits, Per, TimeText, Usd};
 use penstock_domain::Error;
-use penstock_identity::{KeyRecord, KeyRequest, Keys, Minted};
-use penstock_store_sql::SqlAudit;
+use penstock_identity::{AuditLog, KeyRecord, KeyRequest, Keys, Minted};
 use serde_json::{Value, json};
 
-use crate::cli::{ConfigFile, CreateKey, ListKeys, RevokeKey, RotateKey};
+use crate::cli::{ConfigFile, CreateKey, ListKeys, RevokeKey, RotateKey, Whose};
+use crate::people::People;
+use crate::stores::Stores;
 use crate::{Failure, audit, terminal, wiring};
 
 /// What a key may do unless the operator says otherwise: inference on every model, and the list of models.
@@ -28,6 +29,8 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
     let request = KeyRequest {
         name: args.name,
         team: args.team,
+        owner: args.owner,
+        kind: args.kind,
         scopes,
         models: (!args.models.is_empty()).then_some(args.models),
         limits: limits(&args.limits)?,
@@ -46,15 +49,16 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
     super::block(async {
         let (keys, log) = service(&args.file).await?;
         let minted = keys.create(new, now).await.map_err(said)?;
-        audit::changed(&log, "key.create", None, &row(&minted.record, now)).await?;
+        audit::changed(&*log, "key.create", None, &row(&minted.record, now)).await?;
         show(&minted, args.json);
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Lists all keys.
+/// Lists all keys, or those of an owner or a team.
 pub(crate) fn list(args: &ListKeys) -> Result<ExitCode, Failure> {
-    let keys = super::block(async { Ok(service(&args.file).await?.0.list()) })?;
+    let mut keys = super::block(async { Ok(service(&args.file).await?.0.list()) })?;
+    keys.retain(|key| is_of(key, &args.whose));
     let now = SystemTime::now();
     if args.json {
         let list: Vec<_> = keys.iter().map(|key| row(key, now)).collect();
@@ -65,8 +69,9 @@ pub(crate) fn list(args: &ListKeys) -> Result<ExitCode, Failure> {
         terminal::line("there is no key yet: penstock keys create --name NAME");
     }
     for key in keys {
+        let owner = key.owner.as_ref().map(|owner| format!("  ({owner})")).unwrap_or_default();
         terminal::line(format!(
-            "{:<30} {:<16} …{:<6} {:<8} {}",
+            "{:<30} {:<16} …{:<6} {:<8} {}{owner}",
             key.id.as_str(),
             key.name,
             key.last_four,
@@ -77,6 +82,13 @@ pub(crate) fn list(args: &ListKeys) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a key is of the owner and the team that were asked for.
+fn is_of(key: &KeyRecord, whose: &Whose) -> bool {
+    let owner = whose.owner.as_deref();
+    owner.is_none_or(|name| key.owner.as_ref().is_some_and(|owner| &*owner.name == name))
+        && whose.team.as_deref().is_none_or(|team| key.team.as_deref() == Some(team))
+}
+
 /// Gives a key a new secret.
 pub(crate) fn rotate(args: &RotateKey) -> Result<ExitCode, Failure> {
     let overlap = args.overlap.as_deref().map(duration).transpose()?.unwrap_or_default();
@@ -85,34 +97,43 @@ pub(crate) fn rotate(args: &RotateKey) -> Result<ExitCode, Failure> {
         let before = find(&keys, &args.key)?;
         let now = SystemTime::now();
         let minted = keys.rotate(before.id.as_str(), overlap, now).await.map_err(said)?;
-        audit::changed(&log, "key.rotate", Some(&row(&before, now)), &row(&minted.record, now)).await?;
+        audit::changed(&*log, "key.rotate", Some(&row(&before, now)), &row(&minted.record, now)).await?;
         show(&minted, args.json);
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Makes a key useless at once.
+/// Makes a key useless at once, or all keys of an owner or a team.
 pub(crate) fn revoke(args: &RevokeKey) -> Result<ExitCode, Failure> {
     super::block(async {
         let (keys, log) = service(&args.file).await?;
-        let before = find(&keys, &args.key)?;
-        let now = SystemTime::now();
-        let record = keys.revoke(before.id.as_str(), now).await.map_err(said)?;
-        audit::changed(&log, "key.revoke", Some(&row(&before, now)), &row(&record, now)).await?;
-        if args.json {
-            terminal::line(row(&record, now).to_string());
-        } else {
-            terminal::line(format!("{} ({}) is revoked", record.id, record.name));
+        let all = match args.key.as_deref() {
+            Some(key) => vec![find(&keys, key)?],
+            None => keys.in_force(|key| is_of(key, &args.whose)),
+        };
+        if all.is_empty() {
+            terminal::note("no key of the database that is not revoked yet fits");
+        }
+        for before in all {
+            let now = SystemTime::now();
+            let record = keys.revoke(before.id.as_str(), now).await.map_err(said)?;
+            audit::changed(&*log, "key.revoke", Some(&row(&before, now)), &row(&record, now)).await?;
+            if args.json {
+                terminal::line(row(&record, now).to_string());
+            } else {
+                terminal::line(format!("{} ({}) is revoked", record.id, record.name));
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-async fn service(file: &ConfigFile) -> Result<(Arc<Keys>, Arc<SqlAudit>), Failure> {
+async fn service(file: &ConfigFile) -> Result<(Arc<Keys>, Arc<dyn AuditLog>), Failure> {
     let loaded = super::load(&file.config)?;
     wiring::prepare(&loaded.config)?;
-    let keys = wiring::open_keys(&loaded.config).await.map_err(said)?;
-    Ok((keys, wiring::audit(&loaded.config)))
+    let stores = Stores::of(&loaded.config).map_err(said)?;
+    let keys = People::open(&loaded.config, &stores).await.map_err(said)?.keys;
+    Ok((keys, Arc::clone(&stores.audit)))
 }
 
 /// A key by its id, or by its name among keys that are not revoked.
@@ -151,6 +172,8 @@ pub(super) fn row(key: &KeyRecord, now: SystemTime) -> Value {
         "id": key.id.as_str(),
         "name": key.name.as_ref(),
         "team": key.team.as_deref(),
+        "owner": key.owner.as_ref().map(|owner| &*owner.name),
+        "kind": key.owner.as_ref().map(|owner| owner.kind.name()),
         "state": key.state(now),
         "last_four": key.last_four.as_ref(),
         "scopes": key.scopes.to_vec(),
@@ -163,7 +186,7 @@ pub(super) fn row(key: &KeyRecord, now: SystemTime) -> Value {
 }
 
 /// `60rpm`, `10000tpm`, `4concurrent` and the like.
-fn limits(texts: &[String]) -> Result<Limits, Failure> {
+pub(super) fn limits(texts: &[String]) -> Result<Limits, Failure> {
     let mut limits = Limits::default();
     for text in texts {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -205,7 +228,7 @@ fn take<T>(place: &mut Option<T>, number: Option<T>) -> bool {
 }
 
 /// `5/day`, `0.25/month`, `100/lifetime`.
-fn budget(text: &str) -> Result<Budget, Failure> {
+pub(super) fn budget(text: &str) -> Result<Budget, Failure> {
     let read = || {
         let (usd, per) = text.split_once('/')?;
         let per = [Per::Day, Per::Month, Per::Lifetime].into_iter().find(|known| known.name() == per)?;

@@ -10,7 +10,9 @@ pub(crate) mod keys;
 pub(crate) mod mock;
 pub(crate) mod openapi;
 pub(crate) mod serve;
+pub(crate) mod sessions;
 pub(crate) mod spend;
+pub(crate) mod teams;
 pub(crate) mod up;
 
 use std::future::Future;

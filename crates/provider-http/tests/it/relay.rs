@@ -31,6 +31,7 @@ async fn relay(vendor: &dyn Provider, passage: Passage, body: &'static [u8]) -> 
         hints: Default::default(),
         tags: Tags::default(),
         residency: None,
+        priority: None,
         resume: Default::default(),
         body: Body::relayed(Dialect::OpenAi, Bytes::from_static(body), passage),
     };

@@ -90,6 +90,7 @@ pub(crate) fn call(model: &str, content: Content) -> Call {
         deadline: None,
         arrived: None,
         residency: None,
+        priority: None,
         resume: Default::default(),
         hints: Default::default(),
         tags: Default::default(),

@@ -46,7 +46,7 @@ impl Plan {
         if others || took >= SLOW {
             return None;
         }
-        let entry = self.entries.get(current)?;
+        let entry = self.entries.get(current).filter(|entry| entry.busy.is_none())?;
         let view = entry.candidate.target.view(self.size, entry.provisioned, now);
         let stated = match error.retry() {
             Retry::After(wait) => wait,

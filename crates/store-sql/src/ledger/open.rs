@@ -71,7 +71,7 @@ impl Texts {
     ) -> sqlx::Result<()> {
         let grow = |arguments: &mut SqliteArguments, open: &Arc<Open>| {
             arguments.add(open.id.shared())?;
-            so_far(open).into_iter().try_for_each(|number| arguments.add(number))
+            add_so_far(arguments, open)
         };
         each(connection, &self.grow, grown, grow).await
     }
@@ -114,13 +114,18 @@ fn bind(arguments: &mut SqliteArguments, open: &Open, gateway: &Arc<str>) -> Bou
     arguments.add(open.team.clone())?;
     arguments.add(open.model.clone())?;
     [input, output, cost].into_iter().try_for_each(|number| arguments.add(int(number)))?;
-    so_far(open).into_iter().try_for_each(|number| arguments.add(number))?;
+    add_so_far(arguments, open)?;
     arguments.add(tags(&open.tags)?)?;
     arguments.add(Arc::clone(gateway))
 }
 
+fn add_so_far(arguments: &mut SqliteArguments, open: &Open) -> Bound {
+    let (input, output, cost) = so_far(open);
+    [input, output, cost].into_iter().try_for_each(|number| arguments.add(number))
+}
+
 /// What an open reservation would be settled with now: input, output, cost.
-fn so_far(open: &Open) -> [Option<i64>; 3] {
-    let Some((usage, cost)) = open.so_far() else { return [None; 3] };
-    [Some(int(usage.input.min(MAX_TOKENS))), Some(int(usage.output.min(MAX_TOKENS))), column(cost)]
+pub(crate) fn so_far(open: &Open) -> (Option<i64>, Option<i64>, Option<i64>) {
+    let Some((usage, cost)) = open.so_far() else { return (None, None, None) };
+    (Some(int(usage.input.min(MAX_TOKENS))), Some(int(usage.output.min(MAX_TOKENS))), column(cost))
 }

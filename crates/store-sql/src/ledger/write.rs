@@ -76,7 +76,7 @@ async fn has(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<bool> 
 }
 
 /// A cost as its column has it.
-pub(super) fn column(cost: Cost) -> Option<i64> {
+pub(crate) fn column(cost: Cost) -> Option<i64> {
     match cost {
         Cost::None => None,
         Cost::Known(money) => Some(int(money.min(MAX_COST).micros())),

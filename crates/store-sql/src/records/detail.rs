@@ -10,10 +10,9 @@ use penstock_observe::store::{Entry, MAX_COST, Pauses, Status};
 use penstock_observe::{Attempt, Captured, Considered, Form, Outcome, Record, Timings};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::{int, uint};
+use crate::link::Cells;
 
 /// The columns that [`entry`] reads, in its order.
 pub(super) const COLUMNS: &str = "records.place, id, key, team, model, provider, status, code, input, output, \
@@ -125,6 +124,7 @@ const fn letter(stage: Stage) -> &'static str {
         Stage::Admit => "m",
         Stage::Prepare => "p",
         Stage::Route => "r",
+        Stage::Queue => "q",
         Stage::Call => "c",
         Stage::Settle => "s",
         Stage::Reply => "y",
@@ -136,7 +136,7 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// The text of the column `detail`.
-pub(super) fn write(record: &Record) -> Result<String, serde_json::Error> {
+pub(crate) fn write(record: &Record) -> Result<String, serde_json::Error> {
     let mut out = Members(Vec::with_capacity(320));
     out.value("at", &micros(record.at.duration_since(UNIX_EPOCH).unwrap_or_default()))?;
     out.value("took", &micros(record.duration))?;
@@ -242,7 +242,7 @@ fn paid_in_all(record: &Record) -> (Option<Usage>, bool, Cost) {
 }
 
 /// A cost as a number: nothing where there was nothing to pay for, -1 where nobody knows.
-pub(super) fn cost_number(cost: Cost) -> Option<i64> {
+pub(crate) fn cost_number(cost: Cost) -> Option<i64> {
     match cost {
         Cost::None => None,
         Cost::Known(money) => Some(int(money.min(MAX_COST).micros())),
@@ -274,7 +274,7 @@ pub(crate) fn read_tags(text: Option<String>) -> Result<Tags, Strange> {
 }
 
 /// The dialect of a captured answer's bytes.
-pub(super) fn dialect_of(form: Form) -> Option<&'static str> {
+pub(crate) fn dialect_of(form: Form) -> Option<&'static str> {
     match form {
         Form::Text => None,
         Form::Body(dialect) | Form::Events(dialect) => Some(dialect.name()),
@@ -282,10 +282,10 @@ pub(super) fn dialect_of(form: Form) -> Option<&'static str> {
 }
 
 /// A row of [`COLUMNS`] as a record.
-pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
-    let text = |column: usize| row.try_get::<Option<&str>, _>(column);
+pub(super) fn entry(row: &impl Cells) -> Result<Entry, Strange> {
+    let text = |column: usize| row.text(column);
     let shared = |column: usize| text(column).map(|text| text.map(Arc::<str>::from));
-    let number = |column: usize| row.try_get::<Option<i64>, _>(column);
+    let number = |column: usize| row.number(column);
     let count = |column: usize| number(column).map(|count| count.map(uint));
     let detail: Detail<'_> = serde_json::from_str(text(16)?.unwrap_or_default())?;
     let usage = match (count(8)?, count(9)?) {
@@ -301,7 +301,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
         }),
         _ => None,
     };
-    let (cost, estimated) = (cost_of(number(14)?), row.try_get(13)?);
+    let (cost, estimated) = (cost_of(number(14)?), row.flag(13)?);
     let labels: BTreeMap<String, String> = text(15)?.map_or(Ok(BTreeMap::new()), serde_json::from_str)?;
     let pauses = detail.gaps.map(|(count, sum, max, p50, p99)| Pauses {
         count,
@@ -342,7 +342,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<Entry, Strange> {
         first_token: detail.first.map(Duration::from_micros),
         gaps: None,
         timings: timings(&detail),
-        outcome: outcome(row.try_get(6)?, text(7)?.unwrap_or_default(), detail.error),
+        outcome: outcome(row.count(6)?, text(7)?.unwrap_or_default(), detail.error),
         content: None,
     };
     Ok(Entry { record, pauses })
@@ -425,6 +425,7 @@ fn outcome(status: i64, code: &str, trouble: Option<Trouble<'_>>) -> Outcome {
         }
     };
     match Status::ALL.get(usize::try_from(status).unwrap_or(usize::MAX)) {
+        Some(Status::Ok) if code == Outcome::Replayed.code() => Outcome::Replayed,
         Some(Status::Ok) => Outcome::Complete,
         Some(Status::Cancelled) => Outcome::Cancelled,
         Some(Status::Refused) => Outcome::Refused(error()),
@@ -433,21 +434,21 @@ fn outcome(status: i64, code: &str, trouble: Option<Trouble<'_>>) -> Outcome {
 }
 
 /// The columns of a content, from this place on: request, cut, answer, cut, form, dialect, and how long it is kept.
-pub(super) fn content(row: &SqliteRow, from: usize) -> Result<Option<Box<Captured>>, Strange> {
-    let Some(request) = row.try_get::<Option<Vec<u8>>, _>(from)? else { return Ok(None) };
-    let dialect = row.try_get::<Option<&str>, _>(from + 5)?.and_then(dialect).unwrap_or(Dialect::OpenAi);
-    let form = match row.try_get::<&str, _>(from + 4)? {
+pub(super) fn content(row: &impl Cells, from: usize) -> Result<Option<Box<Captured>>, Strange> {
+    let Some(request) = row.bytes(from)? else { return Ok(None) };
+    let dialect = row.text(from + 5)?.and_then(dialect).unwrap_or(Dialect::OpenAi);
+    let form = match row.word(from + 4)? {
         "body" => Form::Body(dialect),
         "events" => Form::Events(dialect),
         _ => Form::Text,
     };
     Ok(Some(Box::new(Captured {
-        request: request.into(),
-        request_cut: row.try_get(from + 1)?,
-        answer: row.try_get::<Vec<u8>, _>(from + 2)?.into(),
-        answer_cut: row.try_get(from + 3)?,
+        request: request.to_vec().into(),
+        request_cut: row.flag(from + 1)?,
+        answer: row.bytes(from + 2)?.unwrap_or_default().to_vec().into(),
+        answer_cut: row.flag(from + 3)?,
         form,
-        retention: Duration::from_micros(uint(row.try_get(from + 6)?)),
+        retention: Duration::from_micros(uint(row.count(from + 6)?)),
     })))
 }
 

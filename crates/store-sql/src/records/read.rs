@@ -1,16 +1,15 @@
-//! What is asked of the file.
+//! What is asked of the records, in either database.
 
 use penstock_domain::{Code, Error};
 use penstock_observe::store::{
     By, Entry, Filter, Found, Group, Hours, MAX_GROUPS, MAX_PAGE, Page, Report, Status, Sums,
 };
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 
 use super::{detail, int, micros, uint};
+use crate::link::{Ask, Cells, Link};
 
 /// The columns of sums, in the order of [`Sums::row`].
-pub(super) const SUMS: [&str; 11] = [
+pub(crate) const SUMS: [&str; 11] = [
     "requests",
     "input",
     "output",
@@ -36,41 +35,36 @@ fn strange(error: Strange) -> sqlx::Error {
     sqlx::Error::Decode(error)
 }
 
-pub(super) async fn one(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<Option<Entry>> {
+pub(crate) async fn one<L: Link>(link: &mut L, id: &str) -> sqlx::Result<Option<Entry>> {
     let text = format!(
         "SELECT {}, request, request_cut, answer, answer_cut, form, dialect, expires - records.place \
-         FROM records LEFT JOIN contents ON contents.place = records.place WHERE id = ? LIMIT 1",
+         FROM records LEFT JOIN contents ON contents.place = records.place WHERE id = $1 LIMIT 1",
         detail::COLUMNS
     );
-    let Some(row) = sqlx::query(AssertSqlSafe(text)).bind(id).fetch_optional(connection).await? else {
-        return Ok(None);
-    };
-    let mut entry = detail::entry(&row).map_err(strange)?;
-    entry.record.content = detail::content(&row, 17).map_err(strange)?;
+    let rows = link.rows(Ask::new(text).bind(id)).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut entry = detail::entry(row).map_err(strange)?;
+    entry.record.content = detail::content(row, 17).map_err(strange)?;
     Ok(Some(entry))
 }
 
-pub(super) async fn search(
-    connection: &mut SqliteConnection,
-    filter: &Filter,
-    page: Page,
-) -> sqlx::Result<Found> {
+pub(crate) async fn search<L: Link>(link: &mut L, filter: &Filter, page: Page) -> sqlx::Result<Found> {
     let limit = page.limit.clamp(1, MAX_PAGE);
     let after = page.after.map_or(i64::MAX, int);
     let before = filter.until.map_or(after, |until| micros(until).min(after));
     let since = filter.since.map_or(0, micros);
     // Of one moment: what is deleted between two questions would otherwise end the pages early.
-    let mut transaction = connection.begin().await?;
-    let floor = if is_plain(filter) { None } else { floor(&mut transaction, since, before).await? };
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
-    query.push(detail::COLUMNS).push(" FROM records WHERE place < ").push_bind(before);
-    query.push(" AND place >= ").push_bind(floor.map_or(since, |floor| floor.saturating_add(1)));
-    narrow(&mut query, filter);
-    query.push(" ORDER BY place DESC LIMIT ").push_bind(int(limit as u64) + 1);
-    let rows = query.build().fetch_all(&mut *transaction).await?;
+    let mut transaction = link.look().await?;
+    let floor = if is_plain(filter) { None } else { floor(&mut *transaction, since, before).await? };
+    let mut ask = Ask::new("SELECT ");
+    ask.push(detail::COLUMNS).push(" FROM records WHERE place < ").push_bind(before);
+    ask.push(" AND place >= ").push_bind(floor.map_or(since, |floor| floor.saturating_add(1)));
+    narrow::<L>(&mut ask, filter);
+    ask.push(" ORDER BY place DESC LIMIT ").push_bind(int(limit as u64) + 1);
+    let rows = transaction.rows(ask).await?;
     transaction.commit().await?;
     let shown = &rows[..rows.len().min(limit)];
-    let last = || shown.last().map(|row| row.try_get::<i64, _>(0)).transpose();
+    let last = || shown.last().map(|row| row.count(0)).transpose();
     let next = if rows.len() > limit { last()? } else { floor.map(|floor| floor.saturating_add(1)) };
     let entries = shown.iter().map(detail::entry).collect::<Result<_, _>>().map_err(strange)?;
     Ok(Found { entries, next: next.map(uint) })
@@ -82,18 +76,14 @@ fn is_plain(filter: &Filter) -> bool {
 }
 
 /// The first record below those that may be looked at.
-async fn floor(connection: &mut SqliteConnection, since: i64, before: i64) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(
-        "SELECT place FROM records WHERE place < ? AND place >= ? ORDER BY place DESC LIMIT 1 OFFSET ?",
-    )
-    .bind(before)
-    .bind(since)
-    .bind(LOOKED_AT)
-    .fetch_optional(connection)
-    .await
+async fn floor<L: Link>(link: &mut L, since: i64, before: i64) -> sqlx::Result<Option<i64>> {
+    let text =
+        "SELECT place FROM records WHERE place < $1 AND place >= $2 ORDER BY place DESC LIMIT 1 OFFSET $3";
+    let rows = link.rows(Ask::new(text).bind(before).bind(since).bind(LOOKED_AT)).await?;
+    rows.first().map(|row| row.count(0)).transpose()
 }
 
-fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
+fn narrow<L: Link>(ask: &mut Ask, filter: &Filter) {
     let texts = [
         (" AND key = ", &filter.key),
         (" AND team = ", &filter.team),
@@ -103,16 +93,15 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
     ];
     for (condition, wanted) in texts {
         if let Some(wanted) = wanted {
-            query.push(condition).push_bind(wanted.to_string());
+            ask.push(condition).push_bind(&**wanted);
         }
     }
     if let Some(status) = filter.status {
-        query.push(" AND status = ").push_bind(status_number(status));
+        ask.push(" AND status = ").push_bind(status_number(status));
     }
     if let Some((name, value)) = &filter.tag {
-        query.push(" AND EXISTS (SELECT 1 FROM json_each(tags) WHERE json_each.key = ");
-        query.push_bind(name.to_string()).push(" AND json_each.value = ");
-        query.push_bind(value.to_string()).push(")");
+        let (before, after) = L::LABEL.split_once("MARK").unwrap_or((L::LABEL, ""));
+        ask.push(" AND ").push(before).push_bind(&**name).push(after).push(" = ").push_bind(&**value);
     }
 }
 
@@ -122,42 +111,43 @@ fn status_number(status: Status) -> i64 {
 }
 
 /// Sums; the inner result refuses a range that is too long.
-pub(crate) async fn usage(
-    connection: &mut SqliteConnection,
+pub(crate) async fn usage<L: Link>(
+    link: &mut L,
+    tables: &Tables,
     by: &By,
     range: Hours,
 ) -> sqlx::Result<Result<Report, Error>> {
-    let mut transaction = connection.begin().await?;
-    let source = Source::of(by, range);
-    let rows: i64 = sqlx::query_scalar(AssertSqlSafe(source.count()))
-        .bind(source.since)
-        .bind(source.until)
-        .bind(ADDED_UP + 1)
-        .fetch_one(&mut *transaction)
-        .await?;
-    if rows > ADDED_UP {
+    let mut transaction = link.look().await?;
+    let source = Source::of::<L>(tables, by, range);
+    let of_range = |text: String| Ask::new(text).bind(source.since).bind(source.until);
+    let rows = transaction.rows(of_range(source.count()).bind(ADDED_UP + 1)).await?;
+    if rows.first().map_or(Ok(0), |row| row.count(0))? > ADDED_UP {
         let say = format!(
             "more than {ADDED_UP} rows would have to be added up: choose a shorter time with since and until"
         );
         return Ok(Err(Error::new(Code::InvalidValue, say).with_param("since")));
     }
-    let total = sqlx::query(AssertSqlSafe(source.sums("NULL", "")))
-        .bind(source.since)
-        .bind(source.until)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let total = transaction.rows(of_range(source.sums("NULL", ""))).await?;
     let ending = format!("GROUP BY 1 ORDER BY {} LIMIT {MAX_GROUPS}", source.order);
-    let mut query =
-        sqlx::query(AssertSqlSafe(source.sums(source.group, &ending))).bind(source.since).bind(source.until);
+    let mut ask = of_range(source.sums(&source.group, &ending));
     if let By::Tag(name) = by {
-        query = query.bind(name.to_string());
+        ask = ask.bind(&**name);
     }
-    let groups = query.fetch_all(&mut *transaction).await?;
+    let groups = transaction.rows(ask).await?;
     transaction.commit().await?;
-    let row = |row: &SqliteRow| Ok((group(by, row)?, sums(row)?));
-    let rows = groups.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?;
-    Ok(Ok(Report { rows, total: sums(&total)? }))
+    let rows =
+        groups.iter().map(|row| Ok((group(by, row)?, sums(row)?))).collect::<sqlx::Result<Vec<_>>>()?;
+    Ok(Ok(Report { rows, total: total.first().map_or(Ok(Sums::default()), sums)? }))
 }
+
+/// Where sums are kept, and the rows that they are made of.
+pub(crate) struct Tables {
+    pub(crate) hours: &'static str,
+    pub(crate) rows: &'static str,
+}
+
+/// The names in a file of its own.
+pub(crate) const TABLES: Tables = Tables { hours: "hours", rows: "records" };
 
 /// Where the numbers of a report come from.
 struct Source {
@@ -165,25 +155,24 @@ struct Source {
     place: &'static str,
     since: i64,
     until: i64,
-    group: &'static str,
+    group: String,
     order: &'static str,
     /// What each column of [`SUMS`] is made of.
     numbers: [&'static str; SUMS.len()],
 }
 
 impl Source {
-    fn of(by: &By, range: Hours) -> Self {
+    fn of<L: Link>(tables: &Tables, by: &By, range: Hours) -> Self {
         let (group, order) = match by {
-            By::Key => ("key", "2 DESC, 1"),
-            By::Model => ("model", "2 DESC, 1"),
-            By::Team => ("team", "2 DESC, 1"),
-            By::Hour => ("hour", "1"),
-            By::Tag(_) => {
-                ("(SELECT json_each.value FROM json_each(tags) WHERE json_each.key = ?)", "2 DESC, 1")
-            }
+            By::Key => ("key".to_owned(), "2 DESC, 1"),
+            By::Model => ("model".to_owned(), "2 DESC, 1"),
+            By::Team => ("team".to_owned(), "2 DESC, 1"),
+            By::Hour => ("hour".to_owned(), "1"),
+            // Numbered, because it stands before the range and is bound after it.
+            By::Tag(_) => (L::LABEL.replace("MARK", "$3"), "2 DESC, 1 NULLS FIRST"),
         };
         let hours = Self {
-            table: "hours",
+            table: tables.hours,
             place: "hour",
             since: int(range.since),
             until: int(range.until),
@@ -197,7 +186,7 @@ impl Source {
         // Labels are whatever askers choose: no sums are kept for them.
         let micros = |hour: u64| int(hour.saturating_mul(Hours::SECONDS * 1_000_000));
         Self {
-            table: "records",
+            table: tables.rows,
             place: "place",
             since: micros(range.since),
             until: micros(range.until),
@@ -211,8 +200,8 @@ impl Source {
                 "estimated",
                 "estimated * coalesce(input, 0)",
                 "estimated * coalesce(output, 0)",
-                "max(coalesce(cost, 0), 0)",
-                "coalesce(cost, 0) = -1",
+                "CASE WHEN cost > 0 THEN cost ELSE 0 END",
+                "CASE WHEN cost = -1 THEN 1 ELSE 0 END",
             ],
             ..hours
         }
@@ -220,32 +209,33 @@ impl Source {
 
     fn count(&self) -> String {
         let Self { table, place, .. } = self;
-        format!("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {place} >= ? AND {place} < ? LIMIT ?)")
+        format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {place} >= $1 AND {place} < $2 LIMIT $3) AS some"
+        )
     }
 
     fn sums(&self, group: &str, ending: &str) -> String {
         let Self { table, place, numbers, .. } = self;
-        let sums = numbers.map(|number| format!("sum({number})")).join(", ");
-        // Numbered, because the group stands before the range and is bound after it.
-        let group = group.replace('?', "?3");
-        format!("SELECT {group}, {sums} FROM {table} WHERE {place} >= ?1 AND {place} < ?2 {ending}")
+        // PostgreSQL adds up in a wider type.
+        let sums = numbers.map(|number| format!("CAST(sum({number}) AS BIGINT)")).join(", ");
+        format!("SELECT {group}, {sums} FROM {table} WHERE {place} >= $1 AND {place} < $2 {ending}")
     }
 }
 
-fn group(by: &By, row: &SqliteRow) -> sqlx::Result<Group> {
+fn group(by: &By, row: &impl Cells) -> sqlx::Result<Group> {
     if *by == By::Hour {
-        return Ok(Group::Hour(uint(row.try_get(0)?)));
+        return Ok(Group::Hour(uint(row.count(0)?)));
     }
-    let name: Option<&str> = row.try_get(0)?;
+    let name = row.text(0)?;
     Ok(name
         .filter(|name| !name.is_empty() || matches!(by, By::Tag(_)))
         .map_or(Group::None, |name| Group::Named(name.into())))
 }
 
-fn sums(row: &SqliteRow) -> sqlx::Result<Sums> {
+fn sums(row: &impl Cells) -> sqlx::Result<Sums> {
     let mut numbers = [0; SUMS.len()];
     for (place, number) in numbers.iter_mut().enumerate() {
-        *number = row.try_get::<Option<i64>, _>(place + 1)?.map_or(0, uint);
+        *number = row.number(place + 1)?.map_or(0, uint);
     }
     Ok(Sums::from_row(numbers))
 }

@@ -124,7 +124,7 @@ impl Run {
         let held_by_team = sum(&mut self.open.iter().filter(|(_, with)| *with));
         for one in self.bench.admission.standings(&self.bench.rules, self.bench.now(self.after)) {
             let (sum, held) = match one.level {
-                Level::Key | Level::Organisation | Level::Model => (&self.key, held),
+                Level::Key | Level::Organisation | Level::Model | Level::Provider => (&self.key, held),
                 Level::Team => (&self.team, held_by_team),
             };
             prop_assert_eq!(one.in_flight, sum.in_flight, "{:?}", one.level);

@@ -13,6 +13,7 @@ use penstock_domain::{Content, Dialect, Error, Request, Task};
 use penstock_routing::{Flight, Plan};
 
 use super::attempt::{Attempt, Begun};
+use super::queue::{Asker, Lobby};
 use super::{Terms, now};
 use crate::Flow;
 use crate::journey::{Journey, Turn};
@@ -97,7 +98,11 @@ impl Racing<'_> {
     fn beside(&mut self) -> Option<(Attempt, Flight)> {
         let pick = self.plan.hedge(now())?;
         let attempt = Attempt::of(self.flow, &pick.candidate, self.terms)?;
+        let asker = Asker { flow: self.flow, journey: &mut *self.journey, terms: &*self.terms };
+        // Nobody waits to ask twice.
+        let pass = Lobby::default().enter(asker, self.plan, &pick).ok()?;
         self.journey.attempt(Turn::Beside, (&pick.candidate, pick.why.name()), attempt.request());
+        self.journey.inside(Turn::Beside, pass);
         Some((attempt, pick.flight))
     }
 

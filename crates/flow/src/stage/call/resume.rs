@@ -19,6 +19,7 @@ use penstock_domain::{Blame, Delta, Error, Request, Usage};
 use penstock_routing::{Flight, Plan};
 
 use super::attempt::{Attempt, Begun};
+use super::queue::{Asker, Lobby};
 use super::{Terms, is_nearly_over, now};
 use crate::Flow;
 use crate::journey::{Journey, Turn};
@@ -131,7 +132,14 @@ impl Resuming {
         if is_nearly_over(asked.deadline, now) {
             return false;
         }
-        let Some(pick) = self.plan.next(Some(after), now) else { return false };
+        let (pick, pass) = loop {
+            let Some(pick) = self.plan.next(Some(after), now) else { return false };
+            let asker = Asker { flow: &self.flow, journey, terms: &self.terms };
+            // Nobody waits in the middle of an answer.
+            if let Ok(pass) = Lobby::default().enter(asker, &mut self.plan, &pick) {
+                break (pick, pass);
+            }
+        };
         let Some(attempt) = Attempt::of(&self.flow, &pick.candidate, &mut self.terms) else { return false };
         let Some(request) = self.script.request(attempt.request()) else { return false };
         if let Some(used) = book(journey) {
@@ -140,6 +148,7 @@ impl Resuming {
         }
         let attempt = attempt.asking(request);
         journey.attempt(Turn::Main, (&pick.candidate, "resume"), attempt.request());
+        journey.inside(Turn::Main, pass);
         journey.consider(&self.plan);
         let answering = Box::pin(attempt.first_content());
         self.next = Some(Next { answering, flight: pick.flight, broke: broke.clone() });
