@@ -23,12 +23,12 @@ SECRET = "a-secret-of-this-test-alone"
 class Issuers(harness.Process):
     """`oidc-provider`, which is certified, and `oauth2-mock-server`, which signs whatever it is told to."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, gateway: int = 0):
         node = os.environ.get("PENSTOCK_NODE") or shutil.which("node")
         assert node and (ISSUERS / "node_modules").is_dir(), "`./test blackbox` installs Node.js and the issuers"
         self.ports = [harness.free_port() for _ in range(3)]
         self.certified, self.forging, self.control = (f"http://127.0.0.1:{port}" for port in self.ports)
-        super().__init__([node, str(ISSUERS / "issuers.mjs"), *map(str, self.ports)], folder, name="issuers")
+        super().__init__([node, str(ISSUERS / "issuers.mjs"), *map(str, [*self.ports, gateway])], folder, name="issuers")
         self.wait_ready(f"{self.certified}/.well-known/openid-configuration")
         self.wait_ready(f"{self.forging}/.well-known/openid-configuration")
         harness.until(lambda: harness.can_connect(self.ports[2]), "the forger listens")
@@ -42,6 +42,15 @@ class Issuers(harness.Process):
             {"authorization": f"Basic {who}", "content-type": "application/x-www-form-urlencoded"})
         with harness.urllib.request.urlopen(request, timeout=harness.PATIENCE) as reply:
             return json.load(reply)["access_token"]
+
+    def revoke(self, token: str) -> None:
+        """By RFC 7009."""
+        who = base64.b64encode(f"app:{SECRET}".encode()).decode()
+        request = harness.urllib.request.Request(
+            f"{self.certified}/token/revocation", f"token={token}".encode(),
+            {"authorization": f"Basic {who}", "content-type": "application/x-www-form-urlencoded"})
+        with harness.urllib.request.urlopen(request, timeout=harness.PATIENCE) as reply:
+            assert reply.status == 200
 
     def sign(self, kid: str = "first", header: dict[str, Any] | None = None, **claims: Any) -> str:
         told = {"kid": kid, "header": header or {}, "claims": claims}
@@ -62,12 +71,13 @@ class House:
             "models": {"mock": {"provider": "inner", "model": "m"}},
             "keys": [{"name": "root", "key": "${ROOT_KEY}", "scopes": ["*"]}],
             "auth": {"resource": "https://gateway.example.com", "oidc": [
-                {"issuer": self.issuers.certified, "audience": "penstock", "team_claim": "team"},
+                {"issuer": self.issuers.certified, "audience": "penstock", "team_claim": "team",
+                 "introspection": {"client_id": "app", "client_secret": "${APP_SECRET}"}},
                 {"issuer": self.issuers.forging, "audience": "penstock", "roles_claim": "groups",
                  "roles": {"gateway-watchers": "viewer"}},
             ]},
         }
-        self.gateway = harness.Gateway(folder, self.config, {"ROOT_KEY": self.admin})
+        self.gateway = harness.Gateway(folder, self.config, {"ROOT_KEY": self.admin, "APP_SECRET": SECRET})
         self.settle(self.issuers.grant())
         self.settle(self.issuers.sign())
 
@@ -270,3 +280,56 @@ def test_check_online_tells_which_issuer_cannot_be_reached(house: House) -> None
         done = harness.cli("check", "--config", str(path), "--online", "--json", folder=folder, env={"ROOT_KEY": house.admin})
         found = [problem["path"] for problem in json.loads(done.stdout)["problems"] if "oidc" in problem["path"]]
         assert (done.returncode, found) == (0, ["auth.oidc[1].issuer"])
+
+
+OPAQUE = "https://gateway.example.com/opaque"
+
+
+def test_an_opaque_token_is_taken_by_its_issuer_s_word_and_recorded_under_its_client(house: House) -> None:
+    token = house.issuers.grant(OPAQUE)
+    assert "." not in token
+    for _ in range(3):
+        reply = house.gateway.chat(token)
+        assert reply.status == 200, reply.text
+    path = f"/admin/v1/requests/{reply.headers['x-request-id']}"
+    record = harness.until(lambda: (r := house.gateway.get(path, house.admin)).status == 200 and r.json(), "the record", 15)
+    assert (record["key"], record["team"]) == (f"jwt:{house.issuers.certified}:app", "support")
+    everything = b"".join(p.read_bytes() for p in house.gateway.folder.rglob("*") if p.is_file())
+    assert token.encode() not in everything and SECRET.encode() not in everything, "it was written down"
+
+
+def test_an_opaque_token_may_do_what_its_scopes_say_and_no_more(house: House) -> None:
+    lists = house.issuers.grant(OPAQUE, scope="models:read")
+    assert house.gateway.get("/v1/models", lists).status == 200
+    assert house.code(lists) == (403, "insufficient_scope")
+    assert house.gateway.get("/admin/v1/config", lists).status == 403
+
+
+def test_a_revoked_token_and_a_made_up_one_are_refused(house: House) -> None:
+    revoked = house.issuers.grant(OPAQUE)
+    house.issuers.revoke(revoked)
+    assert house.code(revoked) == (401, "invalid_token")
+    assert house.code("bWFkZS11cC1ieS1ub2JvZHktYXQtYWxs") == (401, "invalid_token")
+    # Keys that are none are not asked about, and cost the issuer nothing.
+    assert house.code("pk_live_made-up-key-of-nobody") == (401, "invalid_api_key")
+
+
+def test_an_opaque_token_is_refused_while_its_issuer_cannot_be_asked() -> None:
+    with harness.scratch("silent-issuer") as folder:
+        port, key = harness.free_port(), harness.new_secret()
+        config = {
+            "providers": {"inner": {"kind": "mock"}},
+            "models": {"mock": {"provider": "inner", "model": "m"}},
+            "keys": [{"name": "root", "key": "${ROOT_KEY}", "scopes": ["*"]}],
+            "auth": {"oidc": [{"issuer": f"http://127.0.0.1:{port}", "audience": "penstock",
+                               "introspection": {"client_id": "app", "client_secret": "${APP_SECRET}"}}]},
+        }
+        gateway = harness.Gateway(folder, config, {"ROOT_KEY": key, "APP_SECRET": SECRET})
+        try:
+            for _ in range(3):
+                refused = gateway.chat("an-opaque-token-of-somebody")
+                assert (refused.status, refused.json()["error"]["code"]) == (503, "issuer_unavailable")
+                assert refused.headers["retry-after"]
+            assert gateway.chat(key).status == 200, "keys are nobody else's business"
+        finally:
+            gateway.kill()

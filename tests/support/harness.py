@@ -211,8 +211,8 @@ class LlamaServer(Process):
 class Gateway(Process):
     """`penstock serve` with a configuration of its own, in a folder of its own."""
 
-    def __init__(self, folder: pathlib.Path, config: dict[str, Any], env: dict[str, str] | None = None, ready: bool = True):
-        self.port = free_port()
+    def __init__(self, folder: pathlib.Path, config: dict[str, Any], env: dict[str, str] | None = None, ready: bool = True, port: int | None = None):
+        self.port = port or free_port()
         self.config = {"version": 1, "data_dir": str(folder / "data"), **config}
         self.config["server"] = {"listen": f"127.0.0.1:{self.port}", "drain": "5s", **config.get("server", {})}
         self.path = folder / "penstock.yaml"

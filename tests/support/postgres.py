@@ -26,7 +26,6 @@ QUOTED = "a%20pass%2Fword%3Awith%40signs"
 
 SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "200",
     "shared_buffers": "32MB",

@@ -38,6 +38,8 @@ pub struct Admission {
     shards: [Mutex<Shard>; SHARDS],
     organisation: Arc<Account>,
     pub(crate) book: Option<Book>,
+    /// Reservations that were given back whole.
+    pub(crate) refunds: AtomicU64,
     /// Who is told of spent budgets.
     pub(crate) bell: Option<Bell>,
     /// The other gateways.
@@ -155,6 +157,7 @@ impl Admission {
             organisation: Account::new("".into()),
             book: None,
             bell: None,
+            refunds: AtomicU64::new(0),
             link: None,
             hasher,
         }
@@ -407,6 +410,16 @@ impl Admission {
         all.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
         let shown = all.into_iter().map(|(level, account)| account.standing(level, at, now.wall));
         shown.filter(|one| one.allowance != Allowance::default() || one.spent.lifetime > 0).collect()
+    }
+
+    /// How many reservations were given back whole since the start.
+    pub fn refunds(&self) -> u64 {
+        self.refunds.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// How many ends of requests wait to be written to the ledger.
+    pub fn unwritten(&self) -> u64 {
+        self.book.as_ref().map_or(0, Book::unwritten)
     }
 
     /// How many requests of the key are in flight.

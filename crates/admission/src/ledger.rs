@@ -310,6 +310,10 @@ impl Book {
         Some(Place { line, waiting: Arc::clone(&self.waiting) })
     }
 
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed) as u64
+    }
+
     pub(crate) fn opened(&self, open: Arc<Open>) {
         // Without room it is written when it ends; only a crash in between would not find it.
         let _ = self.lines.try_send(Line::Opened(open));

@@ -153,6 +153,9 @@ impl Held {
         }
         if let Some(place) = self.place {
             let nothing = truth.usage.is_none() && micros == 0 && truth.cost != Cost::Unknown;
+            if nothing {
+                self.admission.refunds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             place.closed(Entry {
                 open: self.open,
                 held: self.need,

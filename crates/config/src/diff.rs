@@ -63,6 +63,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let (before, after) = (&old.stores, &new.stores);
     one(&mut changes, "stores.shared_timeout", before.shared_timeout == after.shared_timeout, true);
     one(&mut changes, "stores.shared_failure", before.shared_failure == after.shared_failure, true);
+    one(&mut changes, "auth.pepper", old.auth.pepper == new.auth.pepper, true);
     one(&mut changes, "auth", old.auth == new.auth, false);
     named("providers", &old.providers, &new.providers, &mut changes);
     named("models", &old.models, &new.models, &mut changes);

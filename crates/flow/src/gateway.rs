@@ -192,6 +192,11 @@ impl Flow {
         self.parts.fleet.reinstate(provider);
     }
 
+    /// How many ends of requests the ledger does not have yet, and how many reservations were given back whole.
+    pub fn unsettled(&self) -> (u64, u64) {
+        (self.parts.admission.unwritten(), self.parts.admission.refunds())
+    }
+
     /// Every account that has limits, a budget, or has spent something.
     pub fn standings(&self) -> Vec<Standing> {
         let mut all = self.parts.admission.standings(&self.parts.rules, Now::read());

@@ -21,6 +21,7 @@ mod tail;
 
 pub use gaps::Gaps;
 pub use line::{Format, Lines};
+pub use metrics::{BudgetState, MoneyState};
 pub use metrics::{Metrics, QueueState, Reload, TargetState};
 pub use record::{Attempt, Captured, Considered, Form, Outcome, Record, Recorder, Timings};
 pub use sink::{Sink, Tally};

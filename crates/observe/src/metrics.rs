@@ -18,9 +18,11 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::{Record, names};
 
 mod calls;
+mod money;
 mod waits;
 
 pub use calls::TargetState;
+pub use money::{BudgetState, MoneyState};
 pub use waits::QueueState;
 
 /// `gen_ai.client.operation.duration` buckets of the conventions: 10 ms doubling to 81.92 s.
@@ -135,6 +137,7 @@ pub struct Metrics {
     token_usage: Family<Typed, Histogram, fn() -> Histogram>,
     upstream_calls: Family<OneProvider, Counter>,
     calls: calls::Calls,
+    money: money::Money,
     pub(crate) waits: waits::Waits,
     cost: Family<Paid, Dollars>,
     unpriced: Family<Paid, Counter>,
@@ -169,6 +172,7 @@ impl Metrics {
             token_usage: Family::new_with_constructor(tokens),
             upstream_calls: Family::default(),
             calls: calls::Calls::default(),
+            money: money::Money::default(),
             waits: waits::Waits::default(),
             cost: Family::default(),
             unpriced: Family::default(),
@@ -226,6 +230,7 @@ impl Metrics {
         );
         registry.register(names::UPSTREAM_CALLS, "Calls made to providers", self.upstream_calls.clone());
         self.calls.register(&mut registry);
+        self.money.register(&mut registry);
         self.waits.register(&mut registry);
         registry.register(names::COST, "What answers cost in USD", self.cost.clone());
         registry.register(names::UNPRICED, "Requests without a known price", self.unpriced.clone());
@@ -307,6 +312,11 @@ impl Metrics {
     /// Says whether a provider can be called.
     pub fn provider_up(&self, provider: &str, up: bool) {
         self.provider_up.get_or_create(&OneProvider { provider: provider.to_owned() }).set(i64::from(up));
+    }
+
+    /// Says how budgets and the ledger stand.
+    pub fn money(&self, state: &MoneyState) {
+        self.money.set(state);
     }
 
     /// Says what state every target is in.

@@ -51,6 +51,18 @@ pub const RESPONSES: &str = "penstock_responses";
 pub const QUEUE_WAITING: &str = "penstock_queue_waiting";
 /// Seconds that requests waited for a provider, by class and outcome (`served` or `refused`).
 pub const QUEUE_WAIT: &str = "penstock_queue_wait_seconds";
+/// What is spent of a budget in USD, by level (`team`, `organisation`, `model`, `provider`) and name.
+pub const BUDGET_SPENT: &str = "penstock_budget_spent_usd";
+/// A budget in USD, by the same.
+pub const BUDGET_LIMIT: &str = "penstock_budget_limit_usd";
+/// Ends of requests that wait in memory to be written to the ledger.
+pub const LEDGER_WAITING: &str = "penstock_ledger_waiting";
+/// Reservations that were given back whole.
+pub const LEDGER_REFUNDS: &str = "penstock_ledger_refunds";
+/// Reservations that a process had left open and that were settled as estimated at the start.
+pub const LEDGER_ORPHANS: &str = "penstock_ledger_orphans";
+/// Deliveries of events to webhooks, by outcome: `delivered`, `failed` (an attempt), `dead` (given up) or `dropped`.
+pub const WEBHOOKS: &str = "penstock_webhook_deliveries";
 /// Records that were dropped because the queue was full.
 pub const RECORDS_DROPPED: &str = "penstock_records_dropped";
 /// Records that wait in memory because the store does not take them.

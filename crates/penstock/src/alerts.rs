@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use penstock_admission::{Allowance, Crossing, Level, Standing};
-use penstock_alert::{Alerts, Data, Event, Mood, Watch};
+use penstock_alert::{Alerts, Data, Event, Mood, Tally, Watch};
 use penstock_config::{Config, EventKind, Problem};
+use penstock_edge::MetricsText;
 use penstock_flow::{Flow, Gateway};
 use penstock_identity::Keys;
+use penstock_observe::{BudgetState, Metrics, MoneyState};
 use penstock_provider::Health;
 use penstock_webhook::WebhookSender;
 use tokio::sync::mpsc;
@@ -66,6 +68,8 @@ async fn look(alerts: &Alerts, gateway: Gateway, keys: Arc<Keys>) {
         let flow = gateway.snapshot();
         let mut events = watch.look(now, &moods(&flow));
         if round % ROUNDS == 0 {
+            // What the other gateways spent counts, too.
+            flow.look_around().await;
             events.extend(budgets(&flow, &keys, now));
             events.extend(expiring(&keys, now));
         }
@@ -139,4 +143,37 @@ fn moods(flow: &Flow) -> Vec<(Arc<str>, Mood)> {
         (name, mood)
     };
     flow.health().into_iter().map(mood).collect()
+}
+
+/// The metrics of something else, with budgets, the ledger and deliveries beside them.
+pub(crate) fn measured(
+    inner: MetricsText,
+    (gateway, metrics): (Gateway, Arc<Metrics>),
+    (alerts, orphans): (Arc<Alerts>, u64),
+) -> MetricsText {
+    Arc::new(move || {
+        let flow = gateway.snapshot();
+        let Tally { delivered, failed, dead, dropped } = alerts.tally();
+        let (waiting, refunds) = flow.unsettled();
+        metrics.money(&MoneyState {
+            budgets: flow.standings().iter().filter_map(budget).collect(),
+            waiting,
+            refunds,
+            orphans,
+            deliveries: [("delivered", delivered), ("failed", failed), ("dead", dead), ("dropped", dropped)],
+        });
+        inner()
+    })
+}
+
+/// What a scrape shows of an account: not of keys, of which there may be any number.
+fn budget(standing: &Standing) -> Option<BudgetState> {
+    let budget = standing.allowance.budget.filter(|_| standing.level != Level::Key)?;
+    let usd = |micros: u64| micros as f64 / 1e6;
+    Some(BudgetState {
+        level: standing.level.name(),
+        name: Arc::clone(&standing.name),
+        spent: usd(standing.spent.within(budget.per)),
+        limit: usd(budget.usd.0.micros()),
+    })
 }

@@ -17,6 +17,8 @@ use crate::Failure;
 pub(crate) struct Kept {
     pub(crate) store: Arc<SqlLedger>,
     pub(crate) admission: Arc<Admission>,
+    /// Reservations that were found open at the start.
+    pub(crate) orphans: u64,
     /// Parts of budgets that are spent, for one listener.
     pub(crate) crossings: Option<mpsc::Receiver<Crossing>>,
     writing: JoinHandle<()>,

@@ -27,6 +27,7 @@ pub(crate) static KEYS: Plan = Plan {
         include_str!("../migrations/0001_keys.sql"),
         include_str!("../migrations/0002_limits.sql"),
         include_str!("../migrations/0003_allow_ips.sql"),
+        include_str!("../migrations/0004_teams.sql"),
     ],
     synchronous: SqliteSynchronous::Full,
     erases: false,

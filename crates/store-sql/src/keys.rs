@@ -5,44 +5,45 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_domain::{Code, Error};
 use penstock_identity::{
-    Digest, KeyId, KeyRecord, KeySource, KeyStore, Listing, ModelAllow, Pending, Previous, ScopeSet,
+    Digest, KeyId, KeyRecord, KeySource, KeyStore, Listing, ModelAllow, Owner, OwnerKind, Pending, Previous,
+    ScopeSet,
 };
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row, Sqlite};
 
+use crate::link::{Ask, Cells, Link, Lock};
 use crate::{SqlStore, trouble};
 
 const INSERT: &str = "INSERT INTO keys (team, digest, last_four, prefix, scopes, models, limits, \
      budget, expires, revoked, rotated, previous_digest, previous_last_four, previous_until, allow_ips, version, \
-     id, name, created, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-     ?18, ?19, ?20)";
-const UPDATE: &str = "UPDATE keys SET team = ?1, digest = ?2, last_four = ?3, prefix = ?4, scopes = ?5, models = ?6, \
-     limits = ?7, budget = ?8, expires = ?9, revoked = ?10, rotated = ?11, \
-     previous_digest = ?12, previous_last_four = ?13, previous_until = ?14, allow_ips = ?15, \
-     version = ?16 + 1 WHERE id = ?17 AND version = ?16";
-const EXISTS: &str = "SELECT count(*) FROM keys WHERE id = ?1";
+     id, name, created, created_by, owner_kind, owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+     $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+const UPDATE: &str = "UPDATE keys SET team = $1, digest = $2, last_four = $3, prefix = $4, scopes = $5, models = $6, \
+     limits = $7, budget = $8, expires = $9, revoked = $10, rotated = $11, \
+     previous_digest = $12, previous_last_four = $13, previous_until = $14, allow_ips = $15, \
+     version = $16 + 1 WHERE id = $17 AND version = $16";
+const EXISTS: &str = "SELECT count(*) FROM keys WHERE id = $1";
 const LIST: &str = "SELECT * FROM keys ORDER BY id";
 const REVISION: &str = "SELECT revision FROM store WHERE one = 1";
-const NEXT_REVISION: &str = "UPDATE store SET revision = revision + 1 WHERE one = 1";
+pub(crate) const NEXT_REVISION: &str = "UPDATE store SET revision = revision + 1 WHERE one = 1";
 
 impl KeyStore for SqlStore {
     fn list(&self) -> Pending<'_, Listing> {
         Box::pin(async {
             let mut connection = self.connection().await?;
-            let outcome = read_all(&mut connection).await;
+            let outcome = read_all(&mut *connection).await;
             drop(connection);
             let (revision, rows) = match outcome {
                 Ok(read) => read,
                 Err(error) => return Err(self.failed(error).await),
             };
-            Ok(Listing { revision, keys: rows.iter().filter_map(|row| readable(self, row)).collect() })
+            let file = self.path().display();
+            Ok(Listing { revision, keys: rows.iter().filter_map(|row| readable(&file, row)).collect() })
         })
     }
 
     fn insert(&self, record: KeyRecord) -> Pending<'_, ()> {
         Box::pin(async move {
             let mut connection = self.connection().await?;
-            let outcome = add(&mut connection, &record).await;
+            let outcome = add(&mut *connection, &record).await;
             drop(connection);
             match outcome {
                 Ok(()) => Ok(()),
@@ -57,18 +58,15 @@ impl KeyStore for SqlStore {
     fn update(&self, mut record: KeyRecord) -> Pending<'_, KeyRecord> {
         Box::pin(async move {
             let mut connection = self.connection().await?;
-            let outcome = change(&mut connection, &record).await;
+            let outcome = change(&mut *connection, &record).await;
             drop(connection);
             match outcome {
                 Ok(Changed::Done) => {
                     record.version += 1;
                     Ok(record)
                 }
-                Ok(Changed::Newer) => Err(Error::new(
-                    Code::Conflict,
-                    "the key was changed by somebody else meanwhile: read it again",
-                )),
-                Ok(Changed::Gone) => Err(Error::new(Code::NotFound, "there is no key of this id")),
+                Ok(Changed::Newer) => Err(newer()),
+                Ok(Changed::Gone) => Err(gone()),
                 Err(error) => match trouble::taken(&error) {
                     Some(what) => Err(conflict(what, &record)),
                     None => Err(self.failed(error).await),
@@ -80,7 +78,7 @@ impl KeyStore for SqlStore {
     fn revision(&self) -> Pending<'_, u64> {
         Box::pin(async {
             let mut connection = self.connection().await?;
-            let outcome = revision(&mut connection).await;
+            let outcome = revision(&mut *connection).await;
             drop(connection);
             match outcome {
                 Ok(revision) => Ok(revision),
@@ -90,62 +88,68 @@ impl KeyStore for SqlStore {
     }
 }
 
-async fn revision(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let revision: i64 = sqlx::query_scalar(REVISION).fetch_one(connection).await?;
-    Ok(u64::try_from(revision).unwrap_or(0))
+pub(crate) async fn revision<L: Link>(link: &mut L) -> sqlx::Result<u64> {
+    let rows = link.rows(Ask::new(REVISION)).await?;
+    rows.first().map_or(Ok(0), |row| row.count(0)).map(|revision| u64::try_from(revision).unwrap_or(0))
 }
 
 /// One read transaction: revision and rows belong to the same moment.
-async fn read_all(connection: &mut SqliteConnection) -> sqlx::Result<(u64, Vec<SqliteRow>)> {
-    let mut transaction = connection.begin().await?;
-    let revision = revision(&mut transaction).await?;
-    let rows = sqlx::query(LIST).fetch_all(&mut *transaction).await?;
+pub(crate) async fn read_all<L: Link>(link: &mut L) -> sqlx::Result<(u64, Vec<L::Rows>)> {
+    let mut transaction = link.look().await?;
+    let revision = revision(&mut *transaction).await?;
+    let rows = transaction.rows(Ask::new(LIST)).await?;
     transaction.commit().await?;
     Ok((revision, rows))
 }
 
-async fn add(connection: &mut SqliteConnection, record: &KeyRecord) -> sqlx::Result<()> {
+pub(crate) async fn add<L: Link>(link: &mut L, record: &KeyRecord) -> sqlx::Result<()> {
     // A transaction that is dropped, by an error or by a caller that went away, is rolled back.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    changeable(sqlx::query(INSERT), record)
-        .bind(record.name.to_string())
+    let mut transaction = link.change(Lock::Keys).await?;
+    let ask = changeable(Ask::new(INSERT), record)
+        .bind(&*record.name)
         .bind(millis(record.created))
         .bind(record.created_by.as_ref().map(ToString::to_string))
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query(NEXT_REVISION).execute(&mut *transaction).await?;
+        .bind(record.owner.as_ref().map(|owner| owner.kind.name()))
+        .bind(record.owner.as_ref().map(|owner| owner.name.to_string()));
+    transaction.run(ask).await?;
+    transaction.run(Ask::new(NEXT_REVISION)).await?;
     transaction.commit().await
 }
 
-enum Changed {
+pub(crate) enum Changed {
     Done,
     Newer,
     Gone,
 }
 
-async fn change(connection: &mut SqliteConnection, record: &KeyRecord) -> sqlx::Result<Changed> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let done = changeable(sqlx::query(UPDATE), record).execute(&mut *transaction).await?;
-    if done.rows_affected() == 0 {
-        let id = record.id.to_string();
-        let there: i64 = sqlx::query_scalar(EXISTS).bind(id).fetch_one(&mut *transaction).await?;
+pub(crate) async fn change<L: Link>(link: &mut L, record: &KeyRecord) -> sqlx::Result<Changed> {
+    let mut transaction = link.change(Lock::Keys).await?;
+    let done = transaction.run(changeable(Ask::new(UPDATE), record)).await?;
+    if done == 0 {
+        let there = transaction.rows(Ask::new(EXISTS).bind(record.id.to_string())).await?;
+        let there = there.first().map_or(Ok(0), |row| row.count(0))?;
         return Ok(if there == 0 { Changed::Gone } else { Changed::Newer });
     }
-    sqlx::query(NEXT_REVISION).execute(&mut *transaction).await?;
+    transaction.run(Ask::new(NEXT_REVISION)).await?;
     transaction.commit().await?;
     Ok(Changed::Done)
 }
 
-type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+pub(crate) fn newer() -> Error {
+    Error::new(Code::Conflict, "the key was changed by somebody else meanwhile: read it again")
+}
+
+pub(crate) fn gone() -> Error {
+    Error::new(Code::NotFound, "there is no key of this id")
+}
 
 /// Binds what a change may touch, in the order of both statements, and then the id.
-fn changeable<'q>(query: Query<'q>, record: &KeyRecord) -> Query<'q> {
+fn changeable(ask: Ask, record: &KeyRecord) -> Ask {
     let previous = record.previous.as_ref();
-    query
-        .bind(record.team.as_deref().map(str::to_owned))
-        .bind(record.digest.as_bytes().to_vec())
-        .bind(record.last_four.to_string())
-        .bind(record.prefix.to_string())
+    ask.bind(record.team.as_deref())
+        .bind(&record.digest.as_bytes()[..])
+        .bind(&*record.last_four)
+        .bind(&*record.prefix)
         // Neither scopes nor model patterns can hold a space.
         .bind(record.scopes.to_vec().join(" "))
         .bind(record.models.patterns().map(|patterns| patterns.join(" ")))
@@ -154,8 +158,8 @@ fn changeable<'q>(query: Query<'q>, record: &KeyRecord) -> Query<'q> {
         .bind(record.expires.map(millis))
         .bind(record.revoked.map(millis))
         .bind(record.rotated.map(millis))
-        .bind(previous.map(|previous| previous.digest.as_bytes().to_vec()))
-        .bind(previous.map(|previous| previous.last_four.to_string()))
+        .bind(previous.map(|previous| &previous.digest.as_bytes()[..]))
+        .bind(previous.map(|previous| &*previous.last_four))
         .bind(previous.map(|previous| millis(previous.until)))
         .bind(ranges(record))
         .bind(i64::try_from(record.version).unwrap_or(i64::MAX))
@@ -163,7 +167,7 @@ fn changeable<'q>(query: Query<'q>, record: &KeyRecord) -> Query<'q> {
 }
 
 /// Numbers and words only: writing them into memory cannot fail.
-fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }
 
@@ -173,8 +177,9 @@ fn ranges(record: &KeyRecord) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(" "))
 }
 
-fn conflict(what: &str, record: &KeyRecord) -> Error {
-    if what.contains("keys.name") {
+/// `what` names the column or the index, as the database does.
+pub(crate) fn conflict(what: &str, record: &KeyRecord) -> Error {
+    if what.contains("keys.name") || what == "keys_name" {
         let say =
             format!("a key named `{}` exists already: choose another name, or revoke that key", record.name);
         return Error::new(Code::Conflict, say).with_param("name");
@@ -183,23 +188,24 @@ fn conflict(what: &str, record: &KeyRecord) -> Error {
 }
 
 /// A row that cannot be understood, perhaps written by a later version, costs its key and no other.
-fn readable(store: &SqlStore, row: &SqliteRow) -> Option<KeyRecord> {
+pub(crate) fn readable(database: &dyn std::fmt::Display, row: &impl Cells) -> Option<KeyRecord> {
     match record(row) {
         Ok(record) => Some(record),
         Err(error) => {
-            let id: String = row.try_get("id").unwrap_or_default();
-            tracing::error!(file = %store.path().display(), key = id, %error, "a stored key cannot be read and is refused");
+            let id = row.column_of("id").and_then(|column| row.word(column)).unwrap_or_default();
+            tracing::error!(%database, key = id, %error, "a stored key cannot be read and is refused");
             None
         }
     }
 }
 
-fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send + Sync>> {
-    let text = |column: &str| row.try_get::<String, _>(column);
-    let maybe_text = |column: &str| row.try_get::<Option<String>, _>(column);
-    let maybe_time = |column: &str| row.try_get::<Option<i64>, _>(column).map(|time| time.map(time_of));
-    let maybe_digest = |column: &str| row.try_get::<Option<Vec<u8>>, _>(column);
-    let digest = |bytes: Vec<u8>| {
+fn record(row: &impl Cells) -> Result<KeyRecord, Box<dyn std::error::Error + Send + Sync>> {
+    let text = |name: &str| row.word(row.column_of(name)?).map(str::to_owned);
+    let maybe_text = |name: &str| row.text(row.column_of(name)?).map(|text| text.map(str::to_owned));
+    let time = |name: &str| row.count(row.column_of(name)?).map(time_of);
+    let maybe_time = |name: &str| row.number(row.column_of(name)?).map(|time| time.map(time_of));
+    let maybe_digest = |name: &str| row.bytes(row.column_of(name)?);
+    let digest = |bytes: &[u8]| {
         <[u8; 32]>::try_from(bytes).map(Digest::new).map_err(|_| "a digest does not have 32 bytes")
     };
     let models = match maybe_text("models")? {
@@ -218,7 +224,12 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send
         id: KeyId::new(text("id")?),
         name: text("name")?.into(),
         team: maybe_text("team")?.map(Arc::from),
-        digest: digest(row.try_get("digest")?)?,
+        owner: match (maybe_text("owner_kind")?.as_deref().map(OwnerKind::parse), maybe_text("owner")?) {
+            (None, None) => None,
+            (Some(Some(kind)), Some(name)) => Some(Owner { kind, name: name.into() }),
+            _ => return Err("its owner cannot be read".into()),
+        },
+        digest: digest(maybe_digest("digest")?.unwrap_or_default())?,
         last_four: text("last_four")?.into(),
         prefix: text("prefix")?.into(),
         scopes: ScopeSet::parse(text("scopes")?.split(' ').filter(|scope| !scope.is_empty()))
@@ -232,22 +243,22 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, Box<dyn std::error::Error + Send
             Some(ranges) => ranges.split(' ').map(str::parse).collect::<Result<_, String>>()?,
         },
         priority: None,
-        created: time_of(row.try_get("created")?),
+        created: time("created")?,
         created_by: maybe_text("created_by")?.map(KeyId::new),
         expires: maybe_time("expires")?,
         revoked: maybe_time("revoked")?,
         rotated: maybe_time("rotated")?,
         previous,
         source: KeySource::Database,
-        version: u64::try_from(row.try_get::<i64, _>("version")?)?,
+        version: u64::try_from(row.count(row.column_of("version")?)?)?,
     })
 }
 
-fn millis(time: SystemTime) -> i64 {
+pub(crate) fn millis(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     i64::try_from(since).unwrap_or(i64::MAX)
 }
 
-fn time_of(millis: i64) -> SystemTime {
+pub(crate) fn time_of(millis: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -24,6 +24,8 @@ mod postgres;
 mod records;
 mod responses;
 mod retention;
+mod sessions;
+mod teams;
 mod trouble;
 
 use std::fmt;
@@ -39,7 +41,7 @@ pub use audit::{AUDIT_FILE, AUDIT_HEAD_FILE, SqlAudit};
 pub use idempotency::{IDEMPOTENCY_FILE, SqlAnswers};
 pub use ledger::{LEDGER_FILE, SqlLedger};
 pub use outbox::{OUTBOX_FILE, SqlOutbox};
-pub use pepper::pepper;
+pub use pepper::{has_pepper, pepper, read_pepper};
 pub use postgres::{PgAudit, PgCheck, Postgres};
 pub use records::{RECORDS_FILE, SqlRecords};
 pub use responses::{RESPONSES_FILE, SqlResponses};

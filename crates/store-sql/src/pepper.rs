@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use penstock_domain::{Code, Error};
+use penstock_domain::{Code, Error, Secret};
 use penstock_identity::Pepper;
 
 use crate::{DATABASE_FILE, PEPPER_FILE, trouble};
@@ -37,6 +37,23 @@ pub fn pepper(data_dir: &Path) -> Result<Pepper, Error> {
     make_folder(data_dir).map_err(|e| trouble::io(data_dir, "making the folder", e))?;
     make(data_dir, &path)?;
     read(&path)?.ok_or_else(|| trouble::io(&path, "reading", ErrorKind::NotFound.into()))
+}
+
+/// Whether the data folder has a pepper already.
+pub fn has_pepper(data_dir: &Path) -> bool {
+    data_dir.join(PEPPER_FILE).exists()
+}
+
+/// Reads a pepper that stands in the configuration.
+///
+/// # Errors
+/// `store_unavailable` when it is not 64 hexadecimal digits.
+pub fn read_pepper(text: &Secret) -> Result<Pepper, Error> {
+    decode(text.expose().trim()).map(Pepper::new).ok_or_else(|| {
+        let say = "auth.pepper is not a pepper: expected 64 hexadecimal digits, as `openssl rand -hex 32` makes them and as \
+                   the file `pepper` of a gateway has them";
+        Error::new(Code::StoreUnavailable, say)
+    })
 }
 
 fn read(path: &Path) -> Result<Option<Pepper>, Error> {

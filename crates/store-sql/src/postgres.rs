@@ -10,12 +10,14 @@
 
 mod audit;
 mod idempotency;
+mod keys;
 mod ledger;
 mod open;
 mod outbox;
 mod records;
 mod responses;
 mod rows;
+mod sessions;
 mod trouble;
 
 use std::fmt;

@@ -13,10 +13,12 @@ use crate::{SqlStore, trouble};
 const LIST: &str = "SELECT * FROM teams ORDER BY name";
 const INSERT: &str =
     "INSERT INTO teams (name, settings, created, changed, version) VALUES ($1, $2, $3, $4, $5)";
-const UPDATE: &str = "UPDATE teams SET settings = $2, changed = $3, version = $4 + 1 WHERE name = $1 AND version = $4";
+const UPDATE: &str =
+    "UPDATE teams SET settings = $2, changed = $3, version = $4 + 1 WHERE name = $1 AND version = $4";
 const DELETE: &str = "DELETE FROM teams WHERE name = $1";
 const EXISTS: &str = "SELECT count(*) FROM teams WHERE name = $1";
-const HELD: &str = "SELECT count(*) FROM keys WHERE team = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $2)";
+const HELD: &str =
+    "SELECT count(*) FROM keys WHERE team = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $2)";
 
 impl TeamStore for SqlStore {
     fn list(&self) -> Pending<'_, TeamListing> {

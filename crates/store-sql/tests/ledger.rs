@@ -1,6 +1,8 @@
-//! The ledger's promises, executed against the file.
+//! The ledger's promises, executed against the file and a real PostgreSQL.
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
+
+mod homes;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,8 +12,9 @@ use penstock_admission::ledger::{
 };
 use penstock_admission::{Admission, Allowance, Claim, Level, Need, Now, Output, Permit, Rules, Truth};
 use penstock_domain::{Cost, Money, Price, Rates, RequestId, Tags, Tariff, Usage};
-use penstock_observe::store::{By, Group, Hours, Spending};
-use penstock_store_sql::SqlLedger;
+use penstock_observe::store::{By, Group, Hours};
+
+use homes::{Home, Ledger};
 
 /// 2026-11-23T17:00:00Z.
 fn wall() -> SystemTime {
@@ -42,11 +45,11 @@ fn entry(id: &str, after: Duration, cost: u64) -> Entry {
     }
 }
 
-async fn write(ledger: &SqlLedger, closed: Vec<Entry>) -> Written {
+async fn write(ledger: &dyn Ledger, closed: Vec<Entry>) -> Written {
     ledger.write(&Batch { closed, ..Batch::default() }).await.expect("written")
 }
 
-async fn spent(ledger: &SqlLedger, now: SystemTime) -> Vec<(Level, Box<str>, Sums)> {
+async fn spent(ledger: &dyn Ledger, now: SystemTime) -> Vec<(Level, Box<str>, Sums)> {
     let mut spent = ledger.recover(now).await.expect("readable").spent;
     spent.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     spent
@@ -54,49 +57,52 @@ async fn spent(ledger: &SqlLedger, now: SystemTime) -> Vec<(Level, Box<str>, Sum
 
 #[tokio::test]
 async fn what_was_spent_is_known_by_day_month_and_ever_on_every_level() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let ledger = SqlLedger::new(dir.path());
-    let day = Duration::from_secs(86_400);
-    write(
-        &ledger,
-        vec![entry("req_1", Duration::ZERO, 5), entry("req_2", day, 7), entry("req_3", 9 * day, 11)],
-    )
-    .await;
-    let sums = |day, month| Sums { day, month, lifetime: 23 };
-    let all = |sums| {
-        let names = [
-            (Level::Key, "key_a"),
-            (Level::Team, "support"),
-            (Level::Organisation, ""),
-            (Level::Model, "large"),
-        ];
-        names.map(|(level, name)| (level, Box::<str>::from(name), sums)).to_vec()
-    };
-    assert_eq!(spent(&ledger, wall() + 9 * day).await, all(sums(11, 11)), "the second of December");
-    let report = ledger.spend(&By::Team, Hours::around(wall(), wall() + day)).await.expect("a report");
-    assert_eq!(
-        (report.total.requests, report.total.cost),
-        (1, 5),
-        "the next day begins an hour that is not part of it"
-    );
-    let report = ledger
-        .spend(&By::Tag("app".into()), Hours::around(wall(), wall() + 10 * day))
-        .await
-        .expect("a report");
-    assert_eq!((&report.rows[0].0, report.rows[0].1.cost), (&Group::Named("shop".into()), 23));
+    for home in Home::each() {
+        let ledger = home.ledger();
+        let day = Duration::from_secs(86_400);
+        write(
+            &*ledger,
+            vec![entry("req_1", Duration::ZERO, 5), entry("req_2", day, 7), entry("req_3", 9 * day, 11)],
+        )
+        .await;
+        let sums = |day, month| Sums { day, month, lifetime: 23 };
+        let all = |sums| {
+            let names = [
+                (Level::Key, "key_a"),
+                (Level::Team, "support"),
+                (Level::Organisation, ""),
+                (Level::Model, "large"),
+            ];
+            names.map(|(level, name)| (level, Box::<str>::from(name), sums)).to_vec()
+        };
+        assert_eq!(spent(&*ledger, wall() + 9 * day).await, all(sums(11, 11)), "the second of December");
+        let report = ledger.spend(&By::Team, Hours::around(wall(), wall() + day)).await.expect("a report");
+        assert_eq!(
+            (report.total.requests, report.total.cost),
+            (1, 5),
+            "the next day begins an hour that is not part of it"
+        );
+        let report = ledger
+            .spend(&By::Tag("app".into()), Hours::around(wall(), wall() + 10 * day))
+            .await
+            .expect("a report");
+        assert_eq!((&report.rows[0].0, report.rows[0].1.cost), (&Group::Named("shop".into()), 23));
+    }
 }
 
 #[tokio::test]
 async fn a_request_has_one_end_and_no_second_one() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let ledger = SqlLedger::new(dir.path());
-    write(&ledger, vec![entry("req_1", Duration::ZERO, 5)]).await;
-    let written =
-        write(&ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)]).await;
-    assert_eq!(written.totals.len(), 4);
-    assert!(written.totals.iter().all(|(_, _, total)| *total == 12), "{written:?}");
-    let all = spent(&ledger, wall()).await;
-    assert!(all.iter().all(|(_, _, sums)| *sums == Sums { day: 12, month: 12, lifetime: 12 }), "{all:?}");
+    for home in Home::each() {
+        let ledger = home.ledger();
+        write(&*ledger, vec![entry("req_1", Duration::ZERO, 5)]).await;
+        let written =
+            write(&*ledger, vec![entry("req_2", Duration::ZERO, 7), entry("req_1", Duration::ZERO, 1_000)])
+                .await;
+        assert_eq!(written.totals.len(), 4);
+        assert!(written.totals.iter().all(|(_, _, total)| *total == 12), "{written:?}");
+        let all = spent(&*ledger, wall()).await;
+        assert!(all.iter().all(|(_, _, sums)| *sums == Sums { day: 12, month: 12, lifetime: 12 }), "{all:?}");
+    }
 }
 
 fn reserve(admission: &Arc<Admission>, now: Now) -> Permit {
@@ -121,62 +127,65 @@ fn reserve_as(id: RequestId, admission: &Arc<Admission>, now: Now) -> Permit {
 
 #[tokio::test]
 async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let now = Now { at: Instant::now(), wall: wall() };
-    let store = Arc::new(SqlLedger::new(dir.path()));
-    let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
-    let admission = Arc::new(admission);
-    let called = reserve(&admission, now);
-    called.calling();
-    called.used(Some(40), 7);
-    admission.close();
-    writer.run().await;
-    // Nobody settles.
-    std::mem::forget(called);
-    let next = SqlLedger::new(dir.path());
-    assert_eq!(next.recover(wall()).await.expect("readable").orphans, 0, "its gateway lives");
-    let tended = next.tend(wall()).await.expect("readable");
-    assert_eq!((tended.orphans, tended.living.len()), (0, 2));
-    // The system lets go of the lock of a process that ends.
-    drop(store);
-    let recovered = next.recover(wall()).await.expect("readable");
-    let sums = Sums { day: 47, month: 47, lifetime: 47 };
-    assert_eq!(recovered.orphans, 1);
-    assert!(recovered.spent.contains(&(Level::Key, "key_a".into(), sums)), "{recovered:?}");
-    assert_eq!(next.tend(wall()).await.expect("readable").living.len(), 1);
-    let accounts =
-        [(Level::Key, "key_a".into()), (Level::Organisation, "".into()), (Level::Team, "no".into())];
-    let spent = next.spent(&accounts, wall()).await.expect("readable");
-    assert_eq!(spent, [sums, sums, Sums::default()]);
-    let again = next.recover(wall()).await.expect("readable");
-    assert_eq!((again.orphans, again.spent.len()), (0, recovered.spent.len()));
-    let report =
-        next.spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1))).await.expect("a report");
-    assert_eq!((report.total.requests, report.total.estimated, report.total.cost), (1, 1, 47));
+    for home in Home::each() {
+        let now = Now { at: Instant::now(), wall: wall() };
+        let store = home.ledger();
+        let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+        let admission = Arc::new(admission);
+        let called = reserve(&admission, now);
+        called.calling();
+        called.used(Some(40), 7);
+        admission.close();
+        writer.run().await;
+        // Nobody settles.
+        std::mem::forget(called);
+        let next = home.ledger();
+        assert_eq!(next.recover(wall()).await.expect("readable").orphans, 0, "its gateway lives");
+        let tended = next.tend(wall()).await.expect("readable");
+        assert_eq!((tended.orphans, tended.living.len()), (0, 2));
+        home.bury(store);
+        let recovered = next.recover(wall()).await.expect("readable");
+        let sums = Sums { day: 47, month: 47, lifetime: 47 };
+        assert_eq!(recovered.orphans, 1);
+        assert!(recovered.spent.contains(&(Level::Key, "key_a".into(), sums)), "{recovered:?}");
+        assert_eq!(next.tend(wall()).await.expect("readable").living.len(), 1);
+        let accounts =
+            [(Level::Key, "key_a".into()), (Level::Organisation, "".into()), (Level::Team, "no".into())];
+        let spent = next.spent(&accounts, wall()).await.expect("readable");
+        assert_eq!(spent, [sums, sums, Sums::default()]);
+        let again = next.recover(wall()).await.expect("readable");
+        assert_eq!((again.orphans, again.spent.len()), (0, recovered.spent.len()));
+        let report = next
+            .spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1)))
+            .await
+            .expect("a report");
+        assert_eq!((report.total.requests, report.total.estimated, report.total.cost), (1, 1, 47));
+    }
 }
 
 #[tokio::test]
 async fn short_requests_cost_one_row_and_what_used_nothing_is_refunded() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let now = Now { at: Instant::now(), wall: wall() };
-    let store = Arc::new(SqlLedger::new(dir.path()));
-    let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
-    let admission = Arc::new(admission);
-    let usage = Usage { input: 3, output: 4, ..Usage::default() };
-    let truth = Truth { usage: Some(usage), estimated: false, cost: tariff().cost(&usage), whole: true };
-    reserve(&admission, now).settle(truth, wall(), now);
-    admission.close();
-    writer.run().await;
-    let report = store
-        .spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1)))
-        .await
-        .expect("a report");
-    assert_eq!((report.total.requests, report.total.cost), (1, 7));
-    assert_eq!(store.recover(wall()).await.expect("readable").orphans, 0, "nothing was left open");
+    for home in Home::each() {
+        let now = Now { at: Instant::now(), wall: wall() };
+        let store = home.ledger();
+        let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+        let admission = Arc::new(admission);
+        let usage = Usage { input: 3, output: 4, ..Usage::default() };
+        let truth = Truth { usage: Some(usage), estimated: false, cost: tariff().cost(&usage), whole: true };
+        reserve(&admission, now).settle(truth, wall(), now);
+        admission.close();
+        writer.run().await;
+        let report = store
+            .spend(&By::Key, Hours::around(wall(), wall() + Duration::from_secs(1)))
+            .await
+            .expect("a report");
+        assert_eq!((report.total.requests, report.total.cost), (1, 7));
+        assert_eq!(store.recover(wall()).await.expect("readable").orphans, 0, "nothing was left open");
+    }
 }
 
 /// A ledger that shows what it is told is open.
-struct Shown(SqlLedger, Mutex<Vec<Arc<Open>>>);
+struct Shown(Arc<dyn Ledger>, Mutex<Vec<Arc<Open>>>);
 
 impl LedgerStore for Shown {
     fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Written> {
@@ -199,41 +208,37 @@ impl LedgerStore for Shown {
 
 #[tokio::test]
 async fn of_more_open_requests_than_one_statement_takes_each_keeps_its_own_use_and_end() {
-    const MANY: u64 = 64 + 16 + 2 * 4 + 3;
-    let dir = tempfile::tempdir().expect("a folder");
-    let now = Now { at: Instant::now(), wall: wall() };
-    let store = Arc::new(Shown(SqlLedger::new(dir.path()), Mutex::default()));
-    let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
-    let admission = Arc::new(admission);
-    let id = |place: u64| RequestId::new(format!("req_{place:03}"));
-    let permits: Vec<_> = (0..MANY).map(|place| reserve_as(id(place), &admission, now)).collect();
-    for permit in &permits {
-        permit.calling();
+    for home in Home::each() {
+        let many = 64 + 16 + 2 * 4 + 3;
+        let now = Now { at: Instant::now(), wall: wall() };
+        let store = Arc::new(Shown(home.ledger(), Mutex::default()));
+        let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+        let admission = Arc::new(admission);
+        let permits: Vec<_> = (0..many)
+            .map(|place| reserve_as(RequestId::new(format!("req_{place:03}")), &admission, now))
+            .collect();
+        permits.iter().for_each(Permit::calling);
+        admission.close();
+        writer.run().await;
+        for (place, permit) in (0..).zip(&permits) {
+            permit.used(Some(100 + place), 7);
+        }
+        let open = store.1.lock().expect("unpoisoned").clone();
+        store.write(&Batch { grown: open.clone(), ..Batch::default() }).await.expect("written");
+        // Those with an even number end, and cost one.
+        let ends = |open: &&Arc<Open>| open.id.as_str().ends_with(['0', '2', '4', '6', '8']);
+        let end = |open| Entry { open: Arc::clone(open), kept: true, ..entry("", Duration::ZERO, 1) };
+        let closed: Vec<_> = open.iter().filter(ends).map(end).collect();
+        let ended = closed.len() as u64;
+        store.write(&Batch { closed, ..Batch::default() }).await.expect("written");
+        permits.into_iter().for_each(std::mem::forget);
+        let dead = Arc::clone(&store.0);
+        drop((store, admission));
+        home.bury(dead);
+        let recovered = home.ledger().recover(wall()).await.expect("readable");
+        assert_eq!((open.len() as u64, recovered.orphans), (many, many - ended), "{}", home.name());
+        let used: u64 = (0..many).filter(|place| place % 2 == 1).map(|place| 107 + place).sum();
+        let all = recovered.spent.iter().find(|(level, _, _)| *level == Level::Organisation);
+        assert_eq!(all.map(|(_, _, sums)| sums.lifetime), Some(used + ended), "{}", home.name());
     }
-    admission.close();
-    writer.run().await;
-    for (place, permit) in (0..).zip(&permits) {
-        permit.used(Some(100 + place), 7);
-    }
-    let open = store.1.lock().expect("unpoisoned").clone();
-    store.write(&Batch { grown: open.clone(), ..Batch::default() }).await.expect("written");
-    // Every third ends.
-    let ends = |open: &&Arc<Open>| open.id.as_str().ends_with(['0', '3', '6', '9']);
-    let closed = open.iter().filter(ends).map(|open| Entry {
-        open: Arc::clone(open),
-        kept: true,
-        ..entry("", Duration::ZERO, 1)
-    });
-    let closed: Vec<_> = closed.collect();
-    let ended = closed.len() as u64;
-    store.write(&Batch { closed, ..Batch::default() }).await.expect("written");
-    permits.into_iter().for_each(std::mem::forget);
-    drop(store);
-    let used: u64 =
-        (0..MANY).filter(|place| ![0, 3, 6, 9].contains(&(place % 10))).map(|place| 107 + place).sum();
-    let recovered = SqlLedger::new(dir.path()).recover(wall()).await.expect("readable");
-    assert_eq!((open.len() as u64, recovered.orphans), (MANY, MANY - ended));
-    let lifetime = used + ended;
-    let organisation = recovered.spent.iter().find(|(level, _, _)| *level == Level::Organisation);
-    assert_eq!(organisation.map(|(_, _, sums)| sums.lifetime), Some(lifetime));
 }

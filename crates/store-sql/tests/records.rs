@@ -1,6 +1,8 @@
-//! The contract of [`RecordStore`], executed against the store in memory and the one of this crate.
+//! The contract of [`RecordStore`], executed against the store in memory and both of this crate.
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
+
+mod homes;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +15,8 @@ use penstock_observe::{
     Attempt, Captured, Considered, Entry, Form, Gaps, Outcome, Record, RecordStore, Timings,
 };
 use penstock_store_sql::{RECORDS_FILE, SqlRecords};
+
+use homes::Home;
 
 /// An hour's beginning.
 const NOON: u64 = 1_800_000_000;
@@ -132,11 +136,11 @@ fn full(id: &str, millis: u64) -> Record {
 /// A store and what to call it.
 type Named = (&'static str, Arc<dyn RecordStore>);
 
-/// Both stores, empty, with what keeps the second one's folder.
-fn stores() -> (tempfile::TempDir, [Named; 2]) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let sql = Arc::new(SqlRecords::new(dir.path()));
-    (dir, [("memory", Arc::new(MemoryRecords::default())), ("sql", sql)])
+/// Every store, empty, with what keeps their places.
+fn stores() -> ([Home; 2], [Named; 3]) {
+    let homes = Home::each();
+    let [files, postgres] = homes.each_ref().map(|home| (home.name(), home.records()));
+    (homes, [("memory", Arc::new(MemoryRecords::default())), files, postgres])
 }
 
 async fn page(store: &dyn RecordStore, filter: &Filter, after: Option<u64>, limit: usize) -> Found {
@@ -348,10 +352,13 @@ async fn usage_is_exactly_the_sum_of_the_records_whatever_it_is_grouped_by() {
             assert_eq!(found, sums.into_iter().collect::<Vec<_>>(), "{name} by {by:?}");
         }
     }
-    let [(_, memory), (_, sql)] = &stores;
-    for by in bys {
-        let (one, other) = (usage(memory.as_ref(), by.clone()).await, usage(sql.as_ref(), by.clone()).await);
-        assert_eq!(one.rows, other.rows, "the same order, {by:?}");
+    let [(_, memory), others @ ..] = &stores;
+    for (name, other) in others {
+        for by in &bys {
+            let (one, other) =
+                (usage(memory.as_ref(), by.clone()).await, usage(other.as_ref(), by.clone()).await);
+            assert_eq!(one.rows, other.rows, "the same order, {name} by {by:?}");
+        }
     }
 }
 
@@ -383,7 +390,7 @@ async fn old_records_and_contents_whose_time_is_over_go_and_sums_stay() {
         assert_eq!(ids(&left), ["req_new", "req_read"], "{name}");
         let content = async |id| store.one(id).await.expect("asked").expect("there").record.content.is_some();
         assert!(!content("req_read").await && content("req_new").await, "{name}");
-        if *name == "sql" {
+        if *name == "files" {
             assert_eq!(usage(store.as_ref(), By::Key).await, before, "hours outlive their records");
         }
     }

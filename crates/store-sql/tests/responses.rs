@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
 
+mod homes;
+
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use penstock_conversation::{Chain, MemoryResponses, Owner, Reach, ResponseStore, Tail, Turn};
 use penstock_domain::Code;
 use penstock_store_sql::SqlResponses;
+
+use homes::Home;
 
 const ALL: Reach = Reach { turns: 100, bytes: 1 << 20 };
 const ROOM: u64 = 1 << 20;
@@ -135,6 +139,11 @@ async fn ends(store: &dyn ResponseStore, other: &Owner) {
 async fn the_file_keeps_the_contract() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     contract(&SqlResponses::new(dir.path())).await;
+}
+
+#[tokio::test]
+async fn a_real_postgres_keeps_the_contract() {
+    contract(&*Home::postgres().open()).await;
 }
 
 #[tokio::test]

@@ -17,9 +17,8 @@ const PASSWORD: &str = "a pass/word:with@signs";
 const QUOTED: &str = "a%20pass%2Fword%3Awith%40signs";
 
 /// Nothing here has to survive a crash of the machine; committed work survives a crash of the server all the same.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 7] = [
     "fsync=off",
-    "synchronous_commit=off",
     "full_page_writes=off",
     "max_connections=100",
     "shared_buffers=16MB",

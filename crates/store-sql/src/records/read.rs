@@ -210,7 +210,7 @@ impl Source {
     fn count(&self) -> String {
         let Self { table, place, .. } = self;
         format!(
-            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {place} >= $1 AND {place} < $2 LIMIT $3) AS some"
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {place} >= $1 AND {place} < $2 LIMIT $3) AS found"
         )
     }
 
