@@ -12,6 +12,7 @@ from typing import Any, Iterator
 import pytest
 
 import harness
+import test_admin_login
 from test_oidc import Issuers
 
 ASK = {"model": "mock", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
@@ -26,13 +27,19 @@ BODIES: dict[str, Any] = {
     "POST /v1/responses/input_tokens": {"model": "mock", "input": "hello"},
     "POST /admin/v1/keys": {"name": "made by the matrix, whose name is not right", "scopes": ["chat:*"]},
     "POST /admin/v1/keys/{id}/rotate": {},
+    "POST /admin/v1/keys/revoke": {"owner": "nobody at all"},
+    "POST /admin/v1/teams": {"name": "made by the matrix, whose name is not right"},
+    "PATCH /admin/v1/teams/{name}": {},
 }
+# Routes for everybody that do not answer 200 to somebody who has nothing to say.
+OPEN = {"GET /admin/login": 303, "GET /admin/callback": 400, "POST /admin/backchannel-logout": 400}
 OBJECT = "nobody-has-this-object"
 
 
 class House:
     def __init__(self, folder: pathlib.Path):
-        self.issuers = Issuers(folder)
+        port = harness.free_port()
+        self.issuers = Issuers(folder, port)
         self.admin = harness.new_secret()
         names = ["narrow", "expired", "abroad", "a", "b"]
         self.secrets = {name: harness.new_secret() for name in names}
@@ -47,10 +54,15 @@ class House:
                 key("a", team="a"),
                 key("b", team="b"),
             ],
-            "auth": {"oidc": [{"issuer": self.issuers.forging, "audience": "penstock"}]},
+            "auth": {
+                "oidc": [{"issuer": self.issuers.forging, "audience": "penstock"}],
+                "admin_login": {"issuer": self.issuers.certified, "client_id": "console", "client_secret": "${CONSOLE_SECRET}",
+                                "scopes": ["openid", "email"], "role_claim": "groups"},
+            },
         }
-        env = {"ROOT_KEY": self.admin, **{name.upper(): secret for name, secret in self.secrets.items()}}
-        self.gateway = harness.Gateway(folder, config, env)
+        env = {"CONSOLE_SECRET": test_admin_login.SECRET, "ROOT_KEY": self.admin, **{name.upper(): secret for name, secret in self.secrets.items()}}
+        self.gateway = harness.Gateway(folder, config, env, port=port)
+        self.origin = self.gateway.url
         harness.until(lambda: self.gateway.chat(self.issuers.sign()).status == 200, "the issuer's keys are here", 30)
         self.document = self.gateway.get("/openapi.json").json()
         self.known: list[str] = self.gateway.get("/.well-known/oauth-protected-resource").json()["scopes_supported"]
@@ -116,12 +128,12 @@ def test_every_route_answers_every_principal_as_the_document_says(house: House) 
         scope = operation.get("x-penstock-scope")
         body = BODIES.get(row)
         assert body is not None or "requestBody" not in operation or path == "/v1/{path}", f"{row} takes a body: give it one in BODIES"
-        target = path.replace("{id}", OBJECT).replace("{code}", "invalid_json").replace("{path}", "nowhere/at/all")
+        target = path.replace("{id}", OBJECT).replace("{name}", OBJECT).replace("{code}", "invalid_json").replace("{path}", "nowhere/at/all")
         bearer = lambda secret: {"authorization": f"Bearer {secret}"}  # noqa: E731
         if scope is None:
             assert "x-penstock-open" in operation, f"{row} says neither what it needs nor why it needs nothing"
             for headers in ({}, bearer("wrong-wrong-wrong-wrong"), bearer(revoked), bearer(unsigned(token))):
-                assert house.ask(method, target, headers)[0] == 200, row
+                assert house.ask(method, target, headers)[0] == OPEN.get(row, 200), row
                 asked += 1
             continue
         family, action = scope.split(":")
@@ -159,6 +171,62 @@ def test_every_route_answers_every_principal_as_the_document_says(house: House) 
     assert asked > 300
 
 
+ROLES = {
+    "viewer": {"admin:read", "models:read"},
+    "operator": {"admin:read", "admin:keys", "admin:operate", "models:read"},
+    "auditor": {"admin:read", "admin:audit", "models:read"},
+    "admin": {"admin:read", "admin:keys", "admin:operate", "admin:audit", "admin:content", "models:read"},
+}
+
+
+def test_a_session_does_what_its_role_says_in_administration_from_its_own_pages_and_nothing_elsewhere(house: House) -> None:
+    asked = 0
+    for role, scopes in ROLES.items():
+        browser = test_admin_login.Browser()
+        begun = browser.ask("GET", f"{house.origin}/admin/login")
+        back = browser.through_the_issuer(begun, role, f"{house.origin}/admin/callback")
+        assert browser.ask("GET", back.url).status == 200
+        jar = browser.jars[house.origin.removeprefix("http://")]
+        cookie = {"cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}
+        me = browser.ask("GET", f"{house.origin}/admin/v1/me").json()
+        page = {**cookie, "origin": house.origin, "x-csrf-token": me["session"]["csrf"]}
+        for method, path, operation in house.operations():
+            row, scope = f"{method} {path}", operation.get("x-penstock-scope")
+            if scope is None or path in ("/admin/logout", "/v1/{path}"):
+                continue
+            target = path.replace("{id}", OBJECT).replace("{name}", OBJECT)
+            body = BODIES.get(row)
+            if not path.startswith("/admin/"):
+                assert house.ask(method, target, page, body) == (401, "missing_api_key"), f"{row} by a cookie"
+                continue
+            status, code = house.ask(method, target, page, body)
+            if scope in scopes:
+                assert status not in (401, 403), f"{row} by {role}: {status} {code}"
+            else:
+                assert (status, code) == (403, "insufficient_scope"), f"{row} by {role}"
+            twice = {"cookie": cookie["cookie"] + "; " + cookie["cookie"]}
+            assert house.ask(method, target, {**page, **twice}, body)[0] == 401, f"{row} with two cookies"
+            if method != "GET":
+                for odd in (cookie, {**page, "origin": "https://evil.example"}, {**page, "origin": "null"},
+                            {**page, "x-csrf-token": "0" * 64}, {**cookie, "x-csrf-token": page["x-csrf-token"]},
+                            {**page, "host": "evil.example", "origin": "http://evil.example"}):
+                    assert house.ask(method, target, odd, body) == (403, "forbidden_origin"), f"{row} with {odd}"
+                    asked += 1
+            asked += 1
+        gone = {"cookie": cookie["cookie"].replace("=", "=0", 1)}
+        assert house.ask("GET", "/admin/v1/me", gone) == (401, "expired_token")
+        assert browser.ask("POST", f"{house.origin}/admin/logout", None, {k: v for k, v in page.items() if k != "cookie"}).status == 200
+        assert house.ask("GET", "/admin/v1/me", cookie) == (401, "expired_token"), "an ended session"
+    assert asked > 100
+
+
+def test_an_absolute_address_and_an_odd_host_open_nothing(house: House) -> None:
+    for target, host in (("http://127.0.0.1/admin/v1/keys", "127.0.0.1"), ("http://evil.example/admin/v1/keys", "evil.example"),
+                         ("/admin/v1/keys", "evil.example/#@127.0.0.1"), ("/admin/v1/keys", "")):
+        status, _ = house.ask("GET", target, {"host": host})
+        assert status in (400, 401, 403, 404), f"{target} for {host}: {status}"
+
+
 def test_a_stored_object_of_another_team_is_like_one_that_is_not_there(house: House) -> None:
     a, b = house.secrets["a"], house.secrets["b"]
     made = house.gateway.post("/v1/responses", {"model": "mock", "input": "hello"}, a)
@@ -176,7 +244,7 @@ def test_a_stored_object_of_another_team_is_like_one_that_is_not_there(house: Ho
 
 @pytest.mark.parametrize("odd", ["{}/", "/{}", "{}%2f", "{}%00", "{}?key=KEY", "{}#", "{};x", "{}/.", "{}/../keys"])
 def test_odd_spellings_of_a_path_open_nothing(house: House, odd: str) -> None:
-    for path in ("/admin/v1/keys", "/v1/models", "/admin/v1/audit"):
+    for path in ("/admin/v1/keys", "/v1/models", "/admin/v1/audit", "/admin/v1/teams", "/admin/v1/sessions", "/admin/v1/me"):
         target = odd.format(path).replace("KEY", house.admin)
         status, _ = house.ask("GET", target, {})
-        assert status in (400, 401, 404), f"{target}: {status}"
+        assert status in (400, 401, 404, 405), f"{target}: {status}"

@@ -56,7 +56,7 @@ class Pair:
 
     def spent(self, gateway: harness.Gateway, key: str) -> dict[str, Any]:
         rows = gateway.get("/admin/v1/spend?by=key", self.admin).json()["data"]
-        return next((row for row in rows if row["key"] == key), {"requests": 0})
+        return next((row for row in rows if row["group"] == key), {"requests": 0})
 
     def kill(self) -> None:
         for process in (self.one, self.other, self.mock):
@@ -101,7 +101,7 @@ def test_requests_of_both_stand_in_one_search_one_usage_and_one_spend(pair: Pair
         good = [row for row in found if row["status"] == "ok"]
         assert len(good) == asked and len({row["id"] for row in good}) == asked
         usage = gateway.get("/admin/v1/usage?by=key", pair.admin).json()["data"]
-        assert next(row for row in usage if row["key"] == key)["requests"] == len(found)
+        assert next(row for row in usage if row["group"] == key)["requests"] == len(found)
 
 
 def test_both_write_one_audit_log_that_is_whole_wherever_it_is_checked(pair: Pair) -> None:
@@ -187,10 +187,10 @@ def everything_is_there(pair: Pair, key: str, asked: int) -> None:
     harness.until(lambda: pair.spent(pair.one, key)["requests"] >= asked, f"{asked} requests are in the ledger")
     harness.until(
         lambda: next((row for row in pair.one.get("/admin/v1/usage?by=key", pair.admin).json()["data"]
-                      if row["key"] == key), {"requests": 0})["requests"] >= asked, f"{asked} records are there")
+                      if row["group"] == key), {"requests": 0})["requests"] >= asked, f"{asked} records are there")
     assert pair.spent(pair.one, key)["requests"] == asked
     usage = pair.one.get("/admin/v1/usage?by=key", pair.admin).json()["data"]
-    assert next(row for row in usage if row["key"] == key)["requests"] == asked
+    assert next(row for row in usage if row["group"] == key)["requests"] == asked
 
 
 def test_a_database_that_crashes_or_stands_still_fails_no_request_and_loses_nothing(alone: tuple[Postgres, Pair]) -> None:

@@ -188,9 +188,9 @@ def test_nothing_settled_is_lost_when_gateways_are_killed(houses: Any) -> None:
         time.sleep(dice.uniform(0.1, 1.0))
         victim = dice.randrange(3)
         gateway = at.gateways[victim]
-        killed.append((time.monotonic(), victim))
         gateway.signal(signal.SIGKILL)
         gateway.wait()
+        killed.append((time.monotonic(), victim))
         gateway.restart()
     stop.set()
     for worker in workers:
@@ -198,7 +198,7 @@ def test_nothing_settled_is_lost_when_gateways_are_killed(houses: Any) -> None:
     time.sleep(SAFE_AFTER)
     spent = at.agree()
     known = dict(at.ledger("SELECT id, cost FROM entries"))
-    safe = lambda when, at_one: all(number != at_one or not when <= death <= when + SAFE_AFTER for death, number in killed)
+    safe = lambda when, at_one: all(number != at_one or abs(when - death) > SAFE_AFTER for death, number in killed)
     lost = [name for name, (when, number, cost) in settled.items() if known.get(name) != cost and safe(when, number)]
     assert not lost, f"{len(lost)} of {len(settled)} settled requests are not in the ledger as they were told"
     assert len(settled) > 50 and len(killed) > 3 and spent > 0
@@ -208,6 +208,9 @@ def test_nothing_settled_is_lost_when_gateways_are_killed(houses: Any) -> None:
 
 def test_without_redis_each_gateway_lives_on_its_part_and_brings_what_it_used(houses: Any) -> None:
     at = houses(2, teams={"support": {"budget": {"usd": 0.001, "per": "month"}}})
+    for number in (0, 1):
+        known = lambda number=number: at.metric(number, "penstock_shared_gateways")
+        harness.until(lambda: known() == 2, "both know each other", 20)
     assert [at.chat(number).status for number in (0, 1, 0, 1)] == [200] * 4
     at.agree()
     # The one that asked last knows best: 800 of 1,000 micro-dollars are left, and half of that is each one's part.
@@ -215,7 +218,7 @@ def test_without_redis_each_gateway_lives_on_its_part_and_brings_what_it_used(ho
     at.redis.wait()
     statuses = rush(at, 60, BODY)
     passed = statuses.count(200)
-    assert 4 <= passed <= 17 and statuses.count(429) == 60 - passed, statuses
+    assert 4 <= passed <= 16 and statuses.count(429) == 60 - passed, statuses
     assert at.gateways[0].get("/readyz").status == 200
     at.redis.restart()
     spent = at.agree()
@@ -227,6 +230,7 @@ def test_without_redis_each_gateway_lives_on_its_part_and_brings_what_it_used(ho
 
 def test_a_redis_that_is_slow_or_flushed_in_mid_load_loses_nothing(houses: Any) -> None:
     at = houses(2, teams={"support": {"budget": {"usd": 1000, "per": "month"}}})
+    before = at.mock.stats()["requests"]
     stop = threading.Event()
     slowest, statuses = [0.0], set()
 
@@ -257,7 +261,7 @@ def test_a_redis_that_is_slow_or_flushed_in_mid_load_loses_nothing(houses: Any) 
         worker.join(60)
     assert statuses == {200}, "the budget is far away"
     assert slowest[0] < 5, "nobody waits for a Redis that does not answer"
-    assert at.agree() == at.mock.stats()["requests"] * 50
+    assert at.agree() == (at.mock.stats()["requests"] - before) * 50
 
 
 def test_refuse_means_that_nothing_runs_without_asking(houses: Any) -> None:

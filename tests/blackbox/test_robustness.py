@@ -14,8 +14,10 @@ import pytest
 
 import harness
 
-SENTINELS = {"K": harness.new_secret(), "VENDOR": "sk-sentinel-vendor-77aa", "HEADER": "sentinel-header-88bb"}
+SENTINELS = {"K": harness.new_secret(), "VENDOR": "sk-sentinel-vendor-77aa", "HEADER": "sentinel-header-88bb",
+             "ISSUER_SECRET": "sentinel-issuer-11cc", "CONSOLE_SECRET": "sentinel-console-22dd"}
 PROMPT_SENTINEL = "the prompt sentinel 99cc"
+OPAQUE = "sentinel-opaque-token-of-somebody-33ee"
 
 
 @pytest.fixture
@@ -29,6 +31,13 @@ def house(folder: pathlib.Path, mock: harness.Mock, spawn: Any) -> Iterator[harn
         },
         "models": {"mock": {"provider": "inner", "model": "m"}, "upstream": {"provider": "outer", "model": "v"}},
         "keys": [{"name": "k", "key": "${K}", "scopes": ["*"]}],
+        # Issuers that nobody reaches: every way to fail there is gone, too.
+        "auth": {
+            "oidc": [{"issuer": f"http://127.0.0.1:{harness.free_port()}", "audience": "penstock",
+                      "introspection": {"client_id": "gateway", "client_secret": "${ISSUER_SECRET}"}}],
+            "admin_login": {"issuer": f"http://127.0.0.1:{harness.free_port()}", "client_id": "console",
+                            "client_secret": "${CONSOLE_SECRET}"},
+        },
     }
     yield spawn(harness.Gateway(folder, config, SENTINELS))
 
@@ -233,15 +242,55 @@ def test_no_secret_and_no_prompt_appears_anywhere_outside(house: harness.Gateway
                 seen.append(reply.text + str(reply.headers))
     seen.append(house.chat(KEY + "x", "mock", PROMPT_SENTINEL).text)
     seen.append(house.post("/v1/chat/completions", b'{"model": "mock", "messages": [{"' + PROMPT_SENTINEL.encode(), KEY).text)
-    for path in ("/metrics", "/readyz", "/livez", "/openapi.json", "/docs", "/", "/admin/v1/keys"):
-        seen.append(house.get(path, KEY).text)
+    # A token that an issuer would have to be asked about, which cannot be reached; a sign-in that leads nowhere.
+    refused = house.chat(OPAQUE, "mock", PROMPT_SENTINEL)
+    assert refused.status == 503, refused.text
+    seen.append(refused.text)
+    for path in ("/admin/login", "/admin/callback?code=x&state=y"):
+        reply = house.get(path)
+        assert reply.status in (400, 503), reply.text
+        seen.append(reply.text + str(reply.headers))
+    made = house.post("/admin/v1/keys", {"name": "made", "scopes": ["chat:*"], "owner": "alice"}, KEY).json()
+    assert house.chat(made["key"], "mock", PROMPT_SENTINEL).status == 200
+    seen.append(house.post("/admin/v1/keys/revoke", {"owner": "alice"}, KEY).text)
+    seen.append(house.post("/admin/v1/teams", {"name": "made", "residency": ["${VENDOR}"]}, KEY).text)
+    for path in ("/metrics", "/readyz", "/livez", "/openapi.json", "/docs", "/", "/admin/v1/keys", "/admin/v1/teams",
+                 "/admin/v1/sessions", "/admin/v1/me", "/admin/v1/requests?limit=1000", "/admin/v1/audit?limit=500",
+                 "/admin/v1/config", "/admin/v1/providers", "/admin/v1/budgets", "/admin/v1/usage", "/admin/v1/spend?format=csv"):
+        reply = house.get(path, KEY)
+        assert reply.status == 200, f"{path}: {reply.text}"
+        seen.append(reply.text)
+    seen.append(pathlib.Path(f"/proc/{house.child.pid}/cmdline").read_text())
     house.signal(signal.SIGHUP)
     assert house.stop() == 0
     seen.append(house.log())
+    kept = [path for path in pathlib.Path(house.config["data_dir"]).rglob("*") if path.is_file()]
+    assert len(kept) > 3, kept
+    seen += [path.read_bytes().decode("latin-1") for path in kept]
     everything = "\n".join(seen)
-    for name, secret in SENTINELS.items():
+    for name, secret in {**SENTINELS, "a key that was made": made["key"], "a token": OPAQUE}.items():
         assert secret not in everything, f"{name} leaked: …{everything[max(0, everything.index(secret) - 200):][:300]}"
     assert PROMPT_SENTINEL not in house.log(), "prompt text is in the log"
+
+
+@pytest.mark.parametrize("store", ["database", "shared"])
+def test_the_password_of_a_store_is_told_to_nobody(folder: pathlib.Path, store: str) -> None:
+    kind = {"database": "postgres", "shared": "redis"}[store]
+    secret, port = "sentinel-store-44ff", harness.free_port()
+    config = {
+        "version": 1, "data_dir": str(folder / "data"), "server": {"listen": f"127.0.0.1:{harness.free_port()}"},
+        "providers": {"inner": {"kind": "mock"}}, "models": {"mock": {"provider": "inner", "model": "m"}},
+        "keys": [{"name": "k", "key": "${K}", "scopes": ["*"]}], "stores": {store: "${STORE}"},
+    }
+    (folder / "penstock.yaml").write_text(json.dumps(config))
+    env = {"K": KEY, "STORE": f"{kind}://penstock:{secret}@127.0.0.1:{port}/0"}
+    # Nobody is there: what is said of that names the place and not the way in.
+    for verb in (["check"], ["check", "--online", "--json"], ["config", "show"], ["keys", "list"], ["doctor"], ["audit", "verify"]):
+        done = harness.cli(*verb, "--config", str(folder / "penstock.yaml"), folder=folder, env=env)
+        assert secret not in done.stdout + done.stderr, verb
+    wrong = harness.cli("check", "--config", str(folder / "penstock.yaml"), folder=folder,
+                        env={"K": KEY, "STORE": f"{kind}//penstock:{secret}@nowhere"})
+    assert wrong.returncode == 1 and secret not in wrong.stdout + wrong.stderr, wrong.stdout + wrong.stderr
 
 
 def test_one_log_line_per_request_with_its_id(folder: pathlib.Path, spawn: Any) -> None:

@@ -96,7 +96,8 @@ class Reader:
         script = f"set -euo pipefail\n. {shlex.quote(str(self.env))}\n{text}\nexport -p > {shlex.quote(str(self.env))}\n"
         # What a page's configuration refers to is there; a server that was started before has not seen it, so that `up`
         # finds a machine without vendors.
-        vendors = {name: f"sk-{name.lower()}" for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "GEMINI_API_KEY", "HOUSE_KEY")}
+        vendors = {name: f"sk-{name.lower()}" for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "GEMINI_API_KEY", "HOUSE_KEY",
+                                                      "CONSOLE_SECRET", "GATEWAY_SECRET")}
         done = subprocess.run(
             ["bash", "-c", script], cwd=self.work, env={**os.environ, **vendors, **self.environment()}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=150, check=False)

@@ -73,12 +73,7 @@ pub(crate) async fn get(parts: &Parts, caller: &Caller, id: &str) -> Answer {
 }
 
 /// Records as they come, as server-sent events.
-pub(crate) fn watch(
-    parts: &Parts,
-    uri: &Uri,
-    who: Who,
-    scope: Scope,
-) -> Result<Response, Refusal> {
+pub(crate) fn watch(parts: &Parts, uri: &Uri, who: Who, scope: Scope) -> Result<Response, Refusal> {
     let mut parameters = Parameters::new(uri, (parts.now)())?;
     let filter = parameters.filter();
     parameters.finish()?;

@@ -112,7 +112,12 @@ async fn special(route: &Route<Handler>, parts: &Parts, request: Request) -> Res
     }
 }
 
-pub(crate) async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPathParams, request: Request) -> Answer {
+pub(crate) async fn answer(
+    route: &Route<Handler>,
+    parts: &Parts,
+    path: &RawPathParams,
+    request: Request,
+) -> Answer {
     let who = who(parts, &request);
     let caller = authorize(route, parts, &who).await?;
     let (head, body) = request.into_parts();
@@ -145,9 +150,7 @@ pub(crate) async fn answer(route: &Route<Handler>, parts: &Parts, path: &RawPath
         | Handler::SignIn
         | Handler::SignedIn
         | Handler::SignOut
-        | Handler::Dismiss => {
-            Err(Error::new(Code::InternalError, "this route is wired wrongly").into())
-        }
+        | Handler::Dismiss => Err(Error::new(Code::InternalError, "this route is wired wrongly").into()),
         Handler::Kinds => Ok((StatusCode::OK, parts.view.kinds())),
         Handler::Providers => Ok((StatusCode::OK, json!({"data": parts.view.providers(None)}))),
         Handler::Reinstate => reinstate(parts, &caller, id).await,

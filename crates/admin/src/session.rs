@@ -9,7 +9,8 @@ use axum::body::Body;
 use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, REFERRER_POLICY,
+    SET_COOKIE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, request};
 use penstock_domain::{Code, Credential, Error, Secret};
@@ -55,7 +56,11 @@ impl Who {
     }
 
     /// The caller, when they hold the scope; else why not, and who they are where that is known.
-    pub(crate) async fn admit(&self, parts: &Parts, scope: Scope) -> Result<Arc<Caller>, (Error, Option<Arc<str>>)> {
+    pub(crate) async fn admit(
+        &self,
+        parts: &Parts,
+        scope: Scope,
+    ) -> Result<Arc<Caller>, (Error, Option<Arc<str>>)> {
         let now = (parts.now)();
         match self {
             Who::Header(credential) => (parts.authorize)(credential, scope, None).map_err(|error| {
@@ -99,7 +104,12 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<Secret> {
     found.next().is_none().then(|| Secret::new(value))
 }
 
-fn set_cookie(parts: &Parts, (name, value): (&str, &str), same_site: &str, age: u64) -> Result<HeaderValue, Error> {
+fn set_cookie(
+    parts: &Parts,
+    (name, value): (&str, &str),
+    same_site: &str,
+    age: u64,
+) -> Result<HeaderValue, Error> {
     let secure = if parts.sessions.is_secure() { "; Secure" } else { "" };
     let text = format!("{name}={value}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={age}{secure}");
     let mut value = HeaderValue::try_from(text)
@@ -114,8 +124,9 @@ pub(crate) async fn begin(parts: &Parts) -> Result<Response, Refusal> {
     let pair = (login_cookie(parts), begun.cookie.expose());
     // Lax: the issuer leads back from another site.
     let cookie = set_cookie(parts, pair, "Lax", 600)?;
-    let location = HeaderValue::try_from(begun.address)
-        .map_err(|error| Error::new(Code::IssuerUnavailable, "the issuer's address cannot be sent").with_source(error))?;
+    let location = HeaderValue::try_from(begun.address).map_err(|error| {
+        Error::new(Code::IssuerUnavailable, "the issuer's address cannot be sent").with_source(error)
+    })?;
     let mut response = StatusCode::SEE_OTHER.into_response();
     let headers = response.headers_mut();
     headers.insert(LOCATION, location);
@@ -137,7 +148,8 @@ pub(crate) async fn finish(parts: &Parts, head: &request::Parts) -> Result<Respo
     let (session, now) = (&opened.session, (parts.now)());
     let caller = parts.sessions.recognise(&opened.cookie, now).await?.0;
     let after = show(session).to_string();
-    let event = AuditEvent::new(now, caller.key_id.as_str(), "admin.login", &session.id).with(None, Some(&after));
+    let event =
+        AuditEvent::new(now, caller.key_id.as_str(), "admin.login", &session.id).with(None, Some(&after));
     if let Err(error) = audit::write(parts, event).await {
         // Nobody is in of whom the log does not know.
         parts.sessions.end(Ending::Digest(session.digest)).await?;
@@ -179,7 +191,8 @@ async fn finished(parts: &Parts, head: &request::Parts) -> Result<penstock_ident
 /// Ends the session of the cookie. Says where to sign out at the issuer too.
 pub(crate) async fn leave(parts: &Parts, caller: &Caller, who: &Who) -> Result<Response, Refusal> {
     let Who::Browser { cookie, .. } = who else {
-        let say = "there is no session to end: this request came with a key or a token, and not with a cookie";
+        let say =
+            "there is no session to end: this request came with a key or a token, and not with a cookie";
         return Err(Error::new(Code::InvalidRequest, say).into());
     };
     let ended = parts.sessions.end(Ending::Digest(parts.sessions.digest(cookie.expose()))).await?;
@@ -244,7 +257,8 @@ pub(crate) async fn list(parts: &Parts) -> Answer {
 /// Ends one session.
 pub(crate) async fn end(parts: &Parts, caller: &Caller, id: &str) -> Answer {
     let ended = parts.sessions.end(Ending::Id(id.into())).await?;
-    let session = ended.first().ok_or_else(|| Error::new(Code::NotFound, "there is no session of this id"))?;
+    let session =
+        ended.first().ok_or_else(|| Error::new(Code::NotFound, "there is no session of this id"))?;
     note(parts, caller.key_id.as_str(), "session.end", session).await?;
     Ok((StatusCode::OK, show(session)))
 }
@@ -277,7 +291,9 @@ mod tests {
     fn a_cookie_counts_only_when_it_is_there_once() {
         let found = |values: &[&str]| {
             let mut headers = HeaderMap::new();
-            values.iter().for_each(|value| drop(headers.append(COOKIE, value.parse().expect("a value"))));
+            for value in values {
+                headers.append(COOKIE, value.parse().expect("a value"));
+            }
             cookie(&headers, "penstock-session").map(|secret| secret.expose().to_owned())
         };
         assert_eq!(found(&["a=b; penstock-session=x"]).as_deref(), Some("x"));

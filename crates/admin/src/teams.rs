@@ -40,7 +40,8 @@ pub(crate) fn get(parts: &Parts, name: &str) -> Answer {
     let mut shown = show(&record);
     let of_team = |key: &&std::sync::Arc<penstock_identity::KeyRecord>| key.team.as_deref() == Some(name);
     let keys = parts.keys.list();
-    shown["active_keys"] = keys.iter().filter(of_team).filter(|key| key.state(now) == "active").count().into();
+    shown["active_keys"] =
+        keys.iter().filter(of_team).filter(|key| key.state(now) == "active").count().into();
     let standings = parts.view.standings();
     let standing = standings.iter().find(|one| one.level == Level::Team && &*one.name == name);
     shown["standing"] = standing.map_or(Value::Null, |one| spend::row(parts, one));

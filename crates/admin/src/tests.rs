@@ -8,9 +8,7 @@ use http_body_util::BodyExt;
 use penstock_admission::{Allowance, Level};
 use penstock_domain::{Code, RequestId, Secret};
 use penstock_idempotency::{Idempotency, MemoryAnswers};
-use penstock_identity::{
-    Digest, Ending, Session, SessionStore, TeamListing, TeamRecord, TeamStore,
-};
+use penstock_identity::{Digest, Ending, Session, SessionStore, TeamListing, TeamRecord, TeamStore};
 use penstock_identity::{
     KeyRecord, KeyRequest, KeyStore, Listing, MemoryAudit, Minted, Needs, Pending, Pepper,
 };
@@ -21,8 +19,8 @@ use tower::ServiceExt;
 
 use super::*;
 
-mod once;
 mod deliveries;
+mod once;
 mod records;
 
 fn now() -> SystemTime {
@@ -303,7 +301,6 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
         let narrow = house.mint(&format!("narrow{index}"), &[&format!("{scope}:one-object")]).await;
         let right = house.mint(&format!("right{index}"), &[&scope.to_string()]).await;
         let target = house.mint(&format!("target{index}"), &["chat:*"]).await;
-        let provider = route.operation.id == "reinstateProvider";
         let delivery = deliveries::known();
         let object = match route.operation.id {
             "reinstateProvider" => "b",
@@ -363,7 +360,11 @@ async fn every_route_refuses_no_key_a_wrong_key_and_a_wrong_scope_and_takes_the_
             continue;
         }
         if route.operation.id == "signOut" {
-            assert_eq!((found.as_u16(), body["code"].as_str()), (400, Some("invalid_request")), "a key has no session");
+            assert_eq!(
+                (found.as_u16(), body["code"].as_str()),
+                (400, Some("invalid_request")),
+                "a key has no session"
+            );
             continue;
         }
         assert!(found.is_success(), "{} {}: {found} {body}", route.method.name(), route.path);

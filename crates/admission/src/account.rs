@@ -117,6 +117,10 @@ pub(crate) struct State {
     pub(crate) sketch: Option<Box<Sketch>>,
     /// What all gateways together had left of the budget when they were last asked.
     pub(crate) left_for_all: Option<u64>,
+    /// Of the money that is held, what the other gateways are being asked for.
+    pub(crate) asking: u64,
+    /// How all gateways together saw it, when somebody last looked.
+    pub(crate) for_all: Option<Box<Seen>>,
     /// While the other gateways cannot be asked.
     alone: Option<Alone>,
 }
@@ -164,9 +168,11 @@ impl State {
                 (Some(alone), _) => alone.most,
                 (None, None) => u64::MAX,
                 (None, Some(budget)) => {
-                    let left = self.left(budget);
+                    let left = self.left(budget).saturating_add(self.asking);
                     let left = self.left_for_all.map_or(left, |all| all.min(left));
-                    self.spent.lifetime.saturating_add(self.held.micros).saturating_add(left / part)
+                    // What is asked for is not there yet, and is looked at again.
+                    let held = self.held.micros.saturating_sub(self.asking);
+                    self.spent.lifetime.saturating_add(held).saturating_add(left / part)
                 }
             };
             Alone { gateways, most }
@@ -181,7 +187,8 @@ impl State {
         let rates = allowance.limits.rates().zip(&seen.rates);
         let mut spent = Spent::default();
         spent.turn(wall);
-        (spent.day.1, spent.month.1, spent.lifetime) = (seen.spent.day, seen.spent.month, seen.spent.lifetime);
+        (spent.day.1, spent.month.1, spent.lifetime) =
+            (seen.spent.day, seen.spent.month, seen.spent.lifetime);
         Self {
             allowance,
             in_flight: seen.in_flight,

@@ -21,8 +21,8 @@ use crate::ledger::{Book, LedgerStore, Open, Recovered, Sums, Writer};
 use crate::permit::{Held, Permit};
 use crate::refuse;
 use crate::rules::{Allowance, Level, Need, Now, Rate, Rules};
-use crate::shared::Link;
 use crate::shared::lease::Lease;
+use crate::shared::{Link, Seen};
 
 const SHARDS: usize = 16;
 /// A shard looks for idle accounts when it has grown to this many, and then whenever it has doubled.
@@ -232,7 +232,8 @@ impl Admission {
             place => place.flatten(),
         };
         let accounts = self.accounts(rules, &claim, at);
-        let alone = self.stand_alone(&accounts, at);
+        let part = self.link.as_ref().and_then(|link| link.alone());
+        let alone = self.stand_alone(&accounts, part, at);
         let mut input = claim.input;
         let mut guards = Self::lock(&accounts);
         let predicted =
@@ -271,8 +272,10 @@ impl Admission {
             self.refused(&mut guards, &accounts, &need);
             return (Self::gauges(&guards, at), Err(error));
         }
+        let asks = self.link.is_some() && !alone;
         for state in guards.iter_mut().flatten() {
             state.take(need, at);
+            state.asking += if asks { need.micros } else { 0 };
         }
         let rate = Self::gauges(&guards, at);
         drop(guards);
@@ -304,19 +307,21 @@ impl Admission {
     }
 
     /// Has accounts go by this gateway's part while the others cannot be asked.
-    fn stand_alone(&self, accounts: &[Option<Arc<Account>>; 4], at: u64) -> bool {
-        let Some(link) = &self.link else { return false };
-        let alone = link.alone();
-        for account in accounts.iter().flatten() {
-            account.state.lock().stand_alone(alone, at);
+    fn stand_alone(&self, accounts: &[Option<Arc<Account>>; 4], part: Option<u32>, at: u64) -> bool {
+        if self.link.is_some() {
+            for account in accounts.iter().flatten() {
+                account.state.lock().stand_alone(part, at);
+            }
         }
-        alone.is_some()
+        part.is_some()
     }
 
     /// Looks at a reservation again that was made by the whole of everything: whether it fits into this gateway's part.
     pub(crate) fn look_again(&self, held: &Held, now: Now) -> Result<(), Error> {
         let at = self.nanos(now.at);
-        self.stand_alone(&held.accounts, at);
+        // One question that failed is no reason to take more than this gateway's part, either.
+        let part = self.link.as_ref().map(|link| link.gateways().max(1));
+        self.stand_alone(&held.accounts, part, at);
         let mut guards = Self::lock(&held.accounts);
         guards.iter_mut().flatten().for_each(|state| state.untake(held.need));
         let verdict = Self::check(&guards, &held.accounts, (&held.need, held.open.tariff.as_ref()), at);
@@ -399,6 +404,13 @@ impl Admission {
             };
             account.state.lock().adopt(&allowance, at);
         }
+        let mut all = self.all();
+        all.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
+        let shown = all.into_iter().map(|(level, account)| account.standing(level, at, now.wall));
+        shown.filter(|one| one.allowance != Allowance::default() || one.spent.lifetime > 0).collect()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(Level, Arc<Account>)> {
         let mut all = vec![(Level::Organisation, Arc::clone(&self.organisation))];
         for shard in &self.shards {
             let shard = shard.lock();
@@ -407,9 +419,7 @@ impl Admission {
                 all.extend(accounts.values().map(|account| (level, Arc::clone(account))));
             }
         }
-        all.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
-        let shown = all.into_iter().map(|(level, account)| account.standing(level, at, now.wall));
-        shown.filter(|one| one.allowance != Allowance::default() || one.spent.lifetime > 0).collect()
+        all
     }
 
     /// How many reservations were given back whole since the start.
@@ -490,8 +500,26 @@ impl Shard {
 }
 
 impl Account {
-    pub(crate) fn left_for_all(&self, left: u64) {
-        self.state.lock().left_for_all = Some(left);
+    /// The other gateways have answered about so much money, and have so much left.
+    pub(crate) fn answered(&self, asked: u64, left: Option<u64>) {
+        let mut state = self.state.lock();
+        state.asking = state.asking.saturating_sub(asked);
+        state.left_for_all = left.or(state.left_for_all);
+    }
+
+    /// So much money is used that the other gateways do not know of.
+    pub(crate) fn went_alone(&self, micros: u64) {
+        let mut state = self.state.lock();
+        state.left_for_all = state.left_for_all.map(|left| left.saturating_sub(micros));
+    }
+
+    /// What it allows.
+    pub(crate) fn allowance(&self) -> Allowance {
+        self.state.lock().allowance
+    }
+
+    pub(crate) fn look_like(&self, seen: Option<Seen>) {
+        self.state.lock().for_all = seen.map(Box::new);
     }
 
     fn new(name: Arc<str>) -> Arc<Self> {
@@ -499,8 +527,13 @@ impl Account {
     }
 
     fn standing(&self, level: Level, at: u64, wall: SystemTime) -> Standing {
-        let mut state = self.state.lock();
-        state.spent.turn(wall);
+        let mut own = self.state.lock();
+        own.spent.turn(wall);
+        let for_all = own.for_all.as_deref().map(|seen| State::seen(own.allowance, seen, wall));
+        let (state, at) = match &for_all {
+            Some(state) => (state, 0),
+            None => (&*own, at),
+        };
         let mut rate = Rate::default();
         state.gauges(&mut rate, at);
         let budget = state.allowance.budget;

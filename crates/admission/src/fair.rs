@@ -84,8 +84,8 @@ pub struct Charge {
     class: usize,
     tenant: Arc<str>,
     weight: u32,
-    input: u64,
     output: u64,
+    cost: u64,
     begun: u64,
 }
 
@@ -188,15 +188,8 @@ impl<T> Fair<T> {
     /// Serves one without waiting.
     pub fn serve(&mut self, ask: &Ask, now: u64) -> Charge {
         let class = place(ask.class);
-        let output = self.classes[class].serve(ask);
-        Charge {
-            class,
-            tenant: Arc::clone(&ask.tenant),
-            weight: ask.weight,
-            input: ask.input,
-            output,
-            begun: now,
-        }
+        let (output, cost) = self.classes[class].serve(ask);
+        Charge { class, tenant: Arc::clone(&ask.tenant), weight: ask.weight, output, cost, begun: now }
     }
 
     /// One more waits. When the line is full, the newest of whoever takes up most of it leaves for somebody who is more urgent or
@@ -252,9 +245,9 @@ impl<T> Fair<T> {
                     if aged == Aged::Served {
                         self.last_aged = class;
                     }
-                    let (who, ask, output) = self.classes[class].dispatch(&spot);
-                    let (input, weight, tenant) = (ask.input, ask.weight, ask.tenant);
-                    return Next::Go(who, Charge { class, tenant, weight, input, output, begun: now });
+                    let (who, ask, (output, cost)) = self.classes[class].dispatch(&spot);
+                    let (weight, tenant) = (ask.weight, ask.tenant);
+                    return Next::Go(who, Charge { class, tenant, weight, output, cost, begun: now });
                 }
                 Fit::Lane => shut.push(ask.lane),
                 Fit::Later(wait) => return Next::Wait(wait),
@@ -296,21 +289,19 @@ impl<T> Fair<T> {
     pub fn progress(&mut self, charge: &mut Charge, output: u64) {
         let more = output.saturating_sub(charge.output);
         if more > 0 {
-            let weight = charge.weight;
-            self.classes[charge.class].correct(&charge.tenant, Class::<T>::cost(0, more, weight), 0);
+            let cost = Class::<T>::cost(0, more, charge.weight);
+            self.classes[charge.class].more(&charge.tenant, cost);
             charge.output = output;
+            charge.cost = charge.cost.saturating_add(cost);
         }
     }
 
     /// A dispatch has ended. `used`: tokens of prompt and answer, where it was answered.
     pub fn end(&mut self, charge: Charge, used: Option<(u64, u64)>, now: u64) {
-        let Charge { class, tenant, weight, input, output, begun } = charge;
-        let (really_in, really_out) = used.unwrap_or((0, 0));
-        let (was, is) =
-            (Class::<T>::cost(input, output, weight), Class::<T>::cost(really_in, really_out, weight));
-        let class = &mut self.classes[class];
-        class.correct(&tenant, is.saturating_sub(was), was.saturating_sub(is));
-        class.ended(&tenant, used.map(|(_, output)| output));
+        let Charge { class, tenant, weight, cost, begun, .. } = charge;
+        let (input, output) = used.unwrap_or((0, 0));
+        let really = Class::<T>::cost(input, output, weight);
+        self.classes[class].ended(&tenant, (cost, really), used.map(|(_, output)| output));
         if used.is_some() {
             let took = now.saturating_sub(begun);
             // The last ten or so.

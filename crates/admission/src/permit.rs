@@ -149,6 +149,7 @@ impl Held {
         }
         drop(accounts);
         if let Some(lease) = &self.lease {
+            lease.answered(&self.accounts);
             lease.ended(used, self.place.is_none());
         }
         if let Some(place) = self.place {

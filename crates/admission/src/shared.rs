@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::ledger::{GatewayId, Pending, Sums};
 use crate::rules::{Allowance, Level, Need};
 
+mod around;
 mod keeper;
 pub(crate) mod lease;
 mod link;

@@ -83,7 +83,7 @@ impl Visit<'_> {
         };
         // The flow makes the record, whichever way this ends.
         self.recorded.store(true, Ordering::Relaxed);
-        flow.replay(request, credential, scope, trouble).map_err(refused)?;
+        flow.replay(request, credential, scope, trouble).map_err(|refusal| refused(*refusal))?;
         kept.as_ref().map(replay).unwrap_or_else(|| Ok(Response::new(Reply::whole("")))).map(Once::Replay)
     }
 

@@ -192,6 +192,11 @@ impl Flow {
         self.parts.fleet.reinstate(provider);
     }
 
+    /// Looks how all gateways together see the accounts, for [`Flow::standings`].
+    pub async fn look_around(&self) {
+        self.parts.admission.look_around().await;
+    }
+
     /// How many ends of requests the ledger does not have yet, and how many reservations were given back whole.
     pub fn unsettled(&self) -> (u64, u64) {
         (self.parts.admission.unwritten(), self.parts.admission.refunds())

@@ -114,7 +114,7 @@ impl Flow {
         credential: &Credential,
         scope: Scope,
         trouble: Option<Error>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Box<Refusal>> {
         let mut journey = Journey::begin(Arc::clone(&self.parts.recorder), request);
         journey.enter(Stage::Authenticate);
         let judged = authenticate(self, &mut journey, credential)
@@ -133,7 +133,7 @@ impl Flow {
             Err(error) => {
                 let head = journey.refused();
                 journey.end(Outcome::Refused(error.clone()));
-                Err(Refusal { error, head })
+                Err(Box::new(Refusal { error, head }))
             }
         }
     }

@@ -109,9 +109,9 @@ impl Inquirer {
         match self.standing(token) {
             Standing::Good(claims) => Ok(claims),
             Standing::Bad => Err(invalid("its issuer says that it is not active")),
-            Standing::Unknown => {
-                Err(unavailable("this token's issuer cannot be asked about it now: send it again in a moment"))
-            }
+            Standing::Unknown => Err(unavailable(
+                "this token's issuer cannot be asked about it now: send it again in a moment",
+            )),
         }
     }
 
@@ -125,7 +125,8 @@ impl Inquirer {
         let turns = if regular { &self.regulars } else { &self.strangers };
         let Ok(Ok(_turn)) = tokio::time::timeout(TURN, turns.acquire()).await else { return };
         // Whoever waited may find that another has asked meanwhile.
-        if !matches!(self.standing(text), Standing::Unknown) || self.since_began() < self.pause.load(Ordering::Relaxed)
+        if !matches!(self.standing(text), Standing::Unknown)
+            || self.since_began() < self.pause.load(Ordering::Relaxed)
         {
             return;
         }
@@ -187,7 +188,11 @@ impl Inquirer {
         let before = self.pause.swap(until, Ordering::Relaxed);
         // Once in a row of failures, or the log would be theirs who send tokens.
         if now > before.saturating_add(60_000) || before == 0 {
-            tracing::warn!(issuer = settings.issuer, why, "the issuer cannot be asked about tokens; they are refused");
+            tracing::warn!(
+                issuer = settings.issuer,
+                why,
+                "the issuer cannot be asked about tokens; they are refused"
+            );
         }
         // It may have moved.
         *self.place.lock().await = None;

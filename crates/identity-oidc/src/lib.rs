@@ -74,8 +74,8 @@ impl Issuers {
         let token = jws::Token::read(token).map_err(|why| invalid(&why))?;
         let named = token.issuer().ok_or_else(|| invalid("it has no issuer (`iss`)"))?;
         let issuer = self.issuers.iter().find(|issuer| issuer.settings().issuer == named);
-        let issuer = issuer
-            .ok_or_else(|| invalid("its issuer (`iss`) is not one that this gateway trusts"))?;
+        let issuer =
+            issuer.ok_or_else(|| invalid("its issuer (`iss`) is not one that this gateway trusts"))?;
         Ok((token, issuer))
     }
 

@@ -218,7 +218,8 @@ fn person(login: &AdminLogin, claims: &Map<String, Value>, ask: &Ask) -> Result<
         return Err("it answers another sign-in (`nonce`)");
     }
     let text = |name: &str| {
-        let text = claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= 1024);
+        let text =
+            claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= 1024);
         text.map(str::to_owned)
     };
     let subject = text("sub").ok_or("it has no subject (`sub`)")?;

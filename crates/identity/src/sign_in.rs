@@ -17,7 +17,8 @@ use subtle::ConstantTimeEq;
 use crate::claims::{address_problem, key_id, shown};
 use crate::keys::whole_millis;
 use crate::{
-    Caller, Ending, KeyRing, KeySource, Leash, ModelAllow, Pending, Role, ScopeSet, Session, SessionStore, token,
+    Caller, Ending, KeyRing, KeySource, Leash, ModelAllow, Pending, Role, ScopeSet, Session, SessionStore,
+    token,
 };
 
 /// How long a person may take at their issuer.
@@ -253,12 +254,18 @@ impl Sessions {
         }
         let now_seconds = seconds(now);
         if begun > now_seconds.saturating_add(60) || begun + LONGEST_SIGN_IN.as_secs() < now_seconds {
-            return Err(Error::new(Code::InvalidRequest, "this sign-in took too long: begin again at /admin/login"));
+            return Err(Error::new(
+                Code::InvalidRequest,
+                "this sign-in took too long: begin again at /admin/login",
+            ));
         }
         let Some(code) = returned.code.filter(|code| !code.is_empty() && code.len() <= 4096) else {
             let why: String =
                 returned.error.unwrap_or_default().chars().filter(char::is_ascii_graphic).take(64).collect();
-            return Err(Error::new(Code::InvalidToken, format!("the issuer did not sign this person in: {why}")));
+            return Err(Error::new(
+                Code::InvalidToken,
+                format!("the issuer did not sign this person in: {why}"),
+            ));
         };
         let person = door.keeper.redeem(Secret::new(code), returned.issuer, ask).await?;
         let mut roles: Vec<Role> =
@@ -266,7 +273,8 @@ impl Sessions {
         roles.sort_by_key(|role| role.name());
         roles.dedup();
         if roles.is_empty() {
-            let say = "this person has no role here: the setting auth.admin_login.roles says which groups have one";
+            let say =
+                "this person has no role here: the setting auth.admin_login.roles says which groups have one";
             return Err(Error::new(Code::InsufficientScope, say)
                 .with_param(&*key_id(&door.issuer, &person.subject).shared()));
         }

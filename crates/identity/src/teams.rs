@@ -172,7 +172,12 @@ impl Teams {
     /// # Errors
     /// `conflict` when the name is taken, here or in the config; `invalid_value` when there are too many;
     /// `store_unavailable`.
-    pub async fn create(&self, name: &str, settings: Team, now: SystemTime) -> Result<Arc<TeamRecord>, Error> {
+    pub async fn create(
+        &self,
+        name: &str,
+        settings: Team,
+        now: SystemTime,
+    ) -> Result<Arc<TeamRecord>, Error> {
         {
             let known = self.known();
             if known.file.contains_key(name) {
@@ -272,7 +277,8 @@ fn in_the_file() -> Error {
 
 /// The refusal to remove a team that has keys; stores say the same.
 pub fn in_use() -> Error {
-    let say = "active keys belong to this team: revoke them first, for example with POST /admin/v1/keys/revoke";
+    let say =
+        "active keys belong to this team: revoke them first, for example with POST /admin/v1/keys/revoke";
     Error::new(Code::Conflict, say)
 }
 

@@ -78,7 +78,7 @@ impl Digest {
     }
 
     /// The digest in hexadecimal, for what is derived from a secret to be shown.
-    pub(crate) fn to_hex(&self) -> String {
+    pub(crate) fn to_hex(self) -> String {
         self.0.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
     }
 }

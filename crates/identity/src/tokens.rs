@@ -11,8 +11,8 @@ use arc_swap::ArcSwapOption;
 use penstock_config::{Auth, Limits};
 use penstock_domain::{Error, Secret};
 
-use crate::claims::{LEEWAY, Rules, expired, invalid};
 use crate::claims::Inquiry;
+use crate::claims::{LEEWAY, Rules, expired, invalid};
 use crate::{Caller, Digest, Pepper, Prover, SignIn, token};
 
 /// How many proved tokens are remembered; a power of two.

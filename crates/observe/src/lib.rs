@@ -22,7 +22,7 @@ mod tail;
 pub use gaps::Gaps;
 pub use line::{Format, Lines};
 pub use metrics::{BudgetState, MoneyState};
-pub use metrics::{Metrics, QueueState, Reload, TargetState};
+pub use metrics::{Metrics, QueueState, Reload, SharedState, TargetState};
 pub use record::{Attempt, Captured, Considered, Form, Outcome, Record, Recorder, Timings};
 pub use sink::{Sink, Tally};
 pub use store::{Entry, RecordStore};

@@ -19,10 +19,12 @@ use crate::{Record, names};
 
 mod calls;
 mod money;
+mod shared;
 mod waits;
 
 pub use calls::TargetState;
 pub use money::{BudgetState, MoneyState};
+pub use shared::SharedState;
 pub use waits::QueueState;
 
 /// `gen_ai.client.operation.duration` buckets of the conventions: 10 ms doubling to 81.92 s.
@@ -139,6 +141,7 @@ pub struct Metrics {
     calls: calls::Calls,
     money: money::Money,
     pub(crate) waits: waits::Waits,
+    shared: shared::SharedMetrics,
     cost: Family<Paid, Dollars>,
     unpriced: Family<Paid, Counter>,
     estimated: Family<Paid, Counter>,
@@ -174,6 +177,7 @@ impl Metrics {
             calls: calls::Calls::default(),
             money: money::Money::default(),
             waits: waits::Waits::default(),
+            shared: shared::SharedMetrics::default(),
             cost: Family::default(),
             unpriced: Family::default(),
             estimated: Family::default(),
@@ -232,6 +236,7 @@ impl Metrics {
         self.calls.register(&mut registry);
         self.money.register(&mut registry);
         self.waits.register(&mut registry);
+        self.shared.register(&mut registry);
         registry.register(names::COST, "What answers cost in USD", self.cost.clone());
         registry.register(names::UNPRICED, "Requests without a known price", self.unpriced.clone());
         registry.register(names::ESTIMATED, "Requests whose tokens were estimated", self.estimated.clone());
@@ -327,6 +332,11 @@ impl Metrics {
     /// Says how often targets of a provider have been ejected since the start.
     pub fn ejected(&self, provider: &str, total: u64) {
         self.calls.ejected(provider, total);
+    }
+
+    /// Says how this gateway stands with the others.
+    pub fn shared(&self, state: &SharedState) {
+        self.shared.set(state);
     }
 
     /// Says how many requests wait for each provider.

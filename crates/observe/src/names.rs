@@ -51,6 +51,13 @@ pub const RESPONSES: &str = "penstock_responses";
 pub const QUEUE_WAITING: &str = "penstock_queue_waiting";
 /// Seconds that requests waited for a provider, by class and outcome (`served` or `refused`).
 pub const QUEUE_WAIT: &str = "penstock_queue_wait_seconds";
+/// 1 while what gateways share can be reached.
+pub const SHARED_UP: &str = "penstock_shared_up";
+/// Gateways that lived when this one last looked, itself included.
+pub const SHARED_GATEWAYS: &str = "penstock_shared_gateways";
+/// Requests for which the other gateways were to be asked, by outcome (`held`, `refused`, `failed` or `alone`: admitted without
+/// asking).
+pub const SHARED_REQUESTS: &str = "penstock_shared_requests";
 /// What is spent of a budget in USD, by level (`team`, `organisation`, `model`, `provider`) and name.
 pub const BUDGET_SPENT: &str = "penstock_budget_spent_usd";
 /// A budget in USD, by the same.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use penstock_admin::{Parts, ProviderRow, TargetRow, View};
 use penstock_admission::Standing;
+use penstock_admission::shared::Link;
 use penstock_alert::Alerts;
 use penstock_config::show;
 use penstock_edge::StoreHealth;
@@ -86,7 +87,10 @@ impl View for Running {
     }
 
     fn standings(&self) -> Vec<Standing> {
-        self.gateway.snapshot().standings()
+        let flow = self.gateway.snapshot();
+        // Whoever asks is on a thread that may wait: this one call is bounded, and only administrators make it.
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(flow.look_around()));
+        flow.standings()
     }
 
     fn spending(&self) -> Arc<dyn Spending> {
@@ -129,14 +133,13 @@ impl StoreState {
     }
 
     /// What `/readyz` asks.
-    pub(crate) fn health(&self) -> StoreHealth {
+    pub(crate) fn health(&self, link: Option<Arc<Link>>) -> StoreHealth {
         let failed = Arc::clone(&self.0);
         Arc::new(move || {
             if failed.load(Ordering::Relaxed) {
-                Err("the database does not answer; see the log".to_owned())
-            } else {
-                Ok(())
+                return Err("the database does not answer; see the log".to_owned());
             }
+            link.as_ref().map_or(Ok(()), |link| link.ready())
         })
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use penstock_observe::{RecordStore, Tail, Tally};
-use penstock_store_sql::SqlRecords;
 
 use crate::reload::{self, Current};
 
@@ -17,21 +16,21 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// The records of the running program.
 pub(crate) struct Kept {
-    pub(crate) store: Arc<SqlRecords>,
+    pub(crate) store: Arc<dyn RecordStore>,
     pub(crate) tail: Tail,
 }
 
 impl Kept {
     /// Has a tally keep what it counts.
-    pub(crate) fn new(store: Arc<SqlRecords>, tally: Tally) -> (Self, Tally) {
+    pub(crate) fn new(store: Arc<dyn RecordStore>, tally: Tally) -> (Self, Tally) {
         let tail = tally.tail();
-        let tally = tally.keeping(Arc::clone(&store) as Arc<dyn RecordStore>);
+        let tally = tally.keeping(Arc::clone(&store));
         (Self { store, tail }, tally)
     }
 }
 
 /// Deletes what is too old, in small steps, for ever.
-pub(crate) async fn sweep(store: Arc<SqlRecords>, current: Current) {
+pub(crate) async fn sweep(store: Arc<dyn RecordStore>, current: Current) {
     let mut every = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, SWEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

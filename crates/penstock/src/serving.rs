@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use penstock_admission::shared::Link;
 use penstock_config::{Config, Loaded, Problem, exposure};
 use penstock_domain::Error;
 use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
@@ -124,8 +125,12 @@ where
             reloader.current(),
         ))),
         openapi: wiring::openapi().into(),
-        metrics: metrics_text(gateway.clone(), metrics),
-        store: store.health(),
+        metrics: alerts::measured(
+            metrics_text(gateway.clone(), Arc::clone(&metrics), ledger.link()),
+            (gateway.clone(), metrics),
+            (Arc::clone(&alerts), ledger.orphans),
+        ),
+        store: store.health(ledger.link()),
         conversations: Arc::clone(&conversations),
         idempotency: Arc::clone(&answers.service),
     };
@@ -217,8 +222,15 @@ fn settings(config: &Config) -> EdgeSettings {
     }
 }
 
-fn metrics_text(gateway: Gateway, metrics: Arc<Metrics>) -> penstock_edge::MetricsText {
+fn metrics_text(
+    gateway: Gateway,
+    metrics: Arc<Metrics>,
+    link: Option<Arc<Link>>,
+) -> penstock_edge::MetricsText {
     Arc::new(move || {
+        if let Some(link) = &link {
+            metrics.shared(&crate::ledger::told(link));
+        }
         let flow = gateway.snapshot();
         for (name, health) in flow.health() {
             metrics.provider_up(&name, matches!(health, Health::Ready));

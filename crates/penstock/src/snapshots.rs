@@ -21,7 +21,8 @@ impl Snapshots {
     /// is there.
     pub(crate) fn new(loaded: Arc<Loaded>, gateway: Gateway, lasting: Lasting) -> Arc<Self> {
         let teams = Arc::clone(&lasting.people.teams);
-        let snapshots = Self { gateway, lasting, current: Arc::new(RwLock::new(loaded)), one: Mutex::default() };
+        let snapshots =
+            Self { gateway, lasting, current: Arc::new(RwLock::new(loaded)), one: Mutex::default() };
         let snapshots = Arc::new(snapshots);
         // Weak: the last snapshot must go when the program drains, or its recorder would never end.
         let weak: Weak<Self> = Arc::downgrade(&snapshots);

@@ -1,7 +1,7 @@
 //! Questions as Redis takes them: see the heads of the scripts.
 
-use penstock_admission::shared::{Changes, Phase, Share};
 use penstock_admission::Need;
+use penstock_admission::shared::{Changes, Phase, Share};
 use penstock_config::{Meter, Per, Span};
 use redis::Cmd;
 

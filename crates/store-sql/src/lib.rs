@@ -1,8 +1,9 @@
-//! Keys, records, stored responses and the ledger in SQLite.
+//! Keys, records, stored responses and the ledger: in SQLite files for one gateway, in a PostgreSQL database for several.
 //!
 //! What it is: [`SqlStore`], the key store in `penstock.db` of the data folder, [`pepper`], the server's own secret beside
-//! it, [`SqlRecords`], the record store, [`SqlResponses`], the response store, and [`SqlAudit`], the audit log, each in a file of its own, `records.db`
-//! and `responses.db`: what is written at every request never stands in the way of a key.
+//! it, [`SqlRecords`], the record store, [`SqlResponses`], the response store, and [`SqlAudit`], the
+//! audit log, each in a file of its own: what is written at every request never stands in the way of a key. [`Postgres`] is
+//! all of them in one database. What both are asked in the same words stands in `link` and beside each store, once.
 //!
 //! What it promises: a change to a key is on disk when it is answered (WAL, `synchronous=FULL`); a record or a response that
 //! was taken outlives the process (WAL, `synchronous=NORMAL`), though a power cut may take the newest; each is there whole

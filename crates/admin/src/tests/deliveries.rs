@@ -24,8 +24,10 @@ pub(super) fn alerts() -> Alerts {
     alerts.follow(vec![endpoint()]);
     // An outbox in memory answers at once.
     let event = event();
-    let told = std::pin::pin!(alerts.tell(&event));
-    assert!(told.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    {
+        let told = std::pin::pin!(alerts.tell(&event));
+        assert!(told.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
     alerts
 }
 
@@ -59,11 +61,15 @@ async fn a_delivery_is_shown_without_secrets_and_made_anew_on_the_audit_log() {
     let reader = house.mint("reader", &["admin:read"]).await.key;
     let operator = house.mint("operator", &["admin:operate"]).await.key;
     let path = "/admin/v1/webhook-deliveries";
-    let (status, page) = house.ask(&reader, "GET", &format!("{path}?state=waiting&limit=1"), Value::Null).await;
+    let (status, page) =
+        house.ask(&reader, "GET", &format!("{path}?state=waiting&limit=1"), Value::Null).await;
     assert_eq!((status, page["has_more"].clone()), (StatusCode::OK, json!(false)));
     let row = &page["data"][0];
     assert_eq!(row["id"], *known());
-    assert_eq!((&row["type"], &row["endpoint"]), (&json!("provider.recovered"), &json!("https://app.example")));
+    assert_eq!(
+        (&row["type"], &row["endpoint"]),
+        (&json!("provider.recovered"), &json!("https://app.example"))
+    );
     assert!(!page.to_string().contains("s3cret") && !page.to_string().contains("hunter2"));
     let (_, none) = house.ask(&reader, "GET", &format!("{path}?state=dead"), Value::Null).await;
     assert_eq!(none["data"], json!([]));

@@ -28,7 +28,10 @@ pub(super) struct Class<T> {
 /// One tenant.
 #[derive(Debug)]
 struct Tenant<T> {
-    counter: u64,
+    /// What it was served, as far as that is known.
+    settled: u64,
+    /// What those under way will probably use.
+    pending: u64,
     weight: u32,
     running: u32,
     /// How long its answers lately were, in tokens.
@@ -65,7 +68,7 @@ impl<T> Default for Class<T> {
 
 impl<T> Default for Tenant<T> {
     fn default() -> Self {
-        Self { counter: 0, weight: 1, running: 0, usual: ANSWER, waiting: VecDeque::new() }
+        Self { settled: 0, pending: 0, weight: 1, running: 0, usual: ANSWER, waiting: VecDeque::new() }
     }
 }
 
@@ -100,7 +103,7 @@ impl<T> Class<T> {
 
     pub(super) fn counter(&self, tenant: &str) -> Option<u64> {
         let tenant = self.active.get(tenant).or_else(|| self.idle.get(tenant))?;
-        Some(tenant.counter / UNIT)
+        Some(tenant.counter() / UNIT)
     }
 
     /// How many of this class are served before the next of a tenant.
@@ -117,13 +120,14 @@ impl<T> Class<T> {
         own + usize::try_from(theirs).unwrap_or(usize::MAX)
     }
 
-    /// What those who wait have got, at least; nobody who comes anew has less.
+    /// What those who wait have got, at least; nobody who comes anew has less. What is only predicted is no reason to lift anybody:
+    /// it may turn out to be much less, and whoever was lifted to it would wait for nothing.
     fn floor(&self) -> u64 {
-        self.active.values().map(|tenant| tenant.counter).min().unwrap_or(self.level)
+        self.active.values().map(|tenant| tenant.settled).min().unwrap_or(self.level)
     }
 
-    /// Serves one who did not wait. Gives the tokens of the answer that were charged.
-    pub(super) fn serve(&mut self, ask: &Ask) -> u64 {
+    /// Serves one who did not wait. Gives the tokens of the answer that were charged, and the charge.
+    pub(super) fn serve(&mut self, ask: &Ask) -> (u64, u64) {
         if let Some(tenant) = self.active.get_mut(&ask.tenant) {
             return tenant.charge(ask);
         }
@@ -135,11 +139,11 @@ impl<T> Class<T> {
         };
         tenant.lift(floor);
         tenant.weight = ask.weight;
-        let output = tenant.charge(ask);
+        let charged = tenant.charge(ask);
         if self.active.is_empty() {
-            self.level = self.level.max(tenant.counter);
+            self.level = self.level.max(tenant.settled);
         }
-        output
+        charged
     }
 
     pub(super) fn arrive(&mut self, ask: Ask, who: T, (id, since): (u64, u64)) {
@@ -167,7 +171,7 @@ impl<T> Class<T> {
             let since = tenant.waiting[at].since;
             oldest = oldest.min(since);
             // Of equals who has less under way, then who waits longest: the order of a map is nobody's merit.
-            let place = (tenant.counter, tenant.running, tenant.waiting[at].id);
+            let place = (tenant.counter(), tenant.running, tenant.waiting[at].id);
             if best.is_none_or(|(best, ..)| place < best) {
                 best = Some((place, name, at));
             }
@@ -180,10 +184,10 @@ impl<T> Class<T> {
         (&one.ask, &one.who)
     }
 
-    /// Serves one who waited. Gives how to reach it, what it asked for, and the tokens of the answer that were charged.
-    pub(super) fn dispatch(&mut self, spot: &Spot) -> (T, Ask, u64) {
+    /// Serves one who waited. Gives how to reach it, what it asked for, and what [`Class::serve`] gives.
+    pub(super) fn dispatch(&mut self, spot: &Spot) -> (T, Ask, (u64, u64)) {
         let one = self.take(spot);
-        let charged = self.active.get_mut(&spot.tenant).map_or(0, |tenant| tenant.charge(&one.ask));
+        let charged = self.active.get_mut(&spot.tenant).map_or((0, 0), |tenant| tenant.charge(&one.ask));
         self.rest(&spot.tenant);
         (one.who, one.ask, charged)
     }
@@ -217,7 +221,7 @@ impl<T> Class<T> {
             .active
             .iter()
             .filter(|(_, tenant)| tenant.waiting.len() > more_than)
-            .max_by_key(|(_, tenant)| (tenant.waiting.len(), tenant.counter))?;
+            .max_by_key(|(_, tenant)| (tenant.waiting.len(), tenant.counter()))?;
         let name = Arc::clone(name);
         let newest = self.active.get_mut(&name)?.waiting.pop_back()?;
         self.waiting -= 1;
@@ -230,33 +234,39 @@ impl<T> Class<T> {
         if self.active.get(name).is_some_and(|tenant| tenant.waiting.is_empty())
             && let Some(tenant) = self.active.remove(name)
         {
-            self.level = self.level.max(tenant.counter);
+            self.level = self.level.max(tenant.settled);
             self.idle.insert(Arc::clone(name), tenant);
         }
     }
 
-    /// Adds to a counter and takes from it.
-    pub(super) fn correct(&mut self, name: &Arc<str>, more: u64, less: u64) {
-        let tenant = match self.active.get_mut(name) {
-            Some(tenant) => Some(tenant),
-            None => self.idle.get_mut(name),
-        };
-        if let Some(tenant) = tenant {
-            tenant.counter = tenant.counter.saturating_add(more).saturating_sub(less);
+    /// One under way uses more than was thought.
+    pub(super) fn more(&mut self, name: &Arc<str>, more: u64) {
+        if let Some(tenant) = self.tenant(name) {
+            tenant.pending = tenant.pending.saturating_add(more);
         }
     }
 
-    /// One that was served has ended, with an answer of so many tokens, if there was one.
-    pub(super) fn ended(&mut self, name: &Arc<str>, output: Option<u64>) {
-        let tenant = match self.active.get_mut(name) {
+    fn tenant(&mut self, name: &Arc<str>) -> Option<&mut Tenant<T>> {
+        match self.active.get_mut(name) {
             Some(tenant) => Some(tenant),
             None => self.idle.get_mut(name),
-        };
-        if let Some(tenant) = tenant {
+        }
+    }
+
+    /// One that was charged so much has ended, and has used so much, with an answer of so many tokens, if there was one.
+    pub(super) fn ended(&mut self, name: &Arc<str>, (charged, used): (u64, u64), output: Option<u64>) {
+        let nobody_waits = self.active.is_empty();
+        if let Some(tenant) = self.tenant(name) {
+            tenant.pending = tenant.pending.saturating_sub(charged);
+            tenant.settled = tenant.settled.saturating_add(used);
             tenant.running = tenant.running.saturating_sub(1);
             if let Some(output) = output {
                 // The last five count, as in the paper.
                 tenant.usual = (tenant.usual * 4 + output) / 5;
+            }
+            let settled = tenant.settled;
+            if nobody_waits {
+                self.level = self.level.max(settled);
             }
         }
     }
@@ -266,21 +276,26 @@ impl<T> Class<T> {
         if self.idle.len() < self.sweep_at {
             return;
         }
-        self.idle.retain(|_, tenant| tenant.running > 0 || tenant.counter > floor);
+        self.idle.retain(|_, tenant| tenant.running > 0 || tenant.settled > floor);
         self.sweep_at = (self.idle.len() * 2).max(FIRST_SWEEP);
     }
 }
 
 impl<T> Tenant<T> {
     fn lift(&mut self, floor: u64) {
-        self.counter = self.counter.max(floor);
+        self.settled = self.settled.max(floor);
+    }
+
+    fn counter(&self) -> u64 {
+        self.settled.saturating_add(self.pending)
     }
 
     /// Charges a request as it is served, with an answer as its answers usually are.
-    fn charge(&mut self, ask: &Ask) -> u64 {
+    fn charge(&mut self, ask: &Ask) -> (u64, u64) {
         let output = self.usual.min(ask.output);
+        let cost = Class::<T>::cost(ask.input, output, ask.weight);
         self.running += 1;
-        self.counter = self.counter.saturating_add(Class::<T>::cost(ask.input, output, ask.weight));
-        output
+        self.pending = self.pending.saturating_add(cost);
+        (output, cost)
     }
 }

@@ -105,6 +105,26 @@ fn what_is_charged_becomes_what_was_used() {
     assert_eq!(fair.service(), Some(Duration::from_nanos(5)));
 }
 
+#[test]
+fn a_prediction_that_was_far_too_high_keeps_nobody_waiting() {
+    let mut fair = Fair::new(bounds(100));
+    let long = |tenant| Ask { output: 4_096, ..ask(tenant, Priority::Standard) };
+    for _ in 0..20 {
+        fair.arrive(long("flood"), "flood", 0).unwrap();
+    }
+    let inside: Vec<_> = (0..2)
+        .filter_map(|_| match fair.next(1, |_, _| Fit::Now) {
+            Next::Go(_, charge) => Some(charge),
+            Next::Never(_) | Next::Wait(_) => None,
+        })
+        .collect();
+    fair.arrive(long("quiet"), "quiet", 2).unwrap();
+    for charge in inside {
+        fair.end(charge, Some((3, 1)), 3);
+    }
+    assert_eq!(go(fair.next(3, |_, _| Fit::Now)), Some("quiet"));
+}
+
 /// What may happen to the line.
 #[derive(Debug, Clone)]
 enum Step {

@@ -12,7 +12,7 @@ use super::{Changes, Present, Share, Shared, Terms};
 use crate::ledger::{GatewayId, LedgerStore};
 
 /// How often this gateway says that it lives, and looks who does not.
-const TEND: Duration = Duration::from_secs(2);
+const TEND: Duration = Duration::from_secs(1);
 /// How often the whole of what is shared is laid beside what is known here.
 const AUDIT: Duration = Duration::from_secs(10);
 /// How often the way back is looked for.
@@ -278,9 +278,10 @@ impl Keeper {
             return Ok(present.known);
         }
         let tended = self.tend().await;
-        let all = self.living.iter().all(|one| {
-            present.gateways.iter().any(|(gateway, complete)| gateway == one && *complete)
-        });
+        let all = self
+            .living
+            .iter()
+            .all(|one| present.gateways.iter().any(|(gateway, complete)| gateway == one && *complete));
         Ok(present.known && tended && all)
     }
 }

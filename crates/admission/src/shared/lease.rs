@@ -1,7 +1,7 @@
 //! What a permit holds at all gateways together, and how it comes to hold it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use penstock_domain::Error;
@@ -9,7 +9,7 @@ use penstock_domain::Error;
 use super::link::Verdict;
 use super::{Hold, Link, Place, Seen, Share};
 use crate::account::{Lack, State};
-use crate::admission::Claim;
+use crate::admission::{Account, Claim};
 use crate::permit::{Held, Permit};
 use crate::refuse;
 use crate::rules::{Level, Need, Now, Rate, Rules};
@@ -28,6 +28,8 @@ pub(crate) struct Lease {
     /// Whether it was reserved by this gateway's part alone.
     alone: bool,
     stage: AtomicU8,
+    /// Whether the accounts know that somebody is being asked.
+    asking: AtomicBool,
 }
 
 impl Lease {
@@ -49,7 +51,22 @@ impl Lease {
             share(Level::Model, &name, allowance)
         }));
         let hold = Hold { number: link.number(), shares: shares.into(), need };
-        Box::new(Self { link: Arc::clone(link), hold, alone, stage: AtomicU8::new(FRESH) })
+        Box::new(Self {
+            link: Arc::clone(link),
+            hold,
+            alone,
+            stage: AtomicU8::new(FRESH),
+            asking: AtomicBool::new(!alone),
+        })
+    }
+
+    /// Nobody is being asked any more.
+    pub(crate) fn answered(&self, accounts: &[Option<Arc<Account>>; 4]) {
+        if self.asking.swap(false, Relaxed) {
+            for account in accounts.iter().flatten() {
+                account.answered(self.hold.need.micros, None);
+            }
+        }
     }
 
     /// The permit ends. `kept`: no ledger will tell of it.
@@ -129,13 +146,12 @@ impl Held {
     /// Keeps what all gateways together have left, for when they cannot be asked.
     fn learn(&self, seen: &[Seen], wall: SystemTime) {
         let Some(lease) = &self.lease else { return };
-        let mut seen = lease.hold.shares.iter().zip(seen);
-        for account in self.accounts.iter().flatten() {
-            let Some((share, seen)) = seen.next() else { return };
-            if let Some(budget) = share.allowance.budget {
-                let left = State::seen(share.allowance, seen, wall).left(budget);
-                account.left_for_all(left);
-            }
+        let asked = if lease.asking.swap(false, Relaxed) { lease.hold.need.micros } else { 0 };
+        let seen = lease.hold.shares.iter().zip(seen);
+        for (account, (share, seen)) in self.accounts.iter().flatten().zip(seen) {
+            let budget = share.allowance.budget;
+            account
+                .answered(asked, budget.map(|budget| State::seen(share.allowance, seen, wall).left(budget)));
         }
     }
 
@@ -143,8 +159,14 @@ impl Held {
         if !lease.alone {
             self.admission.look_again(self, Now::read())?;
         }
+        lease.answered(&self.accounts);
         let gone = lease.link.go_alone(&lease.hold);
         if gone.is_ok() {
+            // So much less is this gateway's part, which is so many times less for all of them.
+            let used = lease.hold.need.micros.saturating_mul(u64::from(lease.link.gateways().max(1)));
+            for account in self.accounts.iter().flatten() {
+                account.went_alone(used);
+            }
             lease.stage.store(NOTED, Relaxed);
         }
         gone

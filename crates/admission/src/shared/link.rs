@@ -97,6 +97,24 @@ impl Link {
         if self.standing.load(Relaxed) == HERE { Standing::Here } else { Standing::Away }
     }
 
+    /// How many gateways lived when somebody last looked.
+    pub fn gateways(&self) -> u32 {
+        self.gateways.load(Relaxed)
+    }
+
+    /// Why this gateway admits nothing, if it does not.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn ready(&self) -> Result<(), String> {
+        match (self.standing(), self.terms.failure) {
+            (Standing::Away, Failure::Refuse) => {
+                Err("what gateways share cannot be reached, and stores.shared_failure is refuse".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What is done without it.
     pub fn failure(&self) -> Failure {
         self.terms.failure

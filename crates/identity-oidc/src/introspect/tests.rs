@@ -153,9 +153,8 @@ async fn a_flood_of_guesses_pushes_out_no_good_token() {
 #[test]
 fn an_answer_holds_for_a_minute_at_most_and_never_beyond_the_token() {
     let settings = settings("https://id.example.com");
-    let fresh = |told: &Value| {
-        claims(&settings, told.as_object().expect("an object"), None).map(|(_, fresh)| fresh)
-    };
+    let fresh =
+        |told: &Value| claims(&settings, told.as_object().expect("an object"), None).map(|(_, fresh)| fresh);
     assert_eq!(fresh(&good()), Some(FRESH));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
     let mut short = good();

@@ -185,3 +185,67 @@ fn scopes_of_other_services_are_passed_over_in_tokens() {
     let many: Vec<String> = (0..500).map(|n| format!("chat:invoke:m{n}")).collect();
     assert_eq!(ScopeSet::parse_known(many.iter().map(String::as_str)).to_vec().len(), MAX_SCOPES);
 }
+
+/// Every scope that contract and routes name, for every object and for one.
+fn all() -> Vec<(Scope, String)> {
+    let pairs = KNOWN_SCOPES
+        .iter()
+        .flat_map(|(family, actions)| actions.iter().map(move |action| (*family, *action)));
+    let scopes = pairs.map(|(family, action)| Scope { family, action });
+    scopes.flat_map(|scope| [(scope, scope.to_string()), (scope, format!("{scope}:kb"))]).collect()
+}
+
+#[test]
+fn every_scope_of_the_contract_is_read_and_written_as_it_is() {
+    for text in [
+        "chat:*",
+        "chat:invoke:large",
+        "embeddings:invoke",
+        "vector_stores:read:kb",
+        "vector_stores:write:kb",
+        "datasets:read",
+        "datasets:write",
+        "jobs:*",
+        "agents:run:helpdesk",
+        "tools:call:get_balance",
+        "mcp:call:tickets",
+        "admin:keys",
+        "admin:read",
+    ] {
+        assert_eq!(ScopeSet::parse([text]).expect(text).to_vec(), [text]);
+    }
+}
+
+#[test]
+fn a_grant_gives_its_own_scope_and_object_and_nothing_else() {
+    for (granted, text) in all() {
+        let held = ScopeSet::parse([&text]).expect("known");
+        let of_all = !text.ends_with(":kb");
+        for (asked, _) in all() {
+            let same = granted == asked;
+            assert_eq!(held.allows(asked, Some("kb")), same, "{text} for {asked}:kb");
+            assert_eq!(held.allows(asked, Some("other")), same && of_all, "{text} for {asked}:other");
+            assert_eq!(held.allows(asked, None), same && of_all, "{text} for every {asked}");
+            assert_eq!(held.reaches(asked), same, "{text} reaches {asked}");
+        }
+    }
+}
+
+#[test]
+fn sets_give_what_one_of_their_grants_gives_in_any_order_and_no_more() {
+    let all = all();
+    // Every pair: what two grants give together is what either gives alone.
+    for (_, one) in &all {
+        for (_, two) in &all {
+            let parse = |texts: &[&String]| ScopeSet::parse(texts).expect("known");
+            let (both, turned) = (parse(&[one, two]), parse(&[two, one]));
+            for (asked, _) in &all {
+                for object in [None, Some("kb"), Some("other")] {
+                    let either = parse(&[one]).allows(*asked, object) || parse(&[two]).allows(*asked, object);
+                    assert_eq!(both.allows(*asked, object), either, "{one} {two} for {asked} {object:?}");
+                    assert_eq!(turned.allows(*asked, object), either, "{two} {one} for {asked} {object:?}");
+                }
+            }
+        }
+    }
+}

@@ -51,7 +51,12 @@ impl Doorkeeper for Keeper {
         assert_eq!((ask.nonce.len(), ask.verifier.expose().len()), (64, 64));
         let name = code.expose().to_owned();
         let roles = if name == "stranger" { vec![] } else { vec!["watchers".to_owned(), "admin".to_owned()] };
-        Box::pin(std::future::ready(Ok(Person { subject: name.clone(), name, roles, sid: Some("s1".into()) })))
+        Box::pin(std::future::ready(Ok(Person {
+            subject: name.clone(),
+            name,
+            roles,
+            sid: Some("s1".into()),
+        })))
     }
 
     fn farewell(&self) -> Pending<'_, Option<String>> {
@@ -130,10 +135,12 @@ fn a_person_with_a_role_gets_a_session_with_that_role_and_no_other() {
 #[test]
 fn only_the_browser_that_began_a_sign_in_ends_it_and_only_in_time() {
     let sessions = sessions();
-    let (mine, other) = (now(sessions.begin(at(0))).expect("mine"), now(sessions.begin(at(0))).expect("other"));
+    let (mine, other) =
+        (now(sessions.begin(at(0))).expect("mine"), now(sessions.begin(at(0))).expect("other"));
     assert_ne!(state(&mine), state(&other));
     let code = |outcome: Result<Opened, Error>| outcome.expect_err("refused").code();
-    let finish = |cookie: Option<&Secret>, returned: Returned, when| now(sessions.finish(cookie, returned, when));
+    let finish =
+        |cookie: Option<&Secret>, returned: Returned, when| now(sessions.finish(cookie, returned, when));
     assert_eq!(code(finish(None, returned(&mine, "alice"), at(1))), Code::InvalidRequest);
     assert_eq!(code(finish(Some(&other.cookie), returned(&mine, "alice"), at(1))), Code::InvalidRequest);
     assert_eq!(code(finish(Some(&mine.cookie), Returned::default(), at(1))), Code::InvalidRequest);
@@ -208,8 +215,11 @@ fn what_cannot_be_right_about_a_sign_in_is_said_at_once() {
     let expected = ["issuer", "redirect_uri", "scopes", "idle", "roles.staff"];
     assert_eq!(paths, expected.map(|member| format!("auth.admin_login.{member}")));
     assert_eq!(
-        redirect_uri(&Auth { resource: Some("https://gw.example/".into()), ..Auth::default() },
-            &AdminLogin { redirect_uri: None, ..auth.admin_login.expect("there") }, "http://127.0.0.1:1"),
+        redirect_uri(
+            &Auth { resource: Some("https://gw.example/".into()), ..Auth::default() },
+            &AdminLogin { redirect_uri: None, ..auth.admin_login.expect("there") },
+            "http://127.0.0.1:1"
+        ),
         "https://gw.example/admin/callback"
     );
 }

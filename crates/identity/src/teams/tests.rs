@@ -71,7 +71,9 @@ fn service() -> (Arc<Shelf>, Teams, Arc<AtomicUsize>) {
     let teams = Teams::new(Arc::clone(&shelf) as Arc<dyn TeamStore>);
     let calls = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&calls);
-    teams.when_changed(move || drop(counted.fetch_add(1, Ordering::Relaxed)));
+    teams.when_changed(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
     now(teams.refresh()).expect("an empty store");
     (shelf, teams, calls)
 }
@@ -88,9 +90,8 @@ fn a_change_is_in_force_when_it_returns_and_whoever_makes_snapshots_is_called() 
     now(teams.create("a", team(r#"{"limits": {"requests_per_minute": 5}}"#), WHEN)).expect("made");
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert_eq!(teams.in_force()["a"].limits.requests_per_minute, Some(5));
-    let changed = now(teams.update("a", WHEN, |before| {
-        Ok::<_, Error>(Team { internal_only: true, ..before.clone() })
-    }));
+    let changed =
+        now(teams.update("a", WHEN, |before| Ok::<_, Error>(Team { internal_only: true, ..before.clone() })));
     assert!(changed.expect("changed").settings.internal_only);
     assert_eq!(teams.in_force()["a"].limits.requests_per_minute, Some(5), "the rest stays");
     assert_eq!(calls.load(Ordering::Relaxed), 2);
@@ -132,7 +133,8 @@ fn settings_go_by_the_rules_of_the_config_and_reach_nothing_of_this_machine() {
     )
     .expect_err("six flaws");
     let members: Vec<&str> = flaws.iter().map(|flaw| flaw.member.as_str()).collect();
-    for member in ["name", "limits.requests_per_minute", "limits.tokens_per_minut", "residency[0]", "colour"] {
+    for member in ["name", "limits.requests_per_minute", "limits.tokens_per_minut", "residency[0]", "colour"]
+    {
         assert!(members.contains(&member), "{member} is missing in {members:?}");
     }
     for reach in [r#"{"residency": ["${PATH}"]}"#, r#"{"residency": ["file:/etc/passwd"]}"#] {

@@ -214,7 +214,13 @@ fn issuers_are_asked_about_opaque_tokens_and_never_about_keys() {
     let shown = |text: &str| Credential::Key(Secret::new(text));
     // Keys, what only looks like one, and what nobody could be given.
     let made = crate::Token::generate().expect("random").into_secret();
-    for never in [made.expose(), "pk_live_made-up", "too-short-to-be-one", "with a space in it, as no token", &"x".repeat(9000)] {
+    for never in [
+        made.expose(),
+        "pk_live_made-up",
+        "too-short-to-be-one",
+        "with a space in it, as no token",
+        &"x".repeat(9000),
+    ] {
         assert!(ring.inquiry(&shown(never)).is_none(), "{never}");
         let refused = ring.authenticate(&shown(never), at(0)).expect_err(never);
         assert_eq!(refused.code(), Code::InvalidApiKey, "{never}");

@@ -4,18 +4,21 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use penstock_domain::Error;
-use penstock_identity::{AuditEntry, AuditLog};
+use penstock_identity::AuditEntry;
 use serde_json::{Value, json};
 
 use crate::cli::{ListAudit, VerifyAudit};
+use crate::stores::Stores;
 use crate::{Failure, terminal, wiring};
 
 /// Prints the newest rows, the newest first.
 pub(crate) fn list(args: &ListAudit) -> Result<ExitCode, Failure> {
     let loaded = super::load(&args.file.config)?;
     wiring::prepare(&loaded.config)?;
-    let log = wiring::audit(&loaded.config);
-    let page = super::block(async { log.page(None, args.limit.min(10_000)).await.map_err(said) })?;
+    let page = super::block(async {
+        let stores = Stores::of(&loaded.config).map_err(said)?;
+        stores.audit.page(None, args.limit.min(10_000)).await.map_err(said)
+    })?;
     if page.entries.is_empty() && !args.json {
         terminal::line("nothing has happened yet");
     }
@@ -43,8 +46,10 @@ pub(crate) fn list(args: &ListAudit) -> Result<ExitCode, Failure> {
 pub(crate) fn verify(args: &VerifyAudit) -> Result<ExitCode, Failure> {
     let loaded = super::load(&args.file.config)?;
     wiring::prepare(&loaded.config)?;
-    let log = wiring::audit(&loaded.config);
-    let verdict = super::block(async { log.verify().await.map_err(said) })?;
+    let verdict = super::block(async {
+        let stores = Stores::of(&loaded.config).map_err(said)?;
+        stores.audit.verify().await.map_err(said)
+    })?;
     let head = hex(&verdict.head);
     if args.json {
         let broken = verdict.broken.as_ref().map(|(row, why)| json!({"row": row, "why": why}));

@@ -7,7 +7,7 @@ use penstock_provider::Health;
 use serde_json::json;
 
 use crate::cli::Check;
-use crate::{Failure, terminal, wiring};
+use crate::{Failure, stores, terminal, wiring};
 
 /// The issuers of access tokens whose keys cannot be had from here.
 async fn unreached_issuers(config: &Config) -> Vec<Problem> {
@@ -18,6 +18,18 @@ async fn unreached_issuers(config: &Config) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The database that several gateways share, when it cannot be had from here.
+async fn unreached_database(config: &Config) -> Option<Problem> {
+    let error = stores::reach(config).await.err()?;
+    Some(Problem::warning("stores.database", error.say()))
+}
+
+/// What gateways share, when it cannot be reached from here.
+async fn unreached_gateways(config: &Config) -> Option<Problem> {
+    let error = crate::ledger::reach_shared(config).await.err()?;
+    Some(Problem::warning("stores.shared", error.say()))
 }
 
 /// Parses, cross-checks and builds every provider, without serving. Exit code 1 when anything is an error.
@@ -33,6 +45,8 @@ pub(crate) fn run(args: &Check) -> Result<ExitCode, Failure> {
         match wiring::check_providers(&loaded.config) {
             Ok(providers) if args.online => {
                 problems.extend(super::block(async { Ok(unreached_issuers(&loaded.config).await) })?);
+                problems.extend(super::block(async { Ok(unreached_database(&loaded.config).await) })?);
+                problems.extend(super::block(async { Ok(unreached_gateways(&loaded.config).await) })?);
                 for (name, health) in
                     super::block(async { Ok(wiring::probe(&loaded.config, &providers).await) })?
                 {

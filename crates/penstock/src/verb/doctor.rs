@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use penstock_config::{Loaded, ProcessEnvironment};
+use penstock_domain::Error;
 use penstock_provider::Health;
 use serde_json::json;
 
 use crate::cli::Doctor;
 use crate::client::{Ask, fetch};
+use crate::people::People;
+use crate::stores::Stores;
 use crate::{Failure, data, terminal, wiring};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -84,6 +87,7 @@ async fn examine(path: &Path) -> Vec<Finding> {
     findings.push(data_folder(&loaded.config.data_dir));
     findings.push(database(&loaded).await);
     findings.push(records(&loaded).await);
+    findings.extend(gateways(&loaded).await);
     providers(&loaded, &mut findings).await;
     findings.push(server(&loaded).await);
     findings
@@ -103,7 +107,11 @@ fn data_folder(dir: &Path) -> Finding {
 }
 
 async fn database(loaded: &Loaded) -> Finding {
-    let keys = match wiring::open_keys(&loaded.config).await {
+    let opened = async {
+        let stores = Stores::of(&loaded.config)?;
+        Ok::<_, Error>(People::open(&loaded.config, &stores).await?.keys)
+    };
+    let keys = match opened.await {
         Ok(keys) => keys,
         Err(error) => return finding("database", Verdict::Bad, error.say()),
     };
@@ -117,19 +125,28 @@ async fn database(loaded: &Loaded) -> Finding {
     }
 }
 
+/// What this gateway shares with others, where it shares anything.
+async fn gateways(loaded: &Loaded) -> Option<Finding> {
+    match crate::ledger::reach_shared(&loaded.config).await {
+        Ok(false) => None,
+        Ok(true) => Some(finding("gateways", Verdict::Good, "the Redis that they share answers")),
+        Err(error) => Some(finding("gateways", Verdict::Bad, format!("stores.shared: {}", error.say()))),
+    }
+}
+
 /// Asking makes no file: the gateway does, with its first record.
 async fn records(loaded: &Loaded) -> Finding {
-    let records = wiring::records(&loaded.config);
-    if !records.path().exists() {
+    let stores = match Stores::of(&loaded.config) {
+        Ok(stores) => stores,
+        Err(error) => return finding("records", Verdict::Bad, error.say()),
+    };
+    if !stores.has_records() {
         return finding("records", Verdict::Good, "there is none yet; every request leaves one");
     }
-    let found = records.open().await;
-    records.close().await;
+    let found = stores.open_records().await;
+    stores.close().await;
     match found {
-        Ok(()) => {
-            let bytes = std::fs::metadata(records.path()).map_or(0, |file| file.len());
-            finding("records", Verdict::Good, format!("can be opened, {} KiB", bytes / 1024))
-        }
+        Ok(says) => finding("records", Verdict::Good, says),
         Err(error) => finding("records", Verdict::Bad, error.say()),
     }
 }

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use penstock_config::Config;
-use penstock_domain::{Cost, Rates};
+use penstock_domain::{Cost, Error, Rates};
 use penstock_observe::store::Status;
-use penstock_observe::{Attempt, Entry, Record, RecordStore};
+use penstock_observe::{Attempt, Entry, Record};
 use serde_json::Value;
 
 use crate::cli::Explain;
+use crate::people::People;
+use crate::stores::Stores;
 use crate::{Failure, terminal, wiring};
 
 /// Prints one record; fails when there is none of this id.
@@ -32,19 +34,16 @@ pub(crate) fn run(args: &Explain) -> Result<ExitCode, Failure> {
 }
 
 async fn find(config: &Config, id: &str) -> Result<Entry, Failure> {
-    let records = wiring::records(config);
+    let told = |error: Error| Failure(error.say().to_owned());
+    let stores = Stores::of(config).map_err(told)?;
     // Asking must not make a file.
-    let found = if records.path().exists() {
-        records.one(id).await.map_err(|error| Failure(error.say().to_owned()))?
-    } else {
-        None
-    };
-    records.close().await;
-    found.ok_or_else(|| {
-        let file = records.path().display();
+    let found = if stores.has_records() { stores.records.one(id).await.map_err(told) } else { Ok(None) };
+    stores.close().await;
+    found?.ok_or_else(|| {
+        let place = stores.place_of_records();
         let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
         Failure(format!(
-            "there is no record of '{shown}' in {file}: expected an id as in the header x-request-id, of a request that \
+            "there is no record of '{shown}' in {place}: expected an id as in the header x-request-id, of a request that \
              ended not longer ago than records.retention"
         ))
     })
@@ -53,8 +52,9 @@ async fn find(config: &Config, id: &str) -> Result<Entry, Failure> {
 /// The key's name, where the database and the file still have it.
 async fn key_name(config: &Config, record: &Record) -> Option<String> {
     let id = record.key.as_deref()?;
-    let keys = wiring::open_keys(config).await.ok()?;
-    keys.get(id).ok().map(|key| key.name.to_string())
+    let stores = Stores::of(config).ok()?;
+    let people = People::open(config, &stores).await.ok()?;
+    people.keys.get(id).ok().map(|key| key.name.to_string())
 }
 
 /// The lines of a text, each with what it is about in front.

@@ -60,7 +60,12 @@ fn print(session: &Session, as_json: bool) {
     }
     let roles: Vec<&str> = session.roles.iter().map(|role| role.name()).collect();
     let seen = shown["seen"].as_str().unwrap_or_default();
-    terminal::line(format!("{:<28} {:<30} {:<16} last seen {seen}", session.id, session.name, roles.join(",")));
+    terminal::line(format!(
+        "{:<28} {:<30} {:<16} last seen {seen}",
+        session.id,
+        session.name,
+        roles.join(",")
+    ));
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]

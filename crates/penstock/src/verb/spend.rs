@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use penstock_config::{Config, DurationText, TimeText};
-use penstock_domain::Money;
-use penstock_observe::store::{By, Group, Hours, Report, Spending, Sums};
-use penstock_store_sql::SqlLedger;
+use penstock_domain::{Error, Money};
+use penstock_observe::store::{By, Group, Hours, Report, Sums};
 use serde_json::{Value, json};
 
 use crate::cli::Spend;
-use crate::{Failure, terminal, wiring};
+use crate::people::People;
+use crate::stores::Stores;
+use crate::{Failure, terminal};
 
 /// The time that is added up when nobody says since when.
 const SINCE: Duration = Duration::from_secs(30 * 86_400);
@@ -65,20 +66,22 @@ fn moment(option: &str, text: &str, now: SystemTime) -> Result<SystemTime, Failu
 }
 
 async fn read(config: &Config, by: &By, hours: Hours) -> Result<Report, Failure> {
-    let ledger = SqlLedger::new(&config.data_dir);
+    let told = |error: Error| error.say().to_owned();
+    let stores = Stores::of(config).map_err(told)?;
     // Asking must not make a file.
-    if !ledger.path().exists() {
+    if !stores.has_ledger() {
         return Ok(Report::default());
     }
-    let report = ledger.spend(by, hours).await.map_err(|error| error.say().to_owned());
-    ledger.close().await;
+    let report = stores.spending.spend(by, hours).await.map_err(told);
+    stores.close().await;
     Ok(report?)
 }
 
 /// The names of the keys that are still known.
 async fn names(config: &Config) -> HashMap<String, String> {
-    let Ok(keys) = wiring::open_keys(config).await else { return HashMap::new() };
-    keys.list().iter().map(|key| (key.id.to_string(), key.name.to_string())).collect()
+    let Ok(stores) = Stores::of(config) else { return HashMap::new() };
+    let Ok(people) = People::open(config, &stores).await else { return HashMap::new() };
+    people.keys.list().iter().map(|key| (key.id.to_string(), key.name.to_string())).collect()
 }
 
 fn group(group: &Group) -> Option<String> {

@@ -68,8 +68,7 @@ pub(crate) fn list(args: &ListTeams) -> Result<ExitCode, Failure> {
 
 /// Shows one team.
 pub(crate) fn show(args: &ShowTeam) -> Result<ExitCode, Failure> {
-    let team =
-        super::block(async { service(&args.file).await?.0.teams.get(&args.name).map_err(said) })?;
+    let team = super::block(async { service(&args.file).await?.0.teams.get(&args.name).map_err(said) })?;
     print(&team, args.json);
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use penstock_config::{Config, Loaded};
+use penstock_config::Loaded;
 use penstock_identity::{KeyRequest, Keys, Minted};
 
 use crate::cli::Up;
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Up) -> Result<ExitCode, Failure> {
         loaded.config.server.listen = listen;
     }
     serving::run(loaded, args.listen, move |serving| async move {
-        let minted = first_keys(&serving.keys, &serving.loaded.config).await?;
+        let minted = first_keys(&serving).await?;
         terminal::line(banner(&serving, wrote, minted.as_ref()));
         Ok(())
     })
@@ -54,16 +54,16 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Makes the admin key and the first key if there is no key at all.
-async fn first_keys(keys: &Keys, config: &Config) -> Result<Option<Minted>, Failure> {
+async fn first_keys(serving: &Serving) -> Result<Option<Minted>, Failure> {
+    let (keys, config) = (&serving.keys, &serving.loaded.config);
     if !keys.list().is_empty() {
         return Ok(None);
     }
     let admin = mint(keys, "admin", &["*"]).await?;
     data::write_admin_key(&config.data_dir, &admin.key)?;
     let first = mint(keys, "first", &FIRST_SCOPES).await?;
-    let log = wiring::audit(config);
     for minted in [&admin, &first] {
-        audit::changed(&log, "key.create", None, &super::keys::row(&minted.record, SystemTime::now()))
+        audit::changed(&*serving.audit, "key.create", None, &super::keys::row(&minted.record, SystemTime::now()))
             .await?;
     }
     Ok(Some(first))
