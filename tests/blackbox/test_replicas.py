@@ -17,6 +17,7 @@ from typing import Any, Iterator
 import pytest
 
 import harness
+from postgres import Postgres, postgres  # noqa: F401 (a fixture)
 from redis import Redis, redis  # noqa: F401 (a fixture)
 
 # Ten micro-dollars for each token of an answer, nothing for prompts.
@@ -142,6 +143,21 @@ def test_a_thousand_requests_at_once_at_four_gateways_against_a_budget_for_ten(h
     assert at.mock.stats()["requests"] - before == 10, "who was refused never reached the vendor"
     refused = at.chat(3)
     assert refused.status == 429 and "the team support (0.0005 USD per month) is spent" in refused.text
+
+
+def test_the_same_holds_with_the_ledger_in_postgresql(houses: Any, postgres: Postgres) -> None:  # noqa: F811
+    name = postgres.create()
+    stores = {"shared_timeout": "10s", "database": postgres.url(name)}
+    at = houses(4, teams={"support": {"budget": {"usd": 0.0005, "per": "month"}}}, stores=stores)
+    statuses = rush(at, 1000, {**BODY, "messages": [{"role": "user", "content": "[late]"}]})
+    assert statuses.count(200) == 10 and statuses.count(429) == 990, {one: statuses.count(one) for one in set(statuses)}
+    quiet = {"spent": 500, "unwritten": 0, "held": 0, "in_flight": 0}
+    harness.until(lambda: at.redis.account("team", "support") == quiet, "the counters say 500 micro-dollars", 30)
+    rows = at.gateways[2].get("/admin/v1/budgets", at.env["ROOT"]).json()["data"]
+    team = next(row for row in rows if row["level"] == "team")
+    report = at.gateways[1].get("/admin/v1/spend?by=team&from=2d", at.env["ROOT"]).json()["total"]
+    assert (team["spent"]["lifetime"]["micro_usd"], team["left"]["micro_usd"]) == (500, 0), team
+    assert report["cost"]["micro_usd"] == 500, "and so does the ledger; who waited long for a refusal stands there with nothing"
 
 
 def test_rates_and_slots_hold_for_all_gateways_and_the_headers_say_so(houses: Any) -> None:

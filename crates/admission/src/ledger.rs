@@ -265,6 +265,8 @@ impl Batch {
 enum Line {
     Opened(Arc<Open>),
     Closed(Box<Entry>),
+    /// It never was one: the other gateways had no room.
+    Void(Box<Entry>),
     /// Nothing comes after this.
     End,
 }
@@ -329,6 +331,12 @@ impl Place {
     pub(crate) fn closed(self, entry: Entry) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.line.send(Line::Closed(Box::new(entry)));
+    }
+
+    /// Nothing was reserved after all. An entry is only written where the store has it as open.
+    pub(crate) fn void(self, entry: Entry) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.line.send(Line::Void(Box::new(entry)));
     }
 }
 
@@ -405,6 +413,15 @@ impl Writer {
                         let watched = self.open.remove(&address(&entry.open));
                         entry.kept = watched.is_some_and(|watched| watched.written.is_some());
                         self.closed.push(*entry);
+                    }
+                    Line::Void(mut entry) => {
+                        let watched = self.open.remove(&address(&entry.open));
+                        entry.kept = watched.is_some_and(|watched| watched.written.is_some());
+                        if entry.kept {
+                            self.closed.push(*entry);
+                        } else {
+                            self.waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
                     }
                     Line::End => goes_on = false,
                 }

@@ -157,7 +157,8 @@ impl Held {
             if nothing {
                 self.admission.refunds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
-            place.closed(Entry {
+            let refused = self.lease.is_some_and(|lease| lease.is_refused());
+            let entry = Entry {
                 open: self.open,
                 held: self.need,
                 end: if nothing { End::Refunded } else { End::Settled },
@@ -166,7 +167,8 @@ impl Held {
                 estimated: truth.estimated,
                 cost: truth.cost,
                 kept: false,
-            });
+            };
+            if refused { place.void(entry) } else { place.closed(entry) }
         }
     }
 }

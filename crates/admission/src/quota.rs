@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 use penstock_config::Meter;
 use penstock_domain::{Error, Tariff};
 
+use crate::Standing;
 use crate::account::{Lack, State};
 use crate::ledger::Sums;
 use crate::refuse;
 use crate::rules::{Allowance, Level, Need, Now, Rate};
-use crate::Standing;
 
 /// So many answers of unknown length are to find room beside each other.
 const CROWD: u64 = 4;

@@ -193,11 +193,11 @@ codes! {
     IdempotencyInProgress = "idempotency_in_progress", Conflict, Client;
     /// The idempotency key stands for another request.
     IdempotencyKeyReused = "idempotency_key_reused", Mismatch, Client;
-    /// A rate of requests or tokens of the key, its team, the organisation or the model is used up.
+    /// A rate of requests or tokens of the key, its team, the organisation, the model or the provider is used up.
     RateLimitExceeded = "rate_limit_exceeded", RateLimited, Client;
     /// The key, its team, the organisation or the model has too many requests in flight.
     ConcurrencyLimitExceeded = "concurrency_limit_exceeded", RateLimited, Client;
-    /// A budget of the key, its team, the organisation or the model is spent.
+    /// A budget of the key, its team, the organisation, the model or the provider is spent.
     BudgetExceeded = "budget_exceeded", RateLimited, Client;
     /// The vendor limits the rate of our credential.
     UpstreamRateLimited = "upstream_rate_limited", RateLimited, Vendor;

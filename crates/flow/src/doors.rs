@@ -120,11 +120,14 @@ struct Room {
     lanes: HashMap<u64, u32>,
 }
 
+/// What one who waits is told in the end.
+type Verdict = Result<Pass, Shut>;
+
 /// One who waits.
 struct Waiter {
     target: Arc<Target>,
     need: Need,
-    tell: oneshot::Sender<Result<Pass, Shut>>,
+    tell: oneshot::Sender<Verdict>,
 }
 
 /// A call that wants in.
@@ -330,7 +333,7 @@ impl Door {
     fn next(
         self: &Arc<Self>,
         state: &mut State,
-        told: &mut Vec<(oneshot::Sender<Result<Pass, Shut>>, Result<Pass, Shut>)>,
+        told: &mut Vec<(oneshot::Sender<Verdict>, Verdict)>,
         now: Now,
     ) -> Option<Duration> {
         let State { room, fair, stopped, .. } = state;
@@ -445,7 +448,7 @@ impl Room {
 pub(crate) struct Place {
     door: Arc<Door>,
     ticket: Ticket,
-    told: oneshot::Receiver<Result<Pass, Shut>>,
+    told: oneshot::Receiver<Verdict>,
 }
 
 impl Place {

@@ -64,7 +64,7 @@ pub struct BedrockSettings {
     pub headers: BTreeMap<String, SecretText>,
     /// How long each phase of a call may take.
     pub timeouts: PhaseTimeouts,
-    /// Most calls at the same time; one more is refused at once with `overloaded`. No bound by default.
+    /// Most calls at the same time; one more goes to another candidate or waits. No bound by default.
     #[schemars(range(min = 1))]
     pub max_concurrency: Option<u32>,
     /// PEM file of the certificate authorities to trust instead of the system's.

@@ -43,8 +43,8 @@ pub struct Settings {
     pub headers: BTreeMap<String, SecretText>,
     /// How long each phase of a call may take.
     pub timeouts: PhaseTimeouts,
-    /// Most calls at the same time, answers that are still streaming included. One more is refused at once with
-    /// `overloaded`, so that another candidate can serve it; nothing queues here. No bound by default.
+    /// Most calls at the same time, answers that are still streaming included. One more goes to another candidate of its
+    /// model, or waits in the provider's queue. No bound by default.
     #[schemars(range(min = 1))]
     pub max_concurrency: Option<u32>,
     /// Whether the vendor understands `stream_options`. Set it to false for a server that answers 400 or 422 to it; usage

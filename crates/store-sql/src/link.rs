@@ -240,13 +240,17 @@ pub(crate) fn whole(text: String) -> String {
     if text.contains("\\u0000") { text.replace("\\u0000", "\\ufffd") } else { text }
 }
 
+/// The names of a row's columns.
+pub(crate) trait Columns {
+    /// Where a column stands.
+    fn column_of(&self, name: &str) -> sqlx::Result<usize>;
+}
+
 /// A row of either database.
-pub(crate) trait Cells: Send + Sync {
+pub(crate) trait Cells: Columns + Send + Sync {
     fn text(&self, column: usize) -> sqlx::Result<Option<&str>>;
     fn number(&self, column: usize) -> sqlx::Result<Option<i64>>;
     fn bytes(&self, column: usize) -> sqlx::Result<Option<&[u8]>>;
-    /// Where a column stands.
-    fn column_of(&self, name: &str) -> sqlx::Result<usize>;
 
     /// A text that is there.
     fn word(&self, column: usize) -> sqlx::Result<&str> {
@@ -257,11 +261,11 @@ pub(crate) trait Cells: Send + Sync {
     fn count(&self, column: usize) -> sqlx::Result<i64> {
         self.number(column)?.ok_or_else(|| missing(column))
     }
+}
 
-    /// A truth value.
-    fn flag(&self, column: usize) -> sqlx::Result<bool> {
-        Ok(self.count(column)? != 0)
-    }
+/// A truth value.
+pub(crate) fn flag(row: &impl Cells, column: usize) -> sqlx::Result<bool> {
+    Ok(row.count(column)? != 0)
 }
 
 fn missing(column: usize) -> sqlx::Error {
@@ -282,7 +286,9 @@ macro_rules! cells {
             fn bytes(&self, column: usize) -> sqlx::Result<Option<&[u8]>> {
                 self.try_get(column)
             }
+        }
 
+        impl Columns for $row {
             fn column_of(&self, name: &str) -> sqlx::Result<usize> {
                 Ok(self.try_column(name)?.ordinal())
             }

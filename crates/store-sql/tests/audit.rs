@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests, which the lint takes for the program")]
 
+mod homes;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,6 +12,8 @@ use penstock_identity::{AuditEvent, AuditLog};
 use penstock_store_sql::{AUDIT_FILE, AUDIT_HEAD_FILE, SqlAudit};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnectOptions;
+
+use homes::Home;
 
 fn event(n: u64) -> AuditEvent {
     AuditEvent::new(
@@ -43,16 +47,20 @@ async fn meddle(dir: &Path, statement: &'static str) {
 
 #[tokio::test]
 async fn what_was_added_is_read_back_newest_first_and_page_by_page() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = filled(dir.path(), 5).await;
-    let page = log.page(None, 2).await.expect("readable");
-    assert_eq!(page.entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [5, 4]);
-    assert_eq!(page.entries[0].event, event(5));
-    let rest = log.page(page.next, 10).await.expect("readable");
-    assert_eq!((rest.entries.len(), rest.next), (3, None));
-    log.close().await;
-    let verdict = SqlAudit::new(dir.path()).verify().await.expect("readable");
-    assert_eq!((verdict.rows, verdict.broken), (5, None));
+    for home in Home::each() {
+        let log = home.audit();
+        for n in 1..=5 {
+            assert_eq!(log.append(event(n)).await.expect("added"), n);
+        }
+        let page = log.page(None, 2).await.expect("readable");
+        assert_eq!(page.entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [5, 4]);
+        assert_eq!(page.entries[0].event, event(5));
+        let rest = log.page(page.next, 10).await.expect("readable");
+        assert_eq!((rest.entries.len(), rest.next), (3, None));
+        drop(log);
+        let verdict = home.audit().verify().await.expect("readable");
+        assert_eq!((verdict.rows, verdict.broken), (5, None), "{}", home.name());
+    }
 }
 
 #[tokio::test]

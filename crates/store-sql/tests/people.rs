@@ -161,7 +161,7 @@ async fn sessions_end_by_name_by_person_and_by_their_session_at_the_issuer() {
             subject: subject.map(Into::into),
         };
         let ids = |ended: Vec<Session>| ended.into_iter().map(|one| one.id.to_string()).collect::<Vec<_>>();
-        let mut end = async |which| ids(sessions.end(which).await.expect("ended"));
+        let end = async |which| ids(sessions.end(which).await.expect("ended"));
         assert!(end(at_issuer(None, None)).await.is_empty(), "that would be everybody");
         assert!(end(at_issuer(Some("s1"), Some("bob"))).await.is_empty(), "both must fit");
         assert_eq!(end(at_issuer(Some("s1"), None)).await, ["ses_1"]);

@@ -17,6 +17,10 @@
 //! What the vocabularies cost: 47 MB of the program file; 37 MiB of memory and up to a quarter of a second for the first count
 //! with the newer one, 17 MiB and a tenth for the older; 270 KiB for each thread that counts.
 //!
+//! How fast it counts with `o200k_base`, by `examples/speed` on one of two shared and busy cores, 2026-11-23, in MB/s of processor
+//! time: licences in English 83, program text 78, JSON 156, a technical documentation that is full of figures and signs 34;
+//! `bpe-openai` alone at the same time 22, 14, 17 and 11.
+//!
 //! What it refuses to know: who asks, requests, prices. Of JSON it knows only where strings begin and end.
 
 mod estimate;

@@ -54,15 +54,12 @@ pub(super) struct Spot {
     at: usize,
 }
 
+/// Counter, requests under way, number: less goes first.
+type Rank = (u64, u32, u64);
+
 impl<T> Default for Class<T> {
     fn default() -> Self {
-        Self {
-            active: HashMap::new(),
-            idle: HashMap::new(),
-            level: 0,
-            waiting: 0,
-            sweep_at: FIRST_SWEEP,
-        }
+        Self { active: HashMap::new(), idle: HashMap::new(), level: 0, waiting: 0, sweep_at: FIRST_SWEEP }
     }
 }
 
@@ -112,8 +109,7 @@ impl<T> Class<T> {
         let others = self.active.iter().filter(|(name, _)| ***name != *tenant);
         let theirs: u64 = others
             .map(|(_, other)| {
-                let turns =
-                    (own as u64 + 1) * u64::from(other.weight.max(1)) / u64::from(weight.max(1));
+                let turns = (own as u64 + 1) * u64::from(other.weight.max(1)) / u64::from(weight.max(1));
                 turns.max(1).min(other.waiting.len() as u64)
             })
             .sum();
@@ -164,7 +160,7 @@ impl<T> Class<T> {
     /// Of those in no lane of `shut` the first of the tenant with the least, and since when anybody of them waits.
     pub(super) fn first(&self, shut: &[u64]) -> Option<(Spot, u64)> {
         let open = |one: &Waiting<T>| !shut.contains(&one.ask.lane);
-        let mut best: Option<((u64, u32, u64), &Arc<str>, usize)> = None;
+        let mut best: Option<(Rank, &Arc<str>, usize)> = None;
         let mut oldest = u64::MAX;
         for (name, tenant) in &self.active {
             let Some(at) = tenant.waiting.iter().position(open) else { continue };
@@ -199,7 +195,10 @@ impl<T> Class<T> {
         one.who
     }
 
-    #[expect(clippy::expect_used, reason = "a spot is made from what stands there, and used before anything changes")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a spot is made from what stands there, and used before anything changes"
+    )]
     fn take(&mut self, spot: &Spot) -> Waiting<T> {
         self.waiting -= 1;
         let tenant = self.active.get_mut(&spot.tenant).expect("somebody of the tenant waits");

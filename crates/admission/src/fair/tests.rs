@@ -31,7 +31,8 @@ fn the_more_urgent_goes_first_and_the_patient_gets_every_eighth_turn() {
     let early: Vec<_> = (0..8).filter_map(|_| go(fair.next(SECOND, |_, _| Fit::Now))).collect();
     assert_eq!(early, ["people"; 8], "nobody has waited for long");
     let late: Vec<_> = (0..24).filter_map(|_| go(fair.next(11 * SECOND, |_, _| Fit::Now))).collect();
-    let turns: Vec<_> = late.iter().enumerate().filter(|(_, who)| **who == "night").map(|(at, _)| at).collect();
+    let turns: Vec<_> =
+        late.iter().enumerate().filter(|(_, who)| **who == "night").map(|(at, _)| at).collect();
     assert_eq!(turns, [7, 15, 23]);
 }
 
@@ -128,12 +129,21 @@ fn a_prediction_that_was_far_too_high_keeps_nobody_waiting() {
 /// What may happen to the line.
 #[derive(Debug, Clone)]
 enum Step {
-    Arrive { tenant: u8, class: u8, lane: u8 },
+    Arrive {
+        tenant: u8,
+        class: u8,
+        lane: u8,
+    },
     Leave(prop::sample::Index),
     /// There is room in these lanes for so many.
-    Room { lanes: u8, places: u8 },
+    Room {
+        lanes: u8,
+        places: u8,
+    },
     End(prop::sample::Index, bool),
-    Direct { tenant: u8 },
+    Direct {
+        tenant: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

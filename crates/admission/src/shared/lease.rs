@@ -20,6 +20,8 @@ const FRESH: u8 = 0;
 const ASKED: u8 = 1;
 /// It runs.
 const NOTED: u8 = 2;
+/// It does not run: there is no room.
+const REFUSED: u8 = 3;
 
 /// A permit's part of what is shared.
 pub(crate) struct Lease {
@@ -69,10 +71,15 @@ impl Lease {
         }
     }
 
+    /// Whether the other gateways left no room.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.stage.load(Relaxed) == REFUSED
+    }
+
     /// The permit ends. `kept`: no ledger will tell of it.
     pub(crate) fn ended(&self, used: Need, kept: bool) {
         match self.stage.load(Relaxed) {
-            FRESH => {}
+            FRESH | REFUSED => {}
             ASKED => self.link.abandon(&self.hold),
             _ => self.link.ended(self.hold.number, used, kept),
         }
@@ -133,7 +140,7 @@ impl Permit {
                 (Some(lease.rate(&seen, wall)), Ok(()))
             }
             Verdict::Refused(seen) => {
-                lease.stage.store(FRESH, Relaxed);
+                lease.stage.store(REFUSED, Relaxed);
                 held.learn(&seen, wall);
                 (Some(lease.rate(&seen, wall)), Err(lease.refusal(&seen, wall).0))
             }

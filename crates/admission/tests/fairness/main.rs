@@ -6,20 +6,34 @@ use std::sync::Arc;
 
 use penstock_admission::fair::OUTPUT_WEIGHT;
 use penstock_domain::Priority;
-use sim::{Arrival, Chance, Order, simulate};
+use sim::{Arrival, Order, simulate};
 
 const SECOND: u64 = 1_000_000_000;
 
-fn arrival(tenant: &str, at: u64, (input, output): (u64, u64)) -> Arrival {
-    Arrival {
-        at,
-        tenant: tenant.into(),
-        class: Priority::Standard,
-        weight: 1,
-        input,
-        output,
-        patience: None,
+/// A small generator (Marsaglia's xorshift), so that a failure can be repeated.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
     }
+
+    fn below(&mut self, most: u64) -> u64 {
+        self.next() % most.max(1)
+    }
+
+    /// A time until the next arrival, with this mean (exponential).
+    fn gap(&mut self, mean: f64) -> u64 {
+        let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        (-(1.0 - unit).ln() * mean) as u64
+    }
+}
+
+fn arrival(tenant: &str, at: u64, (input, output): (u64, u64)) -> Arrival {
+    Arrival { at, tenant: tenant.into(), class: Priority::Standard, weight: 1, input, output, patience: None }
 }
 
 /// The bound of theorem 4.4 of the paper on the service gap of two clients that always wait: 2 max(w_in L_in, w_out M), with M
@@ -35,9 +49,7 @@ fn backlog(chance: &mut Chance, (most_in, most_out): (u64, u64), each: usize) ->
     let long = (0..each).map(|_| ("long", most_in, most_out));
     short
         .chain(long)
-        .map(|(name, input, output)| {
-            arrival(name, 0, (1 + chance.below(input), 1 + chance.below(output)))
-        })
+        .map(|(name, input, output)| arrival(name, 0, (1 + chance.below(input), 1 + chance.below(output))))
         .collect()
 }
 
@@ -173,10 +185,8 @@ fn batch_waits_behind_interactive_and_still_gets_its_eighth() {
         // More than the engine can do, for ever.
         ..arrival("people", n * SECOND / 10, (100, 25))
     });
-    let batch = (0..100).map(|_| Arrival {
-        class: Priority::Batch,
-        ..arrival("night", 0, (100 + chance.below(10), 25))
-    });
+    let batch = (0..100)
+        .map(|_| Arrival { class: Priority::Batch, ..arrival("night", 0, (100 + chance.below(10), 25)) });
     let arrivals: Vec<_> = urgent.chain(batch).collect();
     let run = simulate(&arrivals, (2, 4_000), Order::Fair, None);
     let night: Vec<usize> =

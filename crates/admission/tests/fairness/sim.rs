@@ -252,25 +252,3 @@ impl Engine<'_> {
         self.run.gap = self.run.gap.max(u64::try_from(most - least).unwrap_or(u64::MAX));
     }
 }
-
-/// A small generator (Marsaglia's xorshift), so that a failure can be repeated.
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.next() % most.max(1)
-    }
-
-    /// A time until the next arrival, with this mean (exponential).
-    pub(crate) fn gap(&mut self, mean: f64) -> u64 {
-        let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        (-(1.0 - unit).ln() * mean) as u64
-    }
-}

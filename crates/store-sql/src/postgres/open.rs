@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor};
 
 use super::{ANSWERS, CONNECTS, Postgres, trouble, within};
-use crate::link::{Ask, Cells, Link, Lock};
+use crate::link::{Ask, Cells, Link, Lock, flag};
 
 /// The steps from an empty database to today's tables; `penstock_tables` counts how many were taken. Steps are only ever
 /// added.
@@ -188,7 +188,7 @@ async fn found(connection: &mut PgConnection) -> sqlx::Result<Found> {
     let rows = connection.rows(Ask::new(there)).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let mut found = Found { server: row.count(0)?, steps: 0 };
-    if row.flag(1)? {
+    if flag(row, 1)? {
         let rows = connection.rows(Ask::new(TAKEN)).await?;
         found.steps = rows.first().map_or(Ok(0), |row| row.count(0))?;
     }

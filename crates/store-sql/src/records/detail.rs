@@ -12,7 +12,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{int, uint};
-use crate::link::Cells;
+use crate::link::{Cells, flag};
 
 /// The columns that [`entry`] reads, in its order.
 pub(super) const COLUMNS: &str = "records.place, id, key, team, model, provider, status, code, input, output, \
@@ -301,7 +301,7 @@ pub(super) fn entry(row: &impl Cells) -> Result<Entry, Strange> {
         }),
         _ => None,
     };
-    let (cost, estimated) = (cost_of(number(14)?), row.flag(13)?);
+    let (cost, estimated) = (cost_of(number(14)?), flag(row, 13)?);
     let labels: BTreeMap<String, String> = text(15)?.map_or(Ok(BTreeMap::new()), serde_json::from_str)?;
     let pauses = detail.gaps.map(|(count, sum, max, p50, p99)| Pauses {
         count,
@@ -444,9 +444,9 @@ pub(super) fn content(row: &impl Cells, from: usize) -> Result<Option<Box<Captur
     };
     Ok(Some(Box::new(Captured {
         request: request.to_vec().into(),
-        request_cut: row.flag(from + 1)?,
+        request_cut: flag(row, from + 1)?,
         answer: row.bytes(from + 2)?.unwrap_or_default().to_vec().into(),
-        answer_cut: row.flag(from + 3)?,
+        answer_cut: flag(row, from + 3)?,
         form,
         retention: Duration::from_micros(uint(row.count(from + 6)?)),
     })))

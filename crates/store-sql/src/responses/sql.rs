@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_conversation::{Chain, Owner, Reach, Tail, Turn};
 
-use crate::link::{Ask, Cells, Link, Lock};
+use crate::link::{Ask, Cells, Link, Lock, flag};
 
 const KEPT: &str = "SELECT bytes FROM owners WHERE owner = $1";
 const INSERT: &str = "INSERT INTO responses (owner, id, previous, created, expires, bytes, response, input) \
@@ -87,7 +87,7 @@ pub(crate) async fn chain<L: Link>(
     let rows = link.rows(ask.bind(int(reach.turns as u64)).bind(int(reach.bytes))).await?;
     let mut chain = Chain { turns: Vec::with_capacity(rows.len()), tail: Tail::Begins };
     for row in &rows {
-        if row.flag(0)? {
+        if flag(row, 0)? {
             chain.turns.push(turn(owner, row)?);
         } else {
             chain.tail = Tail::More;
