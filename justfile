@@ -48,3 +48,7 @@ bench *ARGS:
 # What is shipped
 release:
     cargo build --profile dist --locked -p penstock
+
+# The same, guided by a profile of its own work (needs `rustup component add llvm-tools`)
+release-guided *ARGS:
+    scripts/build-guided {{ARGS}}

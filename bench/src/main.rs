@@ -14,6 +14,7 @@ mod process;
 mod report;
 mod stream;
 mod target;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,9 @@ pub(crate) struct Options {
     /// Only the instructions of one request and one chunk, counted by callgrind (needs valgrind).
     #[arg(long)]
     pub(crate) instructions: bool,
+    /// Only the work that a profile-guided build learns from, without figures.
+    #[arg(long)]
+    pub(crate) train: bool,
     /// Only what takes a minute: one repeat, two seconds, few streams.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -66,6 +70,8 @@ async fn main() -> ExitCode {
     }
     let outcome = if options.instructions {
         instructions(&options).await
+    } else if options.train {
+        train::train(&options).await
     } else {
         measure(&options).await.map(|report| report.markdown())
     };

@@ -42,7 +42,7 @@ pub(crate) struct Rig {
     folder: tempdir::Folder,
 }
 
-const KEY: &str = "bench-key-0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "bench-key-0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Rig {

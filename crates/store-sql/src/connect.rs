@@ -97,6 +97,12 @@ pub(crate) static OUTBOX: Plan = Plan {
     reads: false,
 };
 
+/// What a connection that writes keeps of its file, in KiB: rows are added at the ends of tables and of indexes, so that few
+/// pages are seen twice. A transaction with more pages than that begins to write before it ends.
+const WRITER_CACHE: u32 = 512;
+/// What a connection that answers questions keeps.
+const READER_CACHE: u32 = 2_000;
+
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -110,6 +116,8 @@ pub(crate) async fn connect(path: &Path, plan: &Plan) -> Result<SqliteConnection
         // A damaged or hostile file must not reach functions through its schema (sqlite.org/security.html).
         .pragma("trusted_schema", "off")
         .pragma("secure_delete", if plan.erases { "on" } else { "off" })
+        // Below zero it counts KiB (sqlite.org/pragma.html#pragma_cache_size).
+        .pragma("cache_size", format!("-{}", if plan.reads { READER_CACHE } else { WRITER_CACHE }))
         .disable_statement_logging();
     let mut connection = options.connect().await.map_err(|e| trouble::translate(path, e))?;
     migrate(path, plan, &mut connection).await?;

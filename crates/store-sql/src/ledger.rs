@@ -4,6 +4,7 @@
 //! them. Its sums have the shape of the records' sums and are read by the same code, so that both tell the same.
 
 mod living;
+mod open;
 mod read;
 mod write;
 
@@ -21,8 +22,9 @@ use crate::line::Line;
 use crate::{connect, records, trouble};
 use living::Living;
 
+pub(crate) use open::so_far;
 pub(crate) use read::{Names, left_open, spent, spent_by};
-pub(crate) use write::{column, so_far};
+pub(crate) use write::column;
 
 /// The file name of the ledger in the data folder.
 pub const LEDGER_FILE: &str = "ledger.db";

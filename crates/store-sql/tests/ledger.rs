@@ -4,10 +4,12 @@
 
 mod homes;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use penstock_admission::ledger::{Batch, End, Entry, LedgerStore, Open, Sums, Written};
+use penstock_admission::ledger::{
+    Batch, End, Entry, LedgerStore, Open, Pending, Recovered, Sums, Tended, Written,
+};
 use penstock_admission::{Admission, Allowance, Claim, Level, Need, Now, Output, Permit, Rules, Truth};
 use penstock_domain::{Cost, Money, Price, Rates, RequestId, Tags, Tariff, Usage};
 use penstock_observe::store::{By, Group, Hours};
@@ -104,7 +106,11 @@ async fn a_request_has_one_end_and_no_second_one() {
 }
 
 fn reserve(admission: &Arc<Admission>, now: Now) -> Permit {
-    let (key, id) = (Arc::from("key_a"), RequestId::new("req_open"));
+    reserve_as(RequestId::new("req_open"), admission, now)
+}
+
+fn reserve_as(id: RequestId, admission: &Arc<Admission>, now: Now) -> Permit {
+    let key = Arc::from("key_a");
     let claim = Claim {
         id: &id,
         tags: &Tags::default(),
@@ -175,5 +181,64 @@ async fn short_requests_cost_one_row_and_what_used_nothing_is_refunded() {
             .expect("a report");
         assert_eq!((report.total.requests, report.total.cost), (1, 7));
         assert_eq!(store.recover(wall()).await.expect("readable").orphans, 0, "nothing was left open");
+    }
+}
+
+/// A ledger that shows what it is told is open.
+struct Shown(Arc<dyn Ledger>, Mutex<Vec<Arc<Open>>>);
+
+impl LedgerStore for Shown {
+    fn write<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Written> {
+        self.1.lock().expect("unpoisoned").extend_from_slice(&batch.opened);
+        self.0.write(batch)
+    }
+
+    fn recover(&self, now: SystemTime) -> Pending<'_, Recovered> {
+        self.0.recover(now)
+    }
+
+    fn tend(&self, now: SystemTime) -> Pending<'_, Tended> {
+        self.0.tend(now)
+    }
+
+    fn spent<'a>(&'a self, accounts: &'a [(Level, Arc<str>)], now: SystemTime) -> Pending<'a, Vec<Sums>> {
+        self.0.spent(accounts, now)
+    }
+}
+
+#[tokio::test]
+async fn of_more_open_requests_than_one_statement_takes_each_keeps_its_own_use_and_end() {
+    for home in Home::each() {
+        let many = 64 + 16 + 2 * 4 + 3;
+        let now = Now { at: Instant::now(), wall: wall() };
+        let store = Arc::new(Shown(home.ledger(), Mutex::default()));
+        let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
+        let admission = Arc::new(admission);
+        let permits: Vec<_> = (0..many)
+            .map(|place| reserve_as(RequestId::new(format!("req_{place:03}")), &admission, now))
+            .collect();
+        permits.iter().for_each(Permit::calling);
+        admission.close();
+        writer.run().await;
+        for (place, permit) in (0..).zip(&permits) {
+            permit.used(Some(100 + place), 7);
+        }
+        let open = store.1.lock().expect("unpoisoned").clone();
+        store.write(&Batch { grown: open.clone(), ..Batch::default() }).await.expect("written");
+        // Those with an even number end, and cost one.
+        let ends = |open: &&Arc<Open>| open.id.as_str().ends_with(['0', '2', '4', '6', '8']);
+        let end = |open| Entry { open: Arc::clone(open), kept: true, ..entry("", Duration::ZERO, 1) };
+        let closed: Vec<_> = open.iter().filter(ends).map(end).collect();
+        let ended = closed.len() as u64;
+        store.write(&Batch { closed, ..Batch::default() }).await.expect("written");
+        permits.into_iter().for_each(std::mem::forget);
+        let dead = Arc::clone(&store.0);
+        drop((store, admission));
+        home.bury(dead);
+        let recovered = home.ledger().recover(wall()).await.expect("readable");
+        assert_eq!((open.len() as u64, recovered.orphans), (many, many - ended), "{}", home.name());
+        let used: u64 = (0..many).filter(|place| place % 2 == 1).map(|place| 107 + place).sum();
+        let all = recovered.spent.iter().find(|(level, _, _)| *level == Level::Organisation);
+        assert_eq!(all.map(|(_, _, sums)| sums.lifetime), Some(used + ended), "{}", home.name());
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use penstock_admission::ledger::{Batch, End, Entry, GatewayId, Open, Written};
-use penstock_admission::{Level, Need};
+use penstock_admission::Level;
+use penstock_admission::ledger::{Batch, End, Entry, GatewayId, Written};
 use penstock_domain::Cost;
 use penstock_observe::store::{Hours, MAX_COST, MAX_TOKENS, Sums};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
+use super::open;
 use crate::records::{Inserts, Owner, add_sums, fitting, int, micros, tags, uint};
 
 /// Columns of an entry, in the order in which they are bound.
@@ -18,20 +19,17 @@ const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input,
 /// Rows of one statement: prepared once each, the largest that fits is taken.
 const ROWS: [usize; 4] = [64, 16, 4, 1];
 
-const OPEN: &str = "INSERT OR IGNORE INTO open (id, begun, key, team, model, reserved_input, reserved_output, \
-     reserved_cost, input, output, cost, tags, gateway) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const GROW: &str = "UPDATE open SET input = ?, output = ?, cost = ? WHERE id = ?";
-const CLOSE: &str = "DELETE FROM open WHERE id = ?";
 const LAST: &str = "SELECT max(place) FROM entries";
 const HAS: &str = "SELECT count(*) FROM entries WHERE id = ?";
 const TOTAL: &str = "INSERT INTO totals (level, name, cost) VALUES (?, ?, ?) \
      ON CONFLICT (level, name) DO UPDATE SET cost = min(cost + excluded.cost, 1 << 62) RETURNING cost";
 
-type Bound = Result<(), sqlx::error::BoxDynError>;
+pub(super) type Bound = Result<(), sqlx::error::BoxDynError>;
 
 /// The texts of the statements that take several rows.
 pub(super) struct Texts {
     entries: [(usize, Arc<str>); ROWS.len()],
+    open: open::Texts,
     sums: Inserts,
 }
 
@@ -39,7 +37,11 @@ impl Texts {
     pub(super) fn new() -> Self {
         let row = format!("({})", vec!["?"; COLUMNS.split(", ").count()].join(", "));
         let text = |rows| format!("INSERT INTO entries ({COLUMNS}) VALUES {}", vec![&*row; rows].join(", "));
-        Self { entries: ROWS.map(|rows| (rows, text(rows).into())), sums: Inserts::new() }
+        Self {
+            entries: ROWS.map(|rows| (rows, text(rows).into())),
+            open: open::Texts::new(),
+            sums: Inserts::new(),
+        }
     }
 }
 
@@ -51,21 +53,13 @@ pub(super) async fn write(
     careful: bool,
 ) -> sqlx::Result<Written> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for open in &batch.opened {
-        add_open(&mut transaction, open, gateway).await?;
-    }
-    for open in &batch.grown {
-        let (input, output, cost) = so_far(open);
-        let query = sqlx::query(GROW).bind(input).bind(output).bind(cost).bind(open.id.as_str().to_owned());
-        query.execute(&mut *transaction).await?;
-    }
+    texts.open.add(&mut transaction, &batch.opened, gateway).await?;
+    texts.open.grow(&mut transaction, &batch.grown).await?;
+    let kept = batch.closed.iter().filter(|entry| entry.kept).map(|entry| &entry.open);
+    texts.open.close(&mut transaction, &kept.collect::<Vec<_>>()).await?;
     let mut known = HashSet::new();
-    for entry in &batch.closed {
-        if entry.kept {
-            let id = entry.open.id.as_str().to_owned();
-            sqlx::query(CLOSE).bind(id).execute(&mut *transaction).await?;
-        }
-        if careful && has(&mut transaction, entry.open.id.as_str()).await? {
+    for entry in batch.closed.iter().filter(|_| careful) {
+        if has(&mut transaction, entry.open.id.as_str()).await? {
             known.insert(entry.open.id.as_str());
         }
     }
@@ -79,35 +73,6 @@ pub(super) async fn write(
 async fn has(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<bool> {
     let count: i64 = sqlx::query_scalar(HAS).bind(id.to_owned()).fetch_one(connection).await?;
     Ok(count > 0)
-}
-
-async fn add_open(connection: &mut SqliteConnection, open: &Open, gateway: &GatewayId) -> sqlx::Result<()> {
-    let (input, output, cost) = so_far(open);
-    let Need { input: reserved_input, output: reserved_output, micros: reserved_cost } = open.reserved;
-    let tags = tags(&open.tags).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(OPEN)
-        .bind(open.id.as_str().to_owned())
-        .bind(micros(open.begun))
-        .bind(open.key.to_string())
-        .bind(open.team.as_deref().map(str::to_owned))
-        .bind(open.model.as_deref().map(str::to_owned))
-        .bind(int(reserved_input))
-        .bind(int(reserved_output))
-        .bind(int(reserved_cost))
-        .bind(input)
-        .bind(output)
-        .bind(cost)
-        .bind(tags)
-        .bind(gateway.as_str().to_owned())
-        .execute(connection)
-        .await
-        .map(drop)
-}
-
-/// What an open reservation would be settled with now.
-pub(crate) fn so_far(open: &Open) -> (Option<i64>, Option<i64>, Option<i64>) {
-    let Some((usage, cost)) = open.so_far() else { return (None, None, None) };
-    (Some(int(usage.input.min(MAX_TOKENS))), Some(int(usage.output.min(MAX_TOKENS))), column(cost))
 }
 
 /// A cost as its column has it.
