@@ -140,6 +140,18 @@ impl Model {
         mine.into_iter().nth(place)
     }
 
+    /// A gateway dies, and the ledger settles what it held at something; says whether there was anything.
+    fn die(&mut self, at: usize) -> bool {
+        let before = self.open.len();
+        for (_, state) in self.open.extract_if(|(gateway, _), _| *gateway == at) {
+            self.ledger += match state {
+                State::Holds(need) => need.micros / 2,
+                State::Ended(cost) => cost,
+            };
+        }
+        self.open.len() < before
+    }
+
     /// Follows a change; says what a gateway would tell of it.
     fn change(&mut self, place: (usize, u64), before: State, put: Put) -> Changes {
         let mut changes = Changes::default();
@@ -220,15 +232,10 @@ async fn no_interleaving_of_three_gateways_loses_or_invents_a_micro_dollar() {
             // Die: the ledger settles what it held at something, and another gateway buries it.
             _ => {
                 buried += 1;
-                for ((_, _), state) in model.open.extract_if(|(gateway, _), _| *gateway == at) {
-                    model.ledger += match state {
-                        State::Holds(need) => need.micros / 2,
-                        State::Ended(cost) => cost,
-                    };
-                }
+                let had = model.die(at);
                 let (other, id) = (&gateways[(at + 1) % 3].0, &gateways[at].1);
                 let places = other.bury(id, false).await.expect("names accounts");
-                assert!(places.len() == 2 || mine.is_empty());
+                assert!(places.len() == 2 || !had);
                 other.put(&seeds(&shares, model.ledger)).await.expect("brought");
                 other.bury(id, true).await.expect("given back");
                 gateways[at] = server.gateway(&format!("again-{step}")).await;
