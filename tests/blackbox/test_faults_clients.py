@@ -342,6 +342,15 @@ def test_a4_30_without_file_descriptors_what_is_open_lives_and_the_rest_waits(sm
         thread.join(harness.PATIENCE)
         assert box[0].complete and box[0].broken is None, "what was open goes on to its end"
         assert house.gateway.alive() and len(house.gateway.log()) < 1 << 20, "no line for every accept in vain"
+        last = http.client.HTTPConnection("127.0.0.1", house.gateway.port, timeout=harness.PATIENCE)
+        # Behind all the others: the only one who still wants something.
+        last.sock = crowd.pop()
+        last.sock.settimeout(harness.PATIENCE)
+        last.request("GET", "/v1/models", headers={"authorization": f"Bearer {house.env['KEY']}"})
+        while crowd:
+            crowd.pop().close()
+        with contextlib.closing(last):
+            assert last.getresponse().status == 200, "who was taken by the system waits, and is answered"
     finally:
         for link in crowd:
             link.close()

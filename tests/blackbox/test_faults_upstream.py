@@ -18,8 +18,9 @@ from typing import Any, Iterator
 import pytest
 
 import harness
+from authority import Authority
 from faultproxy import FaultProxy
-from rig import ANSWER, LANES, Outcome, Rig, say
+from rig import ANSWER, LANES, RAISED, Outcome, Rig, say
 
 # A whole answer has no first token: only its total time bounds it.
 QUICK = {"first_token": "400ms", "idle": "400ms", "total": "3s"}
@@ -406,6 +407,58 @@ def test_a4_14_when_every_key_is_spent_it_is_never_the_callers_401(dialect: str,
             rig.close()
 
 
+def states(rig: Rig) -> dict[str, set[str]]:
+    """The states of each provider's targets."""
+    rows = rig.gateway.get("/admin/v1/providers", rig.env["ROOT"]).json()["data"]
+    return {row["name"]: {target["state"] for target in row["targets"]} for row in rows}
+
+
+def test_a4_14_a_reload_with_another_key_reinstates_that_provider_and_no_other() -> None:
+    class Filed(Rig):
+        """The keys of mock `a` stand in files, whose rotation leaves the configuration as it is."""
+
+        def providers(self, ports: dict[str, int]) -> dict[str, Any]:
+            found = super().providers(ports)
+            for kind in ("openai", "anthropic"):
+                (self.folder / kind).write_text("sk-refused")
+                (self.folder / kind).chmod(0o600)
+                found[f"a-{kind}"]["api_key"] = f"file:{self.folder / kind}"
+            return found
+
+    with harness.scratch("rotation") as folder:
+        rig = Filed(folder)
+        try:
+            rig.script("b")
+            rig.script("a", rules=[{"when": {"key": "sk-refused"}, "do": {"status": 401}}])
+            asks = {kind: (dialect, rig.model(kind)) for dialect, kind in (("chat", "openai"), ("messages", "anthropic"))}
+
+            def served(kind: str) -> tuple[str, int]:
+                outcome = rig.call(*asks[kind])
+                assert (outcome.status, outcome.text) == (200, ANSWER), outcome
+                return outcome.headers["penstock-provider"], outcome.attempts
+
+            def reload(config: dict[str, Any], sign: str) -> None:
+                rig.gateway.write({**config, "models": {**config["models"], sign: config["models"]["openai-0"]}})
+                rig.gateway.signal(signal.SIGHUP)
+                harness.until(lambda: rig.gateway.get(f"/v1/models/{sign}", rig.env["KEY"]).status == 200, "the reload")
+
+            for kind in asks:
+                assert [served(kind), served(kind)] == [(f"b-{kind}", 2), (f"b-{kind}", 1)], "retired, and left alone"
+            retired = {"a-openai": {"retired"}, "a-anthropic": {"retired"}}
+            assert states(rig).items() >= retired.items()
+            reload(rig.gateway.config, "nothing-of-theirs")
+            assert states(rig).items() >= retired.items(), "a reload that mends nothing changes nothing"
+            assert rig.asked("a") == 2
+
+            (folder / "openai").write_text("sk-accepted")
+            reload(rig.gateway.config, "another-key")
+            assert states(rig).items() >= {**retired, "a-openai": {"healthy"}}.items()
+            assert served("openai") == ("a-openai", 1), "the new key is asked at once, not at the next look"
+            assert served("anthropic") == ("b-anthropic", 1), "who was not mended stays away"
+        finally:
+            rig.close()
+
+
 STATUSES = {408: True, 409: True, 500: True, 502: True, 503: True, 504: True, 529: True, 413: True, 400: False, 422: False}
 
 
@@ -480,6 +533,56 @@ def test_a4_17_a_handshake_that_stalls_or_is_answered_in_plain_text_is_no_downgr
             rig.close()
             server.shutdown(socket.SHUT_RDWR)
     assert heard and not any(harness.UPSTREAM_SECRET.encode() in bytes_ or b"HTTP/" in bytes_ for bytes_ in heard)
+
+
+# Whom a certificate names, from which year until which, and whether its authority is the one that is trusted.
+CERTIFICATES: dict[str, tuple[str, int | None, int | None, bool]] = {
+    "good": ("localhost", None, None, True),
+    "expired": ("localhost", 2019, 2020, True),
+    "of-tomorrow": ("localhost", 2090, 2100, True),
+    "of-another-name": ("other.example", None, None, True),
+    "of-another-authority": ("localhost", None, None, False),
+}
+
+
+@pytest.mark.parametrize("fault", CERTIFICATES)
+def test_a4_17_a_vendor_who_cannot_prove_his_name_is_told_nothing_and_the_next_one_answers(fault: str) -> None:
+    name, since, until, trusted = CERTIFICATES[fault]
+    with harness.scratch("certificate") as folder, contextlib.ExitStack() as stack:
+        (folder / "other").mkdir()
+        ours, other = Authority(folder), Authority(folder / "other", "another authority")
+        heard: list[bytes] = []
+
+        class Encrypted(Rig):
+            def providers(self, ports: dict[str, int]) -> dict[str, Any]:
+                vendor = (ours if trusted else other).issue(name, since, until)
+                self.server = stack.enter_context(FaultProxy(self.mocks["a"].port, heard.append, vendor))
+                found = super().providers(ports)
+                for kind in ("openai", "anthropic"):
+                    found[f"a-{kind}"] |= {"base_url": f"https://localhost:{self.server.port}/v1", "ca_file": str(ours.file)}
+                return found
+
+        rig = Encrypted(folder)
+        stack.callback(rig.close)
+        for dialect, kind in (("chat", "openai"), ("messages", "anthropic"), ("responses", "openai")):
+            for stream in (False, True):
+                rig.script("a")
+                rig.script("b")
+                outcome = rig.call(dialect, rig.model(kind), stream=stream)
+                assert (outcome.status, outcome.text, outcome.complete) == (200, ANSWER, True), outcome
+                if fault == "good":
+                    assert outcome.attempts == 1 and rig.asked("b") == 0, "this authority is trusted, so the others' fault is theirs"
+                    continue
+                taken_over(rig, outcome, None)
+                with rig.sdk(dialect) as client, pytest.raises(RAISED) as raised:
+                    say(client, dialect, rig.model(kind, spare=False), stream=stream)
+                told: Any = raised.value
+                assert told.status_code == 502 and "certificate" in str(told), told
+                assert rig.asked("a") == 0
+        if fault == "good":
+            assert harness.UPSTREAM_SECRET.encode() in b"".join(heard)
+        else:
+            assert (rig.server.connections, heard) == (0, []), "nothing is said to a stranger"
 
 
 @pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])

@@ -9,7 +9,8 @@ the server says, `upstream` what the client says. `limit_data` may end with a re
         proxy.clear()
 
 A test that wants a fault per request gives `choose`: it sees what the client sends, at most 64 KiB at a time, and returns the
-toxics that hold from there on for that connection, or `None` to leave them as they are.
+toxics that hold from there on for that connection, or `None` to leave them as they are. With `tls` the proxy ends TLS before
+the port, and `connections` are handshakes that the client brought to their end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import dataclasses
 import random
 import socket
+import ssl
 import struct
 import threading
 from typing import Any, Callable, Coroutine, Iterator
@@ -92,7 +94,8 @@ class Link:
                     if one.kind == "slow_close":
                         await asyncio.sleep(one.of["delay"] / 1e3)
                 with contextlib.suppress(OSError):
-                    writer.write_eof()
+                    # TLS has no half-closed connections.
+                    writer.write_eof() if writer.can_write_eof() else writer.close()
                 return
             if not await self.carry(data, writer, stream):
                 return
@@ -147,8 +150,8 @@ class Link:
 class FaultProxy:
     """A proxy before one port of this machine. Its event loop lives in a thread of its own."""
 
-    def __init__(self, upstream: int, choose: Choose | None = None):
-        self.upstream, self.choose = upstream, choose
+    def __init__(self, upstream: int, choose: Choose | None = None, tls: ssl.SSLContext | None = None):
+        self.upstream, self.choose, self.tls = upstream, choose, tls
         self.toxics: list[Toxic] = []
         self.connections = 0
         self.links: set[Link] = set()
@@ -163,7 +166,7 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     async def listen(self, port: int) -> int:
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", port, backlog=1024)
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", port, backlog=1024, ssl=self.tls)
         found: int = self.server.sockets[0].getsockname()[1]
         return found
 
