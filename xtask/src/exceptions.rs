@@ -1,7 +1,5 @@
 //! The dated list of what may break a rule for now.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::Finding;
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -70,24 +68,6 @@ fn parse(text: &str) -> Vec<Exception> {
     found
 }
 
-/// Today in UTC as `YYYY-MM-DD` (days to civil date after Howard Hinnant, "chrono-compatible low-level date algorithms").
-pub(crate) fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    civil(seconds / 86_400)
-}
-
-fn civil(days: u64) -> String {
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,11 +83,5 @@ mod tests {
         assert_eq!(apply(vec![breach()], LIST, "2026-12-31"), []);
         assert_eq!(apply(vec![breach()], LIST, "2027-01-02")[0].message, "its day has passed");
         assert_eq!(apply(vec![], LIST, "2026-12-31")[0].message, "nothing needs this exception any more");
-    }
-
-    #[test]
-    fn days_are_counted_right() {
-        assert_eq!(civil(0), "1970-01-01");
-        assert_eq!(civil(11_016), "2000-02-29");
     }
 }

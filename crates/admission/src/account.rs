@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use penstock_config::{AlertAt, Budget, Meter, Per};
 
 use crate::bucket::{Bucket, Fit};
-use crate::calendar;
 use crate::predict::Sketch;
 use crate::rules::{Allowance, Gauge, Need, Rate};
 use crate::shared::Seen;
+use penstock_domain::calendar;
 
 /// A reservation that is a sixteenth of what is left, or less, need not be exact: it cannot decide anything.
 const COARSE: u64 = 16;

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::account::{Spent, State};
 use crate::admission::Standing;
-use crate::calendar;
 use crate::rules::{Level, Need};
+use penstock_domain::calendar;
 
 /// Crossings that may wait to be heard; what finds no room is told at the account's next settlement.
 const WAITING: usize = 1_024;

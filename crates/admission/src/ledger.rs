@@ -20,9 +20,9 @@ use penstock_config::Per;
 use penstock_domain::{Code, Cost, Error, RequestId, Tags, Tariff, Usage};
 use tokio::sync::mpsc;
 
-use crate::calendar;
 use crate::rules::{Level, Need};
 use crate::shared::Link;
+use penstock_domain::calendar;
 
 /// Entries that may wait for a store that fails.
 pub const WAITING: usize = 64 * 1024;

@@ -15,7 +15,6 @@ mod account;
 mod admission;
 mod alert;
 mod bucket;
-mod calendar;
 pub mod fair;
 pub mod ledger;
 mod permit;

@@ -6,8 +6,8 @@ use penstock_config::Meter;
 use penstock_domain::{Code, Error, Money, Retry};
 
 use crate::account::Lack;
-use crate::calendar;
 use crate::rules::Level;
+use penstock_domain::calendar;
 
 /// The error of a request that lacks something.
 #[cold]

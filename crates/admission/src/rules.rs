@@ -170,7 +170,7 @@ pub struct Gauge {
 impl Gauge {
     /// The time of day at which it is full again, as RFC 3339 writes it, in whole seconds rounded up.
     pub fn full_at(&self, now: SystemTime) -> String {
-        crate::calendar::stamp(now + self.reset)
+        penstock_domain::calendar::stamp(now + self.reset)
     }
 }
 

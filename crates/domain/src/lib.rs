@@ -8,6 +8,7 @@
 //! What it refuses to know: sockets, async runtimes, serialisation. JSON enters and leaves through `dialect`; the types
 //! here are deliberately not (de)serialisable, so that a border can change without touching the words inside.
 
+pub mod calendar;
 mod conversation;
 mod delta;
 mod error;

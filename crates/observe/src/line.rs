@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_domain::{Blame, Error, FinishReason, RequestId, Task};
+use penstock_domain::{Blame, Error, FinishReason, RequestId, Task, calendar};
 use tracing::Level;
 
 use crate::{Outcome, Record};
@@ -245,18 +245,12 @@ fn padded(out: &mut Vec<u8>, mut value: u32, width: usize) {
     }
 }
 
-/// `2026-11-23T13:42:05`. The calendar is Howard Hinnant's `civil_from_days`.
+/// `2026-11-23T13:42:05`.
 fn second(since: u64) -> [u8; 19] {
-    let (days, rest) = (since / 86_400 + 719_468, since % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let ((year, month, day), rest) = (calendar::civil(since / 86_400), since % 86_400);
     let mut text = Vec::with_capacity(19);
     let parts = [
-        (year + era * 400 + next, 4, b'-'),
+        (year, 4, b'-'),
         (month, 2, b'-'),
         (day, 2, b'T'),
         (rest / 3_600, 2, b':'),

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use penstock_domain::{Price, Rates, Tariff};
+use penstock_domain::{Price, Rates, Tariff, calendar};
 
 /// The list prices, one row a line; its head says where they come from.
 const LIST: &str = include_str!("prices/list.txt");
@@ -107,23 +107,20 @@ fn rates(words: &[&str]) -> Option<Rates> {
     })
 }
 
-/// The beginning of a day written `2026-11-23`, in UTC. Days since the epoch after Howard Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms", `days_from_civil`, for years from 1970 on.
+/// The beginning of a day written `2026-11-23`, in UTC.
 fn midnight(day: &str) -> Option<SystemTime> {
     let mut parts = day.splitn(3, '-').map(|part| part.parse::<u64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // March is the first month, so that the leap day is the last of its year.
-    let year = if month <= 2 { year - 1 } else { year };
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + of_year - 719_468;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400))
+    Some(calendar::day_begins(calendar::days(year, month, day)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -96,13 +96,13 @@ fn a_crossing_says_whose_budget_and_when_it_begins_anew() {
     bench.spend(55, 0);
     let crossing = bench.crossings.try_recv().expect("a crossing");
     assert_eq!((crossing.level, &*crossing.name, crossing.percent), (Level::Key, "key_a", 50));
-    assert_eq!(crate::calendar::date(crossing.begun), "2026-11-01");
-    assert_eq!(crate::calendar::date(crossing.renewed.expect("a month ends")), "2026-12-01");
+    assert_eq!(penstock_domain::calendar::date(crossing.begun), "2026-11-01");
+    assert_eq!(penstock_domain::calendar::date(crossing.renewed.expect("a month ends")), "2026-12-01");
 
     let mut bench = Bench::new(100, Per::Day);
     bench.spend(55, 0);
     let crossing = bench.crossings.try_recv().expect("a crossing");
-    assert_eq!(crate::calendar::date(crossing.begun), "2026-11-23");
+    assert_eq!(penstock_domain::calendar::date(crossing.begun), "2026-11-23");
 
     let mut bench = Bench::new(100, Per::Lifetime);
     bench.spend(55, 0);
@@ -193,6 +193,6 @@ fn a_standing_tells_every_part_that_is_spent() {
     let parts: Vec<u8> =
         Crossing::of(key, bench.now(0).wall).iter().map(|crossing| crossing.percent).collect();
     assert_eq!(parts, [50, 80]);
-    assert_eq!(crate::calendar::date(Crossing::of(key, bench.now(0).wall)[0].begun), "2026-11-01");
+    assert_eq!(penstock_domain::calendar::date(Crossing::of(key, bench.now(0).wall)[0].begun), "2026-11-01");
     assert_eq!(Need::default(), key.held);
 }

@@ -10,9 +10,9 @@ use tokio::sync::{Mutex as Turn, Notify};
 
 use super::notes::Notes;
 use super::{Changes, Failure, Hold, Reply, Seed, Seen, Share, Shared, Terms};
-use crate::calendar;
 use crate::ledger::{LedgerStore, Sums};
 use crate::rules::{Level, Need};
+use penstock_domain::calendar;
 
 /// After so many failures in a row nobody waits for it any more.
 const TRIPS: u32 = 3;

@@ -3,7 +3,7 @@
 //! What it refuses to know: who may see which model, and HTTP.
 
 use bytes::Bytes;
-use penstock_domain::{Code, Error};
+use penstock_domain::{Code, Error, calendar};
 use serde_json::{Value, json};
 
 use crate::openai::models::ModelRow;
@@ -63,7 +63,7 @@ impl Page {
 }
 
 fn wire(row: &ModelRow<'_>) -> Value {
-    json!({"type": "model", "id": row.id, "display_name": row.id, "created_at": rfc3339(row.created)})
+    json!({"type": "model", "id": row.id, "display_name": row.id, "created_at": calendar::rfc3339(row.created)})
 }
 
 /// The body of `GET /v1/models`.
@@ -77,22 +77,6 @@ pub fn list(rows: &[ModelRow<'_>], page: &Page) -> Bytes {
 /// The body of `GET /v1/models/{id}`.
 pub fn one(row: &ModelRow<'_>) -> Bytes {
     Bytes::from(wire(row).to_string())
-}
-
-/// Seconds since the Unix epoch as RFC 3339 writes them in UTC (days to date after H. Hinnant, "chrono-Compatible Low-Level
-/// Date Algorithms", `civil_from_days`).
-fn rfc3339(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]
@@ -110,18 +94,6 @@ mod tests {
 
     fn ids(page: &Value) -> Vec<&str> {
         page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect()
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-            (4_102_444_800, "2100-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), text);
-        }
     }
 
     #[test]
