@@ -56,19 +56,37 @@ pub struct Chats {
     pub open_members: bool,
     /// Takes `user`, or ignores it; others refuse the request.
     pub user: bool,
+    /// Takes `logprobs` and `logit_bias`, or ignores them; others refuse the request.
+    pub token_members: bool,
+    /// What the seed is called.
+    pub seed: &'static str,
 }
 
 impl Chats {
     /// OpenAI itself.
-    pub const OPENAI: Self =
-        Self { max_completion_tokens: true, own_members: true, open_members: false, user: true };
+    pub const OPENAI: Self = Self {
+        max_completion_tokens: true,
+        own_members: true,
+        open_members: false,
+        user: true,
+        token_members: true,
+        seed: "seed",
+    };
     /// OpenAI's API as it was at some date, which refuses what came after it.
     pub const DATED: Self = Self { own_members: false, ..Self::OPENAI };
     /// Servers of open models and everybody else, as far as one can know.
     pub const COMPATIBLE: Self =
-        Self { max_completion_tokens: false, own_members: false, open_members: true, user: true };
-    /// Those who refuse every member that they do not know.
-    pub const STRICT: Self = Self { open_members: false, user: false, ..Self::COMPATIBLE };
+        Self { max_completion_tokens: false, own_members: false, open_members: true, ..Self::OPENAI };
+    /// Groq, by its page on compatibility with OpenAI: 400 for what is about single tokens.
+    pub const GROQ: Self = Self { token_members: false, ..Self::DATED };
+    /// Mistral, by its API reference: 422 for every member that it does not know, and a name of its own for the seed.
+    pub const MISTRAL: Self = Self {
+        open_members: false,
+        user: false,
+        token_members: false,
+        seed: "random_seed",
+        ..Self::COMPATIBLE
+    };
 }
 
 /// A dialect as a vendor's wire.

@@ -190,7 +190,7 @@ pub const PRESETS: &[Preset] = &[
         example: "https://api.groq.com/openai/v1",
         key: Key::Required("GROQ_API_KEY"),
         // Calls `max_tokens` deprecated, has other tiers, and refuses properties that it does not support.
-        chats: Chats::DATED,
+        chats: Chats::GROQ,
         completions: None,
         embeddings: None,
         ..USUAL
@@ -204,7 +204,7 @@ pub const PRESETS: &[Preset] = &[
         completions: None,
         // Answers 422 `extra_forbidden` to stream_options and sends usage unasked.
         stream_options: false,
-        chats: Chats::STRICT,
+        chats: Chats::MISTRAL,
         ..USUAL
     },
     Preset {

@@ -73,9 +73,11 @@ pub fn encode_body(conversation: &Conversation, ask: &Ask<'_>) -> Encoded {
 
 /// What OpenAI itself knows and its imitators ignore, or refuse together with the request; and the other way round.
 fn own_members(writer: &mut Writer<'_>, conversation: &Conversation, chats: Chats, lost: &mut Lost) {
-    let Sampling { top_k, min_p, .. } = conversation.sampling;
+    let Sampling { top_k, min_p, ref logit_bias, logprobs, .. } = conversation.sampling;
     lost.note(!chats.open_members && top_k.is_some(), "top_k");
     lost.note(!chats.open_members && min_p.is_some_and(|share| share > 0.0), "min_p");
+    lost.note(!chats.token_members && !logit_bias.is_empty(), "logit_bias");
+    lost.note(!chats.token_members && logprobs != Logprobs::Off, "logprobs");
     let person = if chats.own_members { "safety_identifier" } else { "user" };
     match &conversation.user {
         Some(user) if chats.user && user.chars().count() <= MAX_USER => writer.value(person, &json!(user)),
@@ -183,9 +185,12 @@ fn sampling(writer: &mut Writer<'_>, sampling: &Sampling, chats: Chats) {
     count(bound, sampling.max_output_tokens.map(i64::from));
     count("n", sampling.choices.map(i64::from));
     count("top_k", sampling.top_k.filter(|_| chats.open_members).map(i64::from));
-    count("seed", sampling.seed);
+    count(chats.seed, sampling.seed);
     if !sampling.stop.is_empty() {
         writer.value("stop", &json!(sampling.stop));
+    }
+    if !chats.token_members {
+        return;
     }
     if !sampling.logit_bias.is_empty() {
         let pairs = sampling.logit_bias.iter().map(|(id, bias)| format!("\"{id}\":{bias}"));

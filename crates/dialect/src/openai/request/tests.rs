@@ -292,26 +292,37 @@ fn a_debug_print_of_a_body_shows_no_prompt() {
 fn a_vendor_is_told_only_what_it_takes_and_the_rest_is_named() {
     let body =
         br#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":7,"top_k":3,"min_p":0.1,
-        "user":"u","verbosity":"high","prompt_cache_key":"k","service_tier":"flex"}"#;
+        "seed":5,"logit_bias":{"9":1},"logprobs":true,"user":"u","verbosity":"high","prompt_cache_key":"k","service_tier":"flex"}"#;
     let Content::Chat(chat) = decode_content(body, Task::Chat).unwrap() else { panic!("no chat") };
     let own = ["prompt_cache_key", "service_tier", "verbosity"];
-    let newer = ["model", "messages", "max_completion_tokens"];
+    let newer = ["model", "messages", "max_completion_tokens", "seed"];
+    let tokens = ["logit_bias", "logprobs"];
     for (chats, sent, lost) in [
         (
             Chats::OPENAI,
-            [&newer[..], &["safety_identifier", "verbosity", "prompt_cache_key", "service_tier"]].concat(),
+            [&newer[..], &tokens, &["safety_identifier", "verbosity", "prompt_cache_key", "service_tier"]]
+                .concat(),
             vec!["min_p", "top_k"],
         ),
         (
             Chats::DATED,
-            [&newer[..], &["user"]].concat(),
+            [&newer[..], &tokens, &["user"]].concat(),
             [&["min_p"], &own[..2], &["top_k"], &own[2..]].concat(),
         ),
-        (Chats::COMPATIBLE, vec!["model", "messages", "min_p", "max_tokens", "top_k", "user"], own.to_vec()),
         (
-            Chats::STRICT,
-            vec!["model", "messages", "max_tokens"],
-            vec!["min_p", "prompt_cache_key", "service_tier", "top_k", "user", "verbosity"],
+            Chats::GROQ,
+            [&newer[..], &["user"]].concat(),
+            [&tokens[..], &["min_p"], &own[..2], &["top_k"], &own[2..]].concat(),
+        ),
+        (
+            Chats::COMPATIBLE,
+            [&["model", "messages", "min_p", "max_tokens", "top_k", "seed"], &tokens[..], &["user"]].concat(),
+            own.to_vec(),
+        ),
+        (
+            Chats::MISTRAL,
+            vec!["model", "messages", "max_tokens", "random_seed"],
+            [&tokens[..], &["min_p"], &own[..2], &["top_k", "user"], &own[2..]].concat(),
         ),
     ] {
         let ask = Ask { task: Task::Chat, model: "m", stream: false, ask_usage: true, max_tokens: 9, chats };
