@@ -247,7 +247,12 @@ fn the_addresses_of_stores_are_secrets_and_the_words_are_not() {
     let stores = |database: &str, shared: &str| {
         format!("version: 1\nstores:\n  database: {database}\n  shared: {shared}\n")
     };
-    let shown = |text: &str| show(&good(text))["stores"].clone();
+    let only = |mut shown: serde_json::Value| {
+        let stores = shown["stores"].as_object_mut().unwrap();
+        stores.retain(|name, _| name == "database" || name == "shared");
+        shown["stores"].take()
+    };
+    let shown = |text: &str| only(show(&good(text)));
 
     assert_eq!(
         shown(&stores("sqlite", "memory")),
@@ -268,7 +273,7 @@ fn the_addresses_of_stores_are_secrets_and_the_words_are_not() {
         .with_file("redis", "redis://:hunter2@h\n");
     let loaded = load_with(&stores("${DATABASE_URL}", "file:redis"), env).unwrap();
     assert_eq!(
-        show(&loaded)["stores"],
+        only(show(&loaded)),
         serde_json::json!({"database": "${DATABASE_URL}", "shared": "file:redis"})
     );
     assert!(matches!(loaded.config.stores.shared, crate::SharedState::Redis(_)));

@@ -169,7 +169,9 @@ async fn a_vendor_that_answers_with_garbage_is_502_and_one_that_limits_us_is_429
     let bench = Bench::start().await;
     for stream in [false, true] {
         refused(&bench, &ask("html", stream), 502, "upstream_bad_response").await;
-        let answer = exchange(bench.address, ask("limited", stream)).await;
+        // Whoever has the time is asked to wait by nobody: the gateway does it. This one has not.
+        let headers = format!("{}x-request-timeout: 1s\r\n", bearer());
+        let answer = exchange(bench.address, post(CHAT, &headers, &chat("limited", stream))).await;
         assert_eq!((answer.status, answer.code().as_str()), (429, "upstream_rate_limited"));
         assert_eq!(answer.header("retry-after"), Some("2"));
         assert_eq!(answer.header("x-should-retry"), Some("true"));
