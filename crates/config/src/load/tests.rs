@@ -247,7 +247,8 @@ fn the_addresses_of_stores_are_secrets_and_the_words_are_not() {
     let stores = |database: &str, shared: &str| {
         format!("version: 1\nstores:\n  database: {database}\n  shared: {shared}\n")
     };
-    let only = |mut shown: serde_json::Value| {
+    let only = |shown: &serde_json::Value| {
+        let mut shown = shown.clone();
         let stores = shown["stores"].as_object_mut().unwrap();
         stores.retain(|name, _| name == "database" || name == "shared");
         shown["stores"].take()
