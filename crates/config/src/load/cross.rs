@@ -24,6 +24,7 @@ pub(super) fn check(value: &Value, path: &Path, checker: &Checker<'_>) -> Vec<Pr
     keys(value, &mut found);
     server(value, &mut found);
     stores(value, &mut found);
+    quotas(value, &mut found);
     if checker.env.world_readable(path) {
         for setting in checker.literal_secrets.iter().filter(|setting| !is_open(value, setting)) {
             found.push(
@@ -214,6 +215,17 @@ fn retentions(value: &Value, found: &mut Vec<Problem>) {
                 zero(format!("teams.{name}.capture.retention"))
                     .with_hint("to keep nothing, leave `content` off"),
             );
+        }
+    }
+}
+
+/// A provider's quota is counted, and no answer is cut for it.
+fn quotas(value: &Value, found: &mut Vec<Problem>) {
+    for (name, provider) in map(value, "providers") {
+        if provider.pointer("/limits/max_output_tokens").is_some_and(|most| !most.is_null()) {
+            let path = format!("providers.{name}.limits.max_output_tokens");
+            let hint = "write `max_output_tokens` at the models that it serves, or in the limits of keys";
+            found.push(Problem::error(path, "a provider bounds no single answer").with_hint(hint));
         }
     }
 }

@@ -243,6 +243,16 @@ fn settings_of_later_versions_are_refused_and_not_ignored() {
 }
 
 #[test]
+fn a_bound_of_answers_that_a_provider_would_not_keep_is_refused() {
+    let text = "version: 1\nproviders:\n  one: {kind: acme, limits: {requests_per_minute: 5, max_output_tokens: 9}}\n";
+    let found = problems(text).join("\n");
+    assert!(
+        found.contains("providers.one.limits.max_output_tokens: a provider bounds no single answer"),
+        "{found}"
+    );
+}
+
+#[test]
 fn the_addresses_of_stores_are_secrets_and_the_words_are_not() {
     let stores = |database: &str, shared: &str| {
         format!("version: 1\nstores:\n  database: {database}\n  shared: {shared}\n")

@@ -169,6 +169,8 @@ async fn a_vendor_that_answers_with_garbage_is_502_and_one_that_limits_us_is_429
     let bench = Bench::start().await;
     for stream in [false, true] {
         refused(&bench, &ask("html", stream), 502, "upstream_bad_response").await;
+    }
+    for stream in [false, true] {
         // Whoever has the time is asked to wait by nobody: the gateway does it. This one has not.
         let headers = format!("{}x-request-timeout: 1s\r\n", bearer());
         let answer = exchange(bench.address, post(CHAT, &headers, &chat("limited", stream))).await;
