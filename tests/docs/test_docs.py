@@ -87,6 +87,8 @@ class Reader:
         return {
             "CI_KEY": "pk_test_" + "c" * 40,
             "BATCH_JOBS_KEY": "pk_test_" + "b" * 40,
+            "DESK_KEY": "pk_test_" + "d" * 40,
+            "CRAWLER_KEY": "pk_test_" + "e" * 40,
             "HOOK_SECRET": "whsec_" + "c" * 43 + "=",
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "PENSTOCK_BIN": harness.binary(),
             "PENSTOCK_ADDRESS": f"127.0.0.1:{self.port}",
