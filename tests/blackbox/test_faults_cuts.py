@@ -174,8 +174,6 @@ def test_a4_03_the_official_clients_raise_every_time(rig: Cutting, dialect: str,
             assert said == SAID, f"cut at byte {at}: a part was given as the whole"
             return True
 
-        answers = list(pool.map(ask, offsets))
-        whole = sum(answers)
-        raised = len(answers) - whole
+        whole = sum(pool.map(ask, offsets))
         assert say(client, dialect, kind, f"[cut-{end}-fin]", stream) == SAID
-    assert raised + whole == len(offsets) and whole <= 5, (raised, whole)
+    assert whole <= 5, (whole, "of", len(offsets))

@@ -41,19 +41,15 @@ impl Flow {
         let mut journey = Journey::begin(Arc::clone(&flow.parts.recorder), &request);
         let routed = flow.path(&mut journey, request, &credential, scope);
         async move {
-            let confirmed = match &routed {
-                Ok((admitted, _)) => {
-                    let confirmed = confirm(admitted, &mut journey).await;
-                    confirmed.map_err(|error| error.at(Stage::Admit))
-                }
-                Err(error) => Err(error.clone()),
-            };
-            let outcome = match (confirmed, routed) {
-                (Ok(confirmed), Ok((_, routed))) => {
-                    let live = call(&flow, &mut journey, routed).await;
-                    live.map(|live| settle(confirmed, live)).map_err(|error| error.at(Stage::Call))
-                }
-                (Err(error), _) | (_, Err(error)) => Err(error),
+            let outcome = match routed {
+                Ok((admitted, routed)) => match confirm(&admitted, &mut journey).await {
+                    Ok(confirmed) => {
+                        let live = call(&flow, &mut journey, routed).await;
+                        live.map(|live| settle(confirmed, live)).map_err(|error| error.at(Stage::Call))
+                    }
+                    Err(error) => Err(error.at(Stage::Admit)),
+                },
+                Err(error) => Err(error),
             };
             match outcome {
                 Ok(settling) => Ok(settling.answer(journey)),

@@ -15,7 +15,6 @@ use penstock_observe::{Metrics, QueueState, TargetState};
 use penstock_provider::Health;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
 
 use crate::administration::StoreState;
 use crate::house::House;
@@ -78,7 +77,7 @@ where
     let mut signals = Signals::catch()?;
     let hangup = catch(SignalKind::hangup())?;
     let drain = Drain::new();
-    let (address, listeners) = open(config, &gateway, extra, &drain).await?;
+    let (address, surfaces) = open(config, &gateway, extra, &drain).await?;
     let looking = tokio::spawn(look_at_people(Arc::clone(&house.people), store));
     let denying = house.noted.begin(&loaded).await;
     announce(Serving {
@@ -89,6 +88,9 @@ where
         address,
     })
     .await?;
+    // Who connected meanwhile has waited: nobody is answered before the first keys are where they belong.
+    let listeners: Vec<_> =
+        surfaces.into_iter().map(|(socket, edge)| tokio::spawn(penstock_edge::serve(socket, edge))).collect();
     let mut chores = house.chores(&gateway, &reloader.current());
     chores.extend([looking, denying, tokio::spawn(reloader.run(hangup))]);
     signals.terminated().await;
@@ -111,27 +113,27 @@ where
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the listeners: one for everything, or a second one for administration.
+/// Opens the ports: one for everything, or a second one for administration. Nobody is answered there yet.
 async fn open(
     config: &Config,
     gateway: &Gateway,
     extra: Extra,
     drain: &Drain,
-) -> Result<(SocketAddr, Vec<JoinHandle<()>>), Failure> {
+) -> Result<(SocketAddr, Vec<(TcpListener, Edge)>), Failure> {
     let edge = |surface| {
         let settings = EdgeSettings { surface, ..settings(config) };
         Edge::new(gateway.clone(), settings, extra.clone(), drain.clone())
     };
     let listener = bind(config.server.listen).await?;
     let address = listener.local_addr().map_err(|error| format!("the listener has no address: {error}"))?;
-    let mut listeners = Vec::new();
+    let mut surfaces = Vec::new();
     let mut surface = Surface::All;
     if let Some(address) = config.server.admin_listen {
         surface = Surface::Data;
-        listeners.push(tokio::spawn(penstock_edge::serve(bind(address).await?, edge(Surface::Admin))));
+        surfaces.push((bind(address).await?, edge(Surface::Admin)));
     }
-    listeners.push(tokio::spawn(penstock_edge::serve(listener, edge(surface))));
-    Ok((address, listeners))
+    surfaces.push((listener, edge(surface)));
+    Ok((address, surfaces))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
