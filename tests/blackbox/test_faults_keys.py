@@ -127,6 +127,3 @@ def test_a4_14_a_reload_with_another_key_reinstates_that_provider_and_no_other()
             assert served("anthropic") == ("b-anthropic", 1), "who was not mended stays away"
         finally:
             rig.close()
-
-
-STATUSES = {408: True, 409: True, 500: True, 502: True, 503: True, 504: True, 529: True, 413: True, 400: False, 422: False}

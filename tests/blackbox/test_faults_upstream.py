@@ -340,6 +340,9 @@ def test_a4_13_the_smallest_wait_is_told_when_all_are_limited(rig: Rig) -> None:
         rig.record(told.id)
 
 
+STATUSES = {408: True, 409: True, 500: True, 502: True, 503: True, 504: True, 529: True, 413: True, 400: False, 422: False}
+
+
 @pytest.mark.parametrize(("dialect", "kind"), [("chat", "openai"), ("messages", "anthropic"), ("chat", "gemini")])
 def test_a4_15_each_status_is_retried_elsewhere_or_not_as_the_table_says(rig: Rig, dialect: str, kind: str) -> None:
     for status, moves in STATUSES.items():
