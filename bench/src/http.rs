@@ -1,6 +1,8 @@
 //! The least HTTP/1.1 that a load generator needs: prepared request bytes, and replies read to their end.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +18,41 @@ pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// A request that is sent many times; where it has an `Idempotency-Key`, another one each time.
+#[derive(Debug, Clone)]
+pub(crate) struct Letter {
+    bytes: Vec<u8>,
+    /// Where the key's digits stand.
+    key: Option<usize>,
+    /// How many letters of a target were sent.
+    sent: Rc<Cell<u64>>,
+}
+
+const DIGITS: usize = 16;
+
+impl Letter {
+    pub(crate) fn new(request: &[u8], sent: Rc<Cell<u64>>, keyed: bool) -> Self {
+        let mut bytes = request.to_vec();
+        let key = memmem::find(request, b"\r\n").filter(|_| keyed).map(|line| {
+            let header = format!("\r\nidempotency-key: {:0DIGITS$}", 0);
+            bytes.splice(line..line, header.bytes());
+            line + header.len() - DIGITS
+        });
+        Self { bytes, key, sent }
+    }
+
+    /// The bytes to send now.
+    pub(crate) fn next(&mut self) -> &[u8] {
+        let turn = self.sent.get();
+        self.sent.set(turn + 1);
+        if let Some(place) = self.key {
+            let digits = format!("{turn:0DIGITS$}");
+            self.bytes[place..place + DIGITS].copy_from_slice(digits.as_bytes());
+        }
+        &self.bytes
+    }
 }
 
 /// A kept-alive connection.
@@ -90,4 +127,26 @@ fn complete(reply: &[u8]) -> Result<bool, Trouble> {
         }
     }
     Ok(reply.ends_with(b"0\r\n\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_letter_with_a_key_has_another_one_and_is_otherwise_the_same() {
+        let plain = post("/v1/chat/completions", "k", "{}");
+        let sent = Rc::new(Cell::new(0));
+        let mut letter = Letter::new(&plain, Rc::clone(&sent), true);
+        let mut twin = letter.clone();
+        let texts = [letter.next(), twin.next()].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text = String::from_utf8_lossy(&plain);
+        for (turn, found) in texts.iter().enumerate() {
+            let line = format!("\r\nidempotency-key: {turn:016}");
+            assert!(found.contains(&line), "{found}");
+            assert_eq!(found.replacen(&line, "", 1), text);
+        }
+        assert_eq!(sent.get(), 2);
+        assert_eq!(Letter::new(&plain, sent, false).next(), plain);
+    }
 }

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::http::Connection;
-use crate::target::{Kind, Rig, request};
+use crate::report::Report;
+use crate::target::{Rig, request};
+use crate::variant::{PENSTOCK, Variant};
 use crate::{Options, Trouble};
 
 /// What was measured when the figures were last accepted.
@@ -33,23 +35,42 @@ pub(crate) fn committed(text: &str) -> Result<Vec<(&str, u64)>, Trouble> {
 pub(crate) async fn table(options: &Options) -> Result<String, Trouble> {
     let mut out = String::from("| what | instructions | committed | ratio |\n|---|---|---|---|\n");
     for (name, before) in committed(COMMITTED)? {
-        let few = run(options, name, FEW).await?;
-        let many = run(options, name, MANY).await?;
-        let each = many.saturating_sub(few) / (MANY - FEW);
+        let each = each(options, &PENSTOCK, name).await?;
         let ratio = each as f64 / before as f64;
         out.push_str(&format!("| {name} | {each} | {before} | {ratio:.3} |\n"));
     }
     Ok(out)
 }
 
+/// Counts for some variants, and compares each with the first.
+pub(crate) async fn beside(options: &Options, variants: &'static [Variant]) -> Result<Report, Trouble> {
+    let mut report = Report::new(variants, 0);
+    for (what, figure) in
+        [("request", "instructions per request"), ("chunk", "instructions per streamed chunk")]
+    {
+        for variant in variants {
+            report.add(variant, figure, each(options, variant, what).await? as f64);
+        }
+    }
+    Ok(report)
+}
+
+/// Instructions of one more request or chunk.
+async fn each(options: &Options, variant: &Variant, what: &str) -> Result<u64, Trouble> {
+    let few = run(options, variant, what, FEW).await?;
+    let many = run(options, variant, what, MANY).await?;
+    Ok(many.saturating_sub(few) / (MANY - FEW))
+}
+
 /// Instructions of one life of the program with this much work in it.
-async fn run(options: &Options, name: &str, count: u64) -> Result<u64, Trouble> {
-    let rig = Rig::under(options, Kind::Penstock, &["valgrind", "--tool=callgrind"]).await?;
+async fn run(options: &Options, variant: &Variant, what: &str, count: u64) -> Result<u64, Trouble> {
+    let rig = Rig::under(options, variant, &["valgrind", "--tool=callgrind"]).await?;
     let mut connection = Connection::open(rig.address).await?;
-    match name {
+    match what {
         "request" => {
+            let mut letter = rig.whole.clone();
             for _ in 0..count {
-                connection.exchange(&rig.whole).await?;
+                connection.exchange(letter.next()).await?;
             }
         }
         "chunk" => {

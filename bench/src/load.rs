@@ -41,12 +41,12 @@ async fn run(rig: &Rig, time: Duration) -> Result<u64, Trouble> {
     let end = Instant::now() + time;
     let workers: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
-            let (address, request) = (rig.address, Rc::clone(&rig.whole));
+            let (address, mut letter) = (rig.address, rig.whole.clone());
             local.spawn_local(async move {
                 let mut connection = Connection::open(address).await?;
                 let mut done = 0u64;
                 while Instant::now() < end {
-                    connection.exchange(&request).await?;
+                    connection.exchange(letter.next()).await?;
                     done += 1;
                 }
                 Ok::<_, Trouble>(done)
@@ -70,14 +70,14 @@ pub(crate) async fn paced(rig: &Rig, seconds: u64) -> Result<Paced, Trouble> {
     let count = (RATE * seconds as f64) as usize;
     let workers: Vec<_> = (0..CONNECTIONS)
         .map(|worker| {
-            let (address, request, times) = (rig.address, Rc::clone(&rig.whole), Rc::clone(&times));
+            let (address, mut letter, times) = (rig.address, rig.whole.clone(), Rc::clone(&times));
             local.spawn_local(async move {
                 let mut connection = Connection::open(address).await?;
                 for turn in (worker..count).step_by(CONNECTIONS) {
                     let due = begin + Duration::from_secs_f64(turn as f64 / RATE);
                     sleep_until(due).await;
                     let sent = Instant::now().max(due);
-                    connection.exchange(&request).await?;
+                    connection.exchange(letter.next()).await?;
                     // The timer's own slack (up to 1 ms) is the generator's, the same for every target.
                     times.borrow_mut().push(sent.elapsed().as_secs_f64() * 1e6);
                 }

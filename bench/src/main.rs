@@ -7,14 +7,17 @@
 //!
 //! What it refuses to know: whether a figure is good. It never fails on a slow run.
 
+mod compare;
 mod http;
 mod instructions;
 mod load;
 mod process;
 mod report;
+mod stores;
 mod stream;
 mod target;
 mod train;
+mod variant;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +25,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use report::Report;
-use target::{Kind, Rig};
+use target::Rig;
+use variant::{BESIDE_NGINX, Beside, Kind, Variant};
 
 /// Measures and prints a Markdown table.
 #[derive(Debug, Parser)]
@@ -45,6 +49,8 @@ pub(crate) struct Options {
     /// Leaves the embedded model out of Penstock's configuration, for builds without it.
     #[arg(long)]
     pub(crate) without_local: bool,
+    #[command(flatten)]
+    pub(crate) beside: Beside,
     /// Only the instructions of one request and one chunk, counted by callgrind (needs valgrind).
     #[arg(long)]
     pub(crate) instructions: bool,
@@ -73,7 +79,7 @@ async fn main() -> ExitCode {
     } else if options.train {
         train::train(&options).await
     } else {
-        measure(&options).await.map(|report| report.markdown())
+        measure(&options).await
     };
     match outcome {
         Ok(table) => {
@@ -91,55 +97,61 @@ async fn instructions(options: &Options) -> Result<String, Trouble> {
     if !instructions::available() {
         return Err("counting instructions needs valgrind (Debian: apt-get install valgrind)".into());
     }
-    instructions::table(options).await
+    match options.beside.variants() {
+        Some(variants) => Ok(instructions::beside(options, variants).await?.markdown()),
+        None => instructions::table(options).await,
+    }
 }
 
-async fn measure(options: &Options) -> Result<Report, Trouble> {
-    let mut report = Report::default();
+async fn measure(options: &Options) -> Result<String, Trouble> {
+    if let Some(variants) = options.beside.variants() {
+        return Ok(compare::compare(options, variants).await?.markdown());
+    }
+    let mut report = Report::new(&BESIDE_NGINX, 1);
     for repeat in 1..=options.repeats {
-        for kind in Kind::ALL {
-            note(&format!("repeat {repeat} of {}: {}", options.repeats, kind.name()));
-            one(options, kind, &mut report).await?;
+        for variant in &BESIDE_NGINX {
+            note(&format!("repeat {repeat} of {}: {}", options.repeats, variant.name));
+            one(options, variant, &mut report).await?;
         }
     }
-    Ok(report)
+    Ok(report.markdown())
 }
 
 /// Everything about one target, in a fresh rig: idle memory first, then load, then streams, then open streams.
-async fn one(options: &Options, kind: Kind, report: &mut Report) -> Result<(), Trouble> {
-    let rig = Rig::start(options, kind).await?;
+async fn one(options: &Options, variant: &Variant, report: &mut Report) -> Result<(), Trouble> {
+    let rig = Rig::start(options, variant).await?;
     if let Some(ready) = rig.first_reply {
-        report.add(kind, "exec to first reply, ms", ready.as_secs_f64() * 1e3);
+        report.add(variant, "exec to first reply, ms", ready.as_secs_f64() * 1e3);
     }
     let idle = rig.memory();
-    if kind != Kind::Direct {
-        report.add(kind, "resident idle, MiB", mib(idle));
+    if variant.kind != Kind::Direct {
+        report.add(variant, "resident idle, MiB", mib(idle));
     }
     let flat = load::closed(&rig, options.seconds).await?;
-    report.add(kind, "requests/s at 64 connections", flat.per_second);
-    if kind != Kind::Direct {
-        report.add(kind, "CPU per request at 64 connections, µs", flat.cpu_per_unit);
+    report.add(variant, "requests/s at 64 connections", flat.per_second);
+    if variant.kind != Kind::Direct {
+        report.add(variant, "CPU per request at 64 connections, µs", flat.cpu_per_unit);
     }
     let paced = load::paced(&rig, options.seconds).await?;
-    report.add(kind, "added p50 at 1,000/s, µs", paced.p50);
-    report.add(kind, "added p99 at 1,000/s, µs", paced.p99);
+    report.add(variant, "added p50 at 1,000/s, µs", paced.p50);
+    report.add(variant, "added p99 at 1,000/s, µs", paced.p99);
     let streams = stream::flowing(&rig, options).await?;
-    report.add(kind, "added time to first token p50, µs", streams.first_token_p50);
-    if kind == Kind::Direct {
+    report.add(variant, "added time to first token p50, µs", streams.first_token_p50);
+    if variant.kind == Kind::Direct {
         return Ok(());
     }
-    report.add(kind, "CPU per streamed chunk at 1,000 streams, µs", streams.cpu_per_chunk);
-    report.add(kind, "resident after load, MiB", mib(rig.memory()));
+    report.add(variant, "CPU per streamed chunk at 1,000 streams, µs", streams.cpu_per_chunk);
+    report.add(variant, "resident after load, MiB", mib(rig.memory()));
     drop(rig);
     // A fresh process: what earlier load left in the allocator must not hide what streams cost.
-    let rig = Rig::start(options, kind).await?;
+    let rig = Rig::start(options, variant).await?;
     let most = process::open_files().saturating_sub(SPARE_FILES) / 2;
     let streams = options.open_streams.min(most);
     if streams < options.open_streams {
         note(&format!("the limit of open files allows only {streams} open streams"));
     }
     let held = stream::open(&rig, streams).await?;
-    report.add(kind, "memory per open stream, KiB", held / 1024.0);
+    report.add(variant, "memory per open stream, KiB", held / 1024.0);
     Ok(())
 }
 

@@ -27,14 +27,14 @@ pub(crate) async fn flowing(rig: &Rig, options: &Options) -> Result<Flowing, Tro
     let firsts = Rc::new(RefCell::new(Vec::new()));
     let stop = Rc::new(Cell::new(false));
     for turn in 0..streams {
-        let (address, request) = (rig.address, Rc::clone(&rig.stream));
+        let (address, mut letter) = (rig.address, rig.stream.clone());
         let (chunks, firsts, stop) = (Rc::clone(&chunks), Rc::clone(&firsts), Rc::clone(&stop));
         local.spawn_local(async move {
             // Spread over the first second: neither a thundering herd nor all chunks in one instant.
             tokio::time::sleep(Duration::from_secs_f64(turn as f64 / STREAMS as f64)).await;
             let mut connection = Connection::open(address).await?;
             let sent = Instant::now();
-            connection.send(&request).await?;
+            connection.send(letter.next()).await?;
             firsts.borrow_mut().push(sent.elapsed().as_secs_f64() * 1e6);
             while !stop.get() {
                 let Some(events) = connection.events() else { break };
@@ -67,9 +67,10 @@ pub(crate) async fn flowing(rig: &Rig, options: &Options) -> Result<Flowing, Tro
 pub(crate) async fn open(rig: &Rig, streams: usize) -> Result<f64, Trouble> {
     let before = rig.memory();
     let mut held = Vec::with_capacity(streams);
+    let mut letter = rig.quiet.clone();
     for _ in 0..streams {
         let mut connection = Connection::open(rig.address).await?;
-        connection.send(&rig.quiet).await?;
+        connection.send(letter.next()).await?;
         held.push(connection);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;

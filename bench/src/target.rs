@@ -1,5 +1,6 @@
-//! What is measured: the scripted upstream itself, nginx in front of it, Penstock in front of it.
+//! A target that runs: the scripted upstream, what stands in front of it, and the servers that it needs.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -7,36 +8,21 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::http::{Connection, post};
+use crate::http::{Connection, Letter, post};
+use crate::stores::Stores;
+use crate::variant::{Kind, Variant, select};
 use crate::{Options, Trouble, process};
-
-/// A target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    Direct,
-    Nginx,
-    Penstock,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Kind; 3] = [Kind::Direct, Kind::Nginx, Kind::Penstock];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Kind::Direct => "direct",
-            Kind::Nginx => "nginx",
-            Kind::Penstock => "penstock",
-        }
-    }
-}
 
 /// A running target with its upstream; everything stops when it is dropped.
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
-    pub(crate) whole: Rc<[u8]>,
-    pub(crate) stream: Rc<[u8]>,
-    pub(crate) quiet: Rc<[u8]>,
+    pub(crate) whole: Letter,
+    pub(crate) stream: Letter,
+    pub(crate) quiet: Letter,
+    /// Requests that were sent since the start.
+    pub(crate) sent: Rc<Cell<u64>>,
     pub(crate) first_reply: Option<Duration>,
+    pub(crate) stores: Stores,
     measured: u32,
     children: Vec<Child>,
     folder: tempdir::Folder,
@@ -47,33 +33,41 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Rig {
     /// Starts the upstream and the target.
-    pub(crate) async fn start(options: &Options, kind: Kind) -> Result<Self, Trouble> {
-        Self::under(options, kind, &[]).await
+    pub(crate) async fn start(options: &Options, variant: &Variant) -> Result<Self, Trouble> {
+        Self::under(options, variant, &[]).await
     }
 
     /// The same, Penstock started by another program, which may write into the rig's folder.
-    pub(crate) async fn under(options: &Options, kind: Kind, by: &[&str]) -> Result<Self, Trouble> {
+    pub(crate) async fn under(options: &Options, variant: &Variant, by: &[&str]) -> Result<Self, Trouble> {
         let folder = tempdir::Folder::make()?;
         let upstream = free()?;
         let mut mock = Command::new(&options.penstock);
         mock.args(["mock", "--listen", &upstream.to_string()]);
+        let stores = Stores::start(variant.marks)?;
         let mut children = vec![spawn(&mut mock)?];
         answers(upstream).await?;
-        let (address, first_reply) = match kind {
+        let (address, first_reply) = match variant.kind {
             Kind::Direct => (upstream, None),
             Kind::Nginx => (nginx(options, upstream, folder.path(), &mut children).await?, None),
             Kind::Penstock => {
-                let (address, time) = penstock(options, upstream, folder.path(), (&mut children, by)).await?;
+                let text = configuration(options, variant, &stores)
+                    .replace("@FOLDER@", &folder.path().display().to_string())
+                    .replace("@UPSTREAM@", &upstream.to_string());
+                let (address, time) = penstock(options, text, folder.path(), (&mut children, by)).await?;
                 (address, Some(time))
             }
         };
         let measured = children.last().map(Child::id).unwrap_or_default();
+        let sent = Rc::new(Cell::new(0));
+        let letter = |members| Letter::new(&request(members), Rc::clone(&sent), variant.keyed);
         Ok(Self {
             address,
-            whole: request(r#""max_tokens":16"#),
-            stream: request(r#""stream":true,"mock":{"inter_token_ms":50,"tokens":100000}"#),
-            quiet: request(r#""stream":true,"mock":{"inter_token_ms":600000,"tokens":10}"#),
+            whole: letter(r#""max_tokens":16"#),
+            stream: letter(r#""stream":true,"mock":{"inter_token_ms":50,"tokens":100000}"#),
+            quiet: letter(r#""stream":true,"mock":{"inter_token_ms":600000,"tokens":10}"#),
+            sent,
             first_reply,
+            stores,
             measured,
             children,
             folder,
@@ -164,20 +158,24 @@ async fn nginx(
     Ok(address)
 }
 
+/// What the gateway is told; its own place is still to be filled in.
+fn configuration(options: &Options, variant: &Variant, stores: &Stores) -> String {
+    let local = (!options.without_local).then_some("local");
+    let marks: Vec<&str> = variant.marks.iter().copied().chain(local).collect();
+    select(include_str!("../penstock.yaml"), &marks)
+        .replace("@KEY@", KEY)
+        .replace("@REDIS@", stores.redis().unwrap_or_default())
+        .replace("@POSTGRES@", stores.postgres().unwrap_or_default())
+}
+
 async fn penstock(
     options: &Options,
-    upstream: SocketAddr,
+    text: String,
     folder: &Path,
     (children, by): (&mut Vec<Child>, &[&str]),
 ) -> Result<(SocketAddr, Duration), Trouble> {
     let address = free()?;
-    let text = include_str!("../penstock.yaml")
-        .replace("@FOLDER@", &folder.display().to_string())
-        .replace("@UPSTREAM@", &upstream.to_string())
-        .replace("@LISTEN@", &address.to_string())
-        .replace("@KEY@", KEY);
-    let local = |line: &&str| options.without_local && line.contains("local");
-    let text: String = text.lines().filter(|line| !local(line)).flat_map(|line| [line, "\n"]).collect();
+    let text = text.replace("@LISTEN@", &address.to_string());
     let file = folder.join("penstock.yaml");
     fs::write(&file, text)?;
     let mut command = Command::new(by.first().map_or(options.penstock.as_os_str(), std::ffi::OsStr::new));
@@ -201,12 +199,12 @@ async fn penstock(
     Ok((address, begin.elapsed()))
 }
 
-fn spawn(command: &mut Command) -> Result<Child, Trouble> {
+pub(crate) fn spawn(command: &mut Command) -> Result<Child, Trouble> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command.spawn().map_err(|error| format!("{command:?} cannot be started: {error}"))?)
 }
 
-fn free() -> Result<SocketAddr, Trouble> {
+pub(crate) fn free() -> Result<SocketAddr, Trouble> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

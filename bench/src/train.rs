@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::http::{Connection, post};
-use crate::target::{KEY, Kind, Rig};
+use crate::target::{KEY, Rig};
+use crate::variant::PENSTOCK;
 use crate::{Options, Trouble, load, stream};
 
 /// How long the program may take to write down what it learnt.
@@ -19,7 +20,7 @@ const TOKENS: u32 = 40;
 
 /// Runs all kinds of work once, and ends the program properly.
 pub(crate) async fn train(options: &Options) -> Result<String, Trouble> {
-    let rig = Rig::start(options, Kind::Penstock).await?;
+    let rig = Rig::start(options, &PENSTOCK).await?;
     load::closed(&rig, options.seconds).await?;
     load::paced(&rig, 1).await?;
     for _ in 0..TURNS {

@@ -6,11 +6,11 @@
 //! What it promises: a suite fails with a sentence that says which promise of the port was broken. It is deterministic:
 //! nothing in it sleeps to wait for something else.
 //!
-//! What it refuses to know: which back end it looks at, and any wire. It is for tests alone: it panics.
+//! What it refuses to know: which back end it looks at, and any wire. It is for tests and measurements alone: it panics.
 #![expect(
     clippy::panic,
     clippy::expect_used,
-    reason = "a conformance suite speaks by panicking; nothing but tests depends on this crate"
+    reason = "a conformance suite speaks by panicking; nothing that ships depends on this crate"
 )]
 
 mod fold;
