@@ -145,10 +145,18 @@ pub struct Server {
     pub drain: DurationText,
     /// Largest request body. Default 20MiB.
     pub max_body: ByteSize,
+    /// Most requests to models that are in flight at once; more are refused with 503, batch work from 70 % of it, standard work
+    /// from 90 %. Default 16384.
+    #[schemars(range(min = 1))]
+    pub max_in_flight: u32,
+    /// Most that the bodies of requests may take up in memory at once, in the same shares, at least twice `max_body`. Default 512MiB.
+    pub max_in_flight_bytes: ByteSize,
     /// How long a client may take to send its request line and headers. Default 10s.
     pub header_timeout: DurationText,
     /// How long a client may take to send its body. Default 30s.
     pub body_timeout: DurationText,
+    /// How long a client may refuse to read its answer. Default 60s.
+    pub write_timeout: DurationText,
     /// How often a silent stream gets a comment line, so that proxies in between do not cut it. Default 15s.
     pub keep_alive: DurationText,
     /// Proxies whose `x-forwarded-for` is believed, as addresses or ranges: `[10.0.0.0/8]`. Matters for keys with
@@ -181,8 +189,11 @@ impl Default for Server {
             admin_listen: None,
             drain: DurationText(Duration::from_secs(30)),
             max_body: ByteSize(20 << 20),
+            max_in_flight: 16_384,
+            max_in_flight_bytes: ByteSize(512 << 20),
             header_timeout: DurationText(Duration::from_secs(10)),
             body_timeout: DurationText(Duration::from_secs(30)),
+            write_timeout: DurationText(Duration::from_secs(60)),
             keep_alive: DurationText(Duration::from_secs(15)),
             trusted_proxies: Vec::new(),
         }

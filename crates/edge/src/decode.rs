@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderName};
 use hyper::body::Incoming;
 use penstock_dialect::asker;
 use penstock_domain::{
-    Code, Credential, Dialect, Error, Hints, Kind, Origin, Request, RequestId, Resume, Stage, Task,
+    Code, Credential, Dialect, Error, Hints, Origin, Request, RequestId, Resume, Stage, Task,
 };
-use penstock_flow::{Flow, Scope};
+use penstock_flow::Flow;
 
-use crate::{EdgeSettings, upload};
+use crate::edge::Inner;
+use crate::intake::Seat;
+use crate::upload;
 
-/// Bodies above this are read only for callers who have proved who they are.
-pub(crate) const STRANGERS_BODY: u64 = 64 << 10;
 /// The longest wait that a client may ask for; more is cut, so that arithmetic on clocks cannot overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -40,7 +40,6 @@ pub(crate) struct Arriving<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) task: Task,
     pub(crate) dialect: Dialect,
-    pub(crate) scope: Scope,
     /// Where it comes from.
     pub(crate) from: Option<IpAddr>,
     /// Gets the body of a request that may have to be passed on after all.
@@ -51,25 +50,22 @@ pub(crate) struct Arriving<'a> {
 ///
 /// # Errors
 /// Everything that is wrong with a request before anybody asked what it means: media type, size, time, JSON, members,
-/// time-out headers; and the credential errors when the body is too large to be read for a stranger.
+/// time-out headers; the credential errors when the body is too large to be read for a stranger; and `overloaded`.
 pub(crate) async fn decode(
     arriving: Arriving<'_>,
     body: Incoming,
     flow: &Flow,
-    settings: &EdgeSettings,
-) -> Result<(Request, Credential), Error> {
-    let Arriving { id, arrived, headers, task, dialect, scope, from, kept } = arriving;
+    edge: &Inner,
+) -> Result<(Request, Credential, Seat), Error> {
+    let Arriving { id, arrived, headers, task, dialect, from, kept } = arriving;
+    let settings = &edge.settings;
     upload::check_media(headers)?;
     let credential = credential(headers, from);
-    // An unknown length counts as long. Nobody makes us hold megabytes before they have shown a key.
-    if upload::announced(headers)
-        .is_none_or(|length| length > STRANGERS_BODY && length <= settings.max_body as u64)
-        && let Err(error) = flow.authorize(&credential, scope, None)
-        && error.kind() == Kind::Unauthenticated
-    {
-        return Err(error);
-    }
-    let bytes: Bytes = upload::read(headers, body, settings).await?;
+    let seat = match edge.intake.enter(flow, (headers, &credential), (settings.max_body, false)) {
+        Ok(seat) => seat,
+        Err(error) => return Err(upload::leave(body, error)),
+    };
+    let bytes: Bytes = upload::read(headers, body, settings, Some(&seat)).await?;
     if dialect == Dialect::Responses {
         let _ = kept.set(bytes.clone());
     }
@@ -79,12 +75,13 @@ pub(crate) async fn decode(
     let wait = wait(headers, own, decoded.stream)?;
     let deadline = wait.map(|wait| arrived + wait);
     let mut request = decoded.into_request(id.clone(), Origin::Http, deadline);
+    seat.asks(request.priority)?;
     request.arrived = Some(arrived);
     request.hints = hints(headers, dialect);
     if headers.get(RESUME).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"off")) {
         request.resume = Resume::Off;
     }
-    Ok((request, credential))
+    Ok((request, credential, seat))
 }
 
 const ANTHROPIC_HINTS: [(HeaderName, &str); 2] = [

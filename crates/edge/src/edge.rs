@@ -24,6 +24,7 @@ use crate::decode::{self, Arriving};
 use crate::drain::{Drain, shutdown};
 use crate::error::Refused;
 use crate::idempotency::{Once, Standing};
+use crate::intake::Intake;
 use crate::reply::{self, Events, Reply, Source};
 use crate::responses::{self, After, Recalled};
 use crate::routes::Handler;
@@ -41,13 +42,15 @@ pub(crate) struct Inner {
     pub(crate) settings: EdgeSettings,
     pub(crate) extra: Extra,
     pub(crate) drain: Drain,
+    pub(crate) intake: Arc<Intake>,
 }
 
 impl Edge {
     /// Puts HTTP in front of a gateway. The settings hold for the life of the listener; the gateway's snapshot may
     /// change under it. Several listeners may share one drain.
     pub fn new(gateway: Gateway, settings: EdgeSettings, extra: Extra, drain: Drain) -> Self {
-        Self(Arc::new(Inner { gateway, settings, extra, drain }))
+        let intake = Intake::new(&settings);
+        Self(Arc::new(Inner { gateway, settings, extra, drain, intake }))
     }
 
     /// The switch that ends it.
@@ -132,7 +135,7 @@ impl Visit<'_> {
         };
         let most = self.edge.settings.max_body.min(MAX_ADMIN_BODY);
         let bounds = EdgeSettings { max_body: most, ..self.edge.settings.clone() };
-        let bytes = upload::read(&parts.headers, body, &bounds).await?;
+        let bytes = upload::read(&parts.headers, body, &bounds, None).await?;
         // Problems name the request they belong to.
         parts.extensions.insert(self.id.clone());
         if let Some(from) = self.from {
@@ -158,7 +161,6 @@ impl Visit<'_> {
             headers,
             task,
             dialect,
-            scope,
             from: self.from,
             kept: &self.kept,
         };
@@ -170,8 +172,8 @@ impl Visit<'_> {
             }
             error
         };
-        let (asked, credential) =
-            decode::decode(arriving, body, &flow, &self.edge.settings).await.map_err(refuse)?;
+        let (asked, credential, seat) =
+            decode::decode(arriving, body, &flow, self.edge).await.map_err(refuse)?;
         let standing = Standing {
             flow: &flow,
             request: &asked,
@@ -209,6 +211,7 @@ impl Visit<'_> {
             let run = pin!(flow.run(request, credential, scope));
             self.fold(run, (dialect, after), folder).await
         };
+        let answered = answered.map(|response| response.map(|reply| reply.seated(seat)));
         match recording {
             Some(recording) => Ok(Box::pin(recording.of(answered?)).await),
             None => answered,

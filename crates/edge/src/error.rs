@@ -84,8 +84,10 @@ pub(crate) struct Refused {
 impl From<Error> for Box<Refused> {
     fn from(error: Error) -> Self {
         // A body that was refused on the way is still arriving: the next request could not be told from it.
-        let close =
-            matches!(error.code(), Code::RequestTooLarge | Code::RequestTimeout | Code::IncompleteBody);
+        let close = matches!(
+            error.code(),
+            Code::RequestTooLarge | Code::RequestTimeout | Code::IncompleteBody | Code::Overloaded
+        );
         Box::new(Refused { error, head: None, allow: None, close })
     }
 }

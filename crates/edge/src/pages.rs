@@ -169,12 +169,13 @@ mod tests {
             recorder: Arc::new(Nobody),
             made: SystemTime::now(),
         };
-        let edge = Inner {
-            gateway: penstock_flow::Gateway::new(parts),
-            settings: EdgeSettings::default(),
-            extra: Extra::default(),
-            drain: Drain::new(),
-        };
+        let edge = crate::Edge::new(
+            penstock_flow::Gateway::new(parts),
+            EdgeSettings::default(),
+            Extra::default(),
+            Drain::new(),
+        )
+        .0;
         assert_eq!(ready(&edge).status(), StatusCode::OK);
         edge.drain.begin();
         assert_eq!(ready(&edge).status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -18,18 +18,19 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use penstock_domain::{
-    Body as Asked, Code, Credential, Delta, Dialect, Error, Kind, Origin, Passage, Relayed, RelayedHead,
-    Request, Stage, Tags, Task,
+    Body as Asked, Code, Credential, Delta, Dialect, Error, Origin, Passage, Relayed, RelayedHead, Request,
+    Stage, Tags, Task,
 };
 use penstock_flow::{Flow, Scope};
 use penstock_identity::{Method, Needs, Operation, Parameter, Place, Reply as Described, Route};
 use penstock_provider::Deltas;
 
-use crate::decode::{self, STRANGERS_BODY};
+use crate::decode;
 use crate::drain::{Drain, shutdown};
 use crate::edge::{Outcome, Visit, refused};
 use crate::error::Refused;
 use crate::idempotency::{Once, Recording, Standing};
+use crate::intake::Seat;
 use crate::reply::{self, Reply};
 use crate::routes::{Handler, MESSAGES};
 use crate::{Surface, upload};
@@ -174,8 +175,9 @@ impl Visit<'_> {
     /// Passes a request on and its answer back.
     pub(crate) async fn relay(&self, parts: &request::Parts, body: Sent) -> Outcome {
         let flow = self.edge.gateway.snapshot();
-        let (request, credential) = match self.passage(parts, body, &flow).await {
-            Ok(request) => (request, self.credential(&parts.headers)),
+        let credential = self.credential(&parts.headers);
+        let (request, seat) = match self.passage(parts, body, (&flow, &credential)).await {
+            Ok(taken) => taken,
             Err(error) => {
                 let error = error.at(Stage::Decode);
                 self.refuse(Some(Task::Relay), &error);
@@ -204,7 +206,7 @@ impl Visit<'_> {
             return Err(error.into());
         }
         let body = Passing { deltas: Some(answer.deltas), left: head.length, last: None, drain };
-        let response = response.map(|()| Reply::routed(axum::body::Body::new(body)));
+        let response = response.map(|()| Reply::routed(axum::body::Body::new(body)).seated(seat));
         match recording {
             Some(recording) => Ok(recording.of(response).await),
             None => Ok(response),
@@ -243,7 +245,12 @@ impl Visit<'_> {
         })
     }
 
-    async fn passage(&self, parts: &request::Parts, body: Sent, flow: &Flow) -> Result<Request, Error> {
+    async fn passage(
+        &self,
+        parts: &request::Parts,
+        body: Sent,
+        (flow, credential): (&Flow, &Credential),
+    ) -> Result<(Request, Seat), Error> {
         let headers = &parts.headers;
         let (method, path) = below_root(&parts.method, parts.uri.path()).ok_or_else(strange)?;
         let query = parts.uri.query().filter(|query| !query.is_empty());
@@ -254,26 +261,23 @@ impl Visit<'_> {
             return Err(Error::new(Code::InvalidRequest, say));
         }
         let wait = decode::wait(headers, None, true)?;
-        let bytes = match body {
-            Sent::Read(bytes) => bytes,
-            Sent::Coming(body) => {
-                let settings = &self.edge.settings;
-                let large = |length| length > STRANGERS_BODY && length <= settings.max_body as u64;
-                let empty = body.is_end_stream();
-                if !empty
-                    && upload::announced(headers).is_none_or(large)
-                    && let Err(error) = flow.authorize(&self.credential(headers), RELAY, None)
-                    && error.kind() == Kind::Unauthenticated
-                {
-                    return Err(error);
-                }
+        let settings = &self.edge.settings;
+        let empty = match &body {
+            Sent::Read(_) => true,
+            Sent::Coming(body) => body.is_end_stream(),
+        };
+        let seat = self.edge.intake.enter(flow, (headers, credential), (settings.max_body, empty));
+        let (bytes, seat) = match (body, seat) {
+            (Sent::Read(bytes), seat) => (bytes, seat?),
+            (Sent::Coming(body), Err(error)) => return Err(upload::leave(body, error)),
+            (Sent::Coming(body), Ok(seat)) => {
                 upload::check_coding(headers)?;
-                upload::read(headers, body, settings).await?
+                (upload::read(headers, body, settings, Some(&seat)).await?, seat)
             }
         };
         let passage =
             Passage { method, path: path.into(), query: query.map(Into::into), headers: forth(headers) };
-        Ok(Request {
+        let request = Request {
             id: self.id.clone(),
             origin: Origin::Http,
             arrived: Some(self.arrived),
@@ -290,7 +294,8 @@ impl Visit<'_> {
             priority: None,
             resume: Default::default(),
             body: Asked::relayed(Dialect::OpenAi, bytes, passage),
-        })
+        };
+        Ok((request, seat))
     }
 }
 

@@ -18,6 +18,7 @@ use penstock_flow::Head;
 use penstock_provider::Turn;
 
 use crate::idempotency::{Keeping, Recording};
+use crate::intake::Seat;
 use crate::server::Busy;
 
 pub(crate) use sse::{Events, Source, events};
@@ -40,6 +41,8 @@ pub(crate) struct Reply {
     busy: Option<Busy>,
     /// The turn of the connection in which there was nothing to send. hyper asks several times per turn.
     quiet: Option<Turn>,
+    /// The request's place, given back when the body is dropped.
+    seat: Option<Seat>,
 }
 
 enum Kind {
@@ -50,7 +53,7 @@ enum Kind {
 
 impl Reply {
     fn of(kind: Kind) -> Self {
-        Self { kind, busy: None, quiet: None }
+        Self { kind, busy: None, quiet: None, seat: None }
     }
 
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
@@ -81,6 +84,11 @@ impl Reply {
             }
         }
         None
+    }
+
+    pub(crate) fn seated(mut self, seat: Seat) -> Self {
+        self.seat = Some(seat);
+        self
     }
 
     pub(crate) fn keeping(mut self, busy: Busy) -> Self {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod head;
+mod pace;
 mod socket;
 
 use std::io;
@@ -85,7 +86,7 @@ pub async fn serve(listener: TcpListener, edge: Edge) {
 
 /// A peer that gave up while queued is nobody's trouble; anything else means that we ran out of something, and trying
 /// again at once would only burn the processor.
-async fn refused_accept(error: &io::Error) {
+pub(crate) async fn refused_accept(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
         tracing::error!(%error, "accepting connections rests: raise the limit of open files, or lower the load");

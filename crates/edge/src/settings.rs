@@ -47,6 +47,11 @@ pub struct EdgeSettings {
     pub drain: Duration,
     /// Most open connections; more wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most requests of models that are inside at once, their answers included. Batch work may fill 70 % of it, standard work
+    /// 90 %; whoever finds no room gets 503.
+    pub max_in_flight: usize,
+    /// Most bytes of their bodies that are held in memory at once, in the same shares. More than `max_body`.
+    pub max_in_flight_bytes: usize,
     /// Most concurrent streams of one HTTP/2 connection.
     pub max_http2_streams: u32,
     /// Names under which this gateway may be addressed. Empty allows every `Host`, but then browsers may change things
@@ -75,6 +80,8 @@ impl Default for EdgeSettings {
             hold_max: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             max_connections: 16 * 1024,
+            max_in_flight: 16 * 1024,
+            max_in_flight_bytes: 512 << 20,
             max_http2_streams: 100,
             hosts: Vec::new(),
             console: Vec::new(),

@@ -14,6 +14,7 @@ use penstock_domain::{Code, Error};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::EdgeSettings;
+use crate::intake::{Charge, Seat};
 
 /// What is reserved on the word of a `content-length` alone.
 const RESERVE: usize = 256 << 10;
@@ -84,11 +85,12 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 ///
 /// # Errors
 /// `request_too_large` (by the announced length before a byte is read, else when it grows too large),
-/// `request_timeout`, `incomplete_body`, `invalid_request` for broken chunks.
+/// `request_timeout`, `incomplete_body`, `invalid_request` for broken chunks, `overloaded` when it is more than its seat allows.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Incoming,
     settings: &EdgeSettings,
+    seat: Option<&Seat>,
 ) -> Result<Bytes, Error> {
     let announced = announced(headers);
     let mut upload = Upload { body, received: 0, start: Instant::now(), clock: None };
@@ -101,11 +103,18 @@ pub(crate) async fn read(
         tokio::spawn(upload.linger());
         return Err(too_large(settings));
     }
+    // A small body is bounded by the number of seats.
+    let small = announced == Some(first.len() as u64) && first.len() <= COPY;
+    let mut charge = seat.filter(|_| !small).map(Seat::charge);
+    if let Err(error) = grow(&mut charge, first.len()) {
+        tokio::spawn(upload.linger());
+        return Err(error);
+    }
     if announced == Some(first.len() as u64) {
         // The usual case: one piece, taken as it is. The end is polled so that the connection can be used again.
         return match upload.data(settings).await? {
             None if first.len() <= COPY => Ok(Bytes::copy_from_slice(&first)),
-            None => Ok(first),
+            None => Ok(counted(charge, first)),
             Some(_) => Err(broken()),
         };
     }
@@ -118,9 +127,33 @@ pub(crate) async fn read(
             tokio::spawn(upload.linger());
             return Err(too_large(settings));
         }
+        if let Err(error) = grow(&mut charge, piece.len()) {
+            tokio::spawn(upload.linger());
+            return Err(error);
+        }
         whole.extend_from_slice(&piece);
     }
-    Ok(whole.freeze())
+    Ok(counted(charge, whole.freeze()))
+}
+
+fn grow(charge: &mut Option<Charge>, more: usize) -> Result<(), Error> {
+    charge.as_mut().map_or(Ok(()), |charge| charge.grow(more))
+}
+
+fn counted(charge: Option<Charge>, bytes: Bytes) -> Bytes {
+    match charge {
+        Some(charge) => charge.of(bytes),
+        None => bytes,
+    }
+}
+
+/// Refuses a request whose body has not been read.
+pub(crate) fn leave(body: Incoming, error: Error) -> Error {
+    // A stranger's is not worth reading.
+    if error.code() == Code::Overloaded && !body.is_end_stream() {
+        tokio::spawn(Upload { body, received: 0, start: Instant::now(), clock: None }.linger());
+    }
+    error
 }
 
 struct Upload {

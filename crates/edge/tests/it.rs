@@ -11,6 +11,8 @@ mod drain;
 mod hostile;
 #[path = "it/idempotency.rs"]
 mod idempotency;
+#[path = "it/load.rs"]
+mod load;
 #[path = "it/messages.rs"]
 mod messages;
 #[path = "it/pages.rs"]

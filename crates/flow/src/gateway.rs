@@ -133,6 +133,20 @@ impl Flow {
         }
     }
 
+    /// How urgent the requests of whoever shows this may be, told before anything of a request is read.
+    ///
+    /// # Errors
+    /// Why nobody is known by the credential.
+    pub fn urgency(&self, credential: &Credential) -> Result<Priority, Error> {
+        let caller = self
+            .parts
+            .keys
+            .authenticate(credential, SystemTime::now())
+            .map_err(|error| error.at(Stage::Authenticate))?;
+        let team = caller.team.as_ref().and_then(|team| self.parts.shares.get(team));
+        Ok(caller.priority.or(team.and_then(|share| share.priority)).unwrap_or_default())
+    }
+
     /// What clients may know of how to get in, where access tokens are taken.
     pub fn resource(&self) -> Option<penstock_identity::Resource> {
         self.parts.keys.resource()

@@ -151,8 +151,15 @@ fn settings(config: &Config) -> EdgeSettings {
     let server = &config.server;
     EdgeSettings {
         max_body: usize::try_from(server.max_body.0).unwrap_or(usize::MAX),
+        max_in_flight: usize::try_from(server.max_in_flight).unwrap_or(usize::MAX),
+        // Batch work, too, must be able to send a body of any size that is allowed.
+        max_in_flight_bytes: usize::try_from(
+            server.max_in_flight_bytes.0.max(server.max_body.0.saturating_mul(2)),
+        )
+        .unwrap_or(usize::MAX),
         header_timeout: server.header_timeout.0,
         body_timeout: server.body_timeout.0,
+        write_timeout: server.write_timeout.0,
         keep_alive: server.keep_alive.0,
         drain: server.drain.0,
         trusted_proxies: server.trusted_proxies.clone(),

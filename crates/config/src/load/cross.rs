@@ -308,7 +308,7 @@ fn scope_problem(scope: &str) -> Option<Problem> {
 
 fn server(value: &Value, found: &mut Vec<Problem>) {
     let Some(server) = value.get("server") else { return };
-    for name in ["header_timeout", "body_timeout", "keep_alive"] {
+    for name in ["header_timeout", "body_timeout", "write_timeout", "keep_alive"] {
         if word(server, name).and_then(parse_duration).is_some_and(|d| d.is_zero()) {
             found.push(Problem::error(format!("server.{name}"), "must be more than zero"));
         }

@@ -15,6 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use super::pace::{self, Paced};
 use super::socket::{self, Protocol, Wire};
 use crate::drain::{Drain, Phase, Watched};
 use crate::edge::Inner;
@@ -49,7 +50,7 @@ impl Builders {
             .max_header_size(settings.max_head)
             .max_buf_size(settings.max_head.max(WRITE_BUFFER))
             .writev(true);
-        let mut two = http2::Builder::new(Streams(drain.clone()));
+        let mut two = http2::Builder::new(Streams { drain: drain.clone(), patience: settings.write_timeout });
         two.timer(TokioTimer::new())
             .max_concurrent_streams(settings.max_http2_streams)
             .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
@@ -95,7 +96,7 @@ pub(super) async fn run(stream: TcpStream, edge: Edge, builders: Arc<Builders>) 
         }
         Protocol::Two => {
             // Boxed, so that the many HTTP/1 connections do not carry room for this much larger state.
-            let mut connection = Box::pin(builders.two.serve_connection(io, service));
+            let mut connection = Box::pin(builders.two.serve_connection(io, InPieces(service)));
             let connection = connection.as_mut();
             drive(connection, drain, |connection| connection.graceful_shutdown(), Future::poll).await
         }
@@ -131,7 +132,11 @@ async fn drive<C: Future>(
 
 /// Runs the streams of an HTTP/2 connection. Each is a task of its own, so each watches the drain for itself.
 #[derive(Clone)]
-struct Streams(Drain);
+struct Streams {
+    drain: Drain,
+    /// How long a client may refuse to read.
+    patience: Duration,
+}
 
 impl<F> Executor<F> for Streams
 where
@@ -139,19 +144,11 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
-        let mut watched = Watched::new(self.0.clone());
-        tokio::spawn(async move {
-            let mut stream = pin!(stream);
-            poll_fn(|context| {
-                if watched.phase(context) == Phase::Closed {
-                    return Poll::Ready(());
-                }
-                stream.as_mut().poll(context).map(|_| ())
-            })
-            .await;
-        });
+        tokio::spawn(pace::send(stream, self.drain.clone(), self.patience));
     }
 }
+
+type Answering<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
 
 /// Hands hyper's requests to the edge.
 struct Service {
@@ -163,7 +160,7 @@ struct Service {
 impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+    type Future = Answering<Reply>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let edge = Arc::clone(&self.edge);
@@ -173,5 +170,19 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             let response = layers::guarded(&edge, request, peer, ambiguous).await;
             Ok(response.map(|reply| reply.keeping(busy)))
         })
+    }
+}
+
+/// The same for HTTP/2, whose answers are sent by tasks of their own.
+struct InPieces(Service);
+
+impl hyper::service::Service<Request<Incoming>> for InPieces {
+    type Response = Response<Paced>;
+    type Error = Infallible;
+    type Future = Answering<Paced>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async move { Ok(answer.await?.map(Paced::new)) })
     }
 }

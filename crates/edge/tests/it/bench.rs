@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use penstock_admission::Admission;
-use penstock_config::{FileKey, Limits};
+use penstock_config::{FileKey, Limits, Urgency};
 use penstock_domain::{
     Code, Delta, Dialect, Error, FinishReason, Notes, RawBody, RawEvents, Relayed, RelayedHead, Retry, Usage,
 };
@@ -31,6 +31,10 @@ pub(crate) const POOR: &str = "a-poor-key-0123456789abc";
 pub(crate) const FILES: &str = "a-files-key-0123456789abc";
 /// May do everything, with one model.
 pub(crate) const SOME_MODELS: &str = "a-models-key-0123456789ab";
+/// As [`KEY`], for people who wait.
+pub(crate) const URGENT: &str = "an-urgent-key-0123456789a";
+/// As [`KEY`], for work that nobody waits for.
+pub(crate) const BATCH: &str = "a-batch-key-0123456789abc";
 /// Was good once.
 pub(crate) const OLD: &str = "an-old-key-0123456789abc";
 /// What the model `whole` answers, to the byte.
@@ -416,6 +420,8 @@ impl Bench {
             key("poor", POOR, &["tools:call"], None),
             key("files", FILES, &["relay:invoke:files"], None),
             FileKey { models: vec!["raw".into()], ..key("some-models", SOME_MODELS, &["*"], None) },
+            FileKey { priority: Some(Urgency::Interactive), ..key("urgent", URGENT, &["*"], None) },
+            FileKey { priority: Some(Urgency::Batch), ..key("batch", BATCH, &["*"], None) },
             key("old", OLD, &["*"], Some("2020-01-01T00:00:00Z")),
             FileKey { team: Some("t".into()), ..key("asks", ASKS, &["chat:invoke"], None) },
             FileKey { team: Some("t".into()), ..key("reads", READS, &["chat:read"], None) },
@@ -456,6 +462,11 @@ impl Bench {
         Self { address, watch, kept, drain, server }
     }
 
+    /// The codes of what has ended until now.
+    pub(crate) fn codes_so_far(&self) -> Vec<&'static str> {
+        self.kept.records.lock().unwrap().iter().map(|record| record.outcome.code()).collect()
+    }
+
     /// Waits until every request that began has ended, and gives the codes in order.
     pub(crate) async fn codes(&self, expected: usize) -> Vec<&'static str> {
         tokio::time::timeout(Duration::from_secs(5), async {
@@ -470,6 +481,6 @@ impl Bench {
         .await
         .expect("the records come");
         assert_eq!(self.kept.begun.load(Ordering::SeqCst), expected, "every request begins once");
-        self.kept.records.lock().unwrap().iter().map(|record| record.outcome.code()).collect()
+        self.codes_so_far()
     }
 }

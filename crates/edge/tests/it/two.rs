@@ -1,5 +1,6 @@
 //! The same routes over HTTP/2 without negotiation.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use penstock_edge::EdgeSettings;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -78,4 +80,49 @@ async fn heads_that_are_too_large_are_431() {
     let mut request = ask(&bench, "whole", false);
     request.headers_mut().insert("x-padding", "x".repeat(80 << 10).parse().unwrap());
     assert_eq!(sender.send_request(request).await.unwrap().status(), 431);
+}
+
+/// A client that opens no window beyond this and never says that it has read anything.
+async fn connect_narrow(bench: &Bench, window: u32) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(bench.address).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn a_stream_without_window_is_reset_in_time_and_others_go_on() {
+    let hasty = EdgeSettings { write_timeout: Duration::from_millis(100), ..EdgeSettings::default() };
+    let bench = Bench::set(hasty).await;
+    let mut sender = connect_narrow(&bench, 20_000).await;
+    let mut slow = sender.send_request(ask(&bench, "endless", true)).await.unwrap().into_body();
+    slow.frame().await.expect("a first frame").unwrap();
+    let stalled = sender.send_request(ask(&bench, "flood", true)).await.unwrap().into_body();
+    timeout(Duration::from_secs(5), bench.watch.gone.notified()).await.expect("the call is dropped");
+    let taken = bench.watch.flooded.load(Ordering::SeqCst) * 4096;
+    assert!(taken < 1 << 20, "{taken} bytes were taken for a client that has no room");
+    assert_eq!(bench.codes_so_far(), ["cancelled"], "and the one whose vendor is slow goes on");
+    assert!(stalled.collect().await.is_err(), "what came is not taken for a whole answer");
+    // As long again: its client reads, it is the vendor that says nothing.
+    assert!(
+        timeout(Duration::from_millis(300), slow.frame()).await.is_err(),
+        "nothing comes and nothing ends"
+    );
+    assert_eq!(sender.send_request(ask(&bench, "whole", false)).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_never_opens_a_window_gets_nothing_and_holds_nothing() {
+    let hasty = EdgeSettings { write_timeout: Duration::from_millis(100), ..EdgeSettings::default() };
+    let bench = Bench::set(hasty).await;
+    let mut sender = connect_narrow(&bench, 0).await;
+    for (model, stream) in [("flood", true), ("whole", false)] {
+        let body = sender.send_request(ask(&bench, model, stream)).await.unwrap().into_body();
+        let ended = timeout(Duration::from_secs(5), body.collect()).await.expect("the stream is reset");
+        assert!(ended.is_err(), "{model}");
+    }
 }
