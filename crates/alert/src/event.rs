@@ -50,6 +50,8 @@ pub enum Data {
         name: Arc<str>,
         /// Why it is away.
         reason: Option<Box<str>>,
+        /// When it was told that it fell away: its return belongs to that.
+        fell: SystemTime,
     },
     /// A key expires soon.
     Key {
@@ -70,8 +72,8 @@ impl Event {
             Data::Budget { level, name, per, percent, limit, begun, .. } => {
                 format!("{level}\0{name}\0{}\0{percent}\0{}\0{}", per.name(), limit.micros(), seconds(*begun))
             }
-            Data::Provider { name, .. } => {
-                format!("{name}\0{}", seconds(self.at) / crate::watch::APART.as_secs())
+            Data::Provider { name, fell, .. } => {
+                format!("{name}\0{}", seconds(*fell) / crate::watch::APART.as_secs())
             }
             Data::Key { id, expires, .. } => format!("{id}\0{}", seconds(*expires)),
         };

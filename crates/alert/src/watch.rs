@@ -8,7 +8,8 @@ use penstock_config::EventKind;
 
 use crate::event::{Data, Event};
 
-/// How long what was told of a provider stands at least: one that flaps is not news every minute.
+/// How long lies at least between two times that a provider is said to fail: one that flaps is not news every minute. That it is
+/// back is told as soon as it is so.
 pub(crate) const APART: Duration = Duration::from_secs(300);
 
 /// A change is told when so many looks in a row saw it.
@@ -32,7 +33,8 @@ pub struct Watch {
 #[derive(Debug)]
 struct Known {
     told_down: bool,
-    told_at: Option<SystemTime>,
+    /// When it was last told that it is down.
+    fell: Option<SystemTime>,
     looks: u32,
 }
 
@@ -45,20 +47,24 @@ impl Watch {
     }
 
     fn one(&mut self, now: SystemTime, name: &Arc<str>, mood: &Mood) -> Option<Event> {
-        let fresh = || Known { told_down: false, told_at: None, looks: 0 };
+        let fresh = || Known { told_down: false, fell: None, looks: 0 };
         let known = self.known.entry(Arc::clone(name)).or_insert_with(fresh);
         let down = matches!(mood, Mood::Down(_));
         known.looks = if down == known.told_down { 0 } else { known.looks.saturating_add(1) };
-        let early = known.told_at.is_some_and(|told| now.duration_since(told).unwrap_or_default() < APART);
-        if known.looks < LOOKS || early {
+        let recent = |fell: SystemTime| now.duration_since(fell).unwrap_or_default() < APART;
+        if known.looks < LOOKS || (down && known.fell.is_some_and(recent)) {
             return None;
         }
-        (known.told_down, known.told_at, known.looks) = (down, Some(now), 0);
+        (known.told_down, known.looks) = (down, 0);
         let (kind, reason) = match mood {
-            Mood::Down(reason) => (EventKind::ProviderUnavailable, Some(reason.clone())),
+            Mood::Down(reason) => {
+                known.fell = Some(now);
+                (EventKind::ProviderUnavailable, Some(reason.clone()))
+            }
             Mood::Up => (EventKind::ProviderRecovered, None),
         };
-        Some(Event { kind, at: now, data: Data::Provider { name: Arc::clone(name), reason } })
+        let fell = known.fell.unwrap_or(now);
+        Some(Event { kind, at: now, data: Data::Provider { name: Arc::clone(name), reason, fell } })
     }
 }
 
@@ -87,16 +93,36 @@ mod tests {
     }
 
     #[test]
-    fn one_that_flaps_is_told_of_every_five_minutes_and_what_is_told_last_is_true() {
+    fn one_that_flaps_is_said_to_fail_every_five_minutes_and_what_is_told_last_is_true() {
         let mut watch = Watch::default();
         let mut told = Vec::new();
         // Down for 20 seconds of every 40, then up for good.
         for second in (0..3_600).step_by(5) {
             told.extend(look(&mut watch, second, second >= 1_800 || second % 40 < 20));
         }
-        assert!(told.len() <= 12, "{told:?}");
+        assert!(told.len() <= 14, "{told:?}");
         assert_eq!(told.last(), Some(&EventKind::ProviderRecovered));
         assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
+    }
+
+    #[test]
+    fn that_it_is_back_is_told_at_once_and_belongs_to_the_fall_before_it() {
+        let mut watch = Watch::default();
+        let mut at_second = |second: u64, up: bool| {
+            let mood = if up { Mood::Up } else { Mood::Down("its errors".into()) };
+            watch.look(at(second), &[("a".into(), mood)])
+        };
+        let mut told = Vec::new();
+        for second in (290..700).step_by(5) {
+            // Down at 290 and at 600; back a little later each time, once just beside the next fall.
+            told.extend(at_second(second, !matches!(second, 290..=300 | 595..=605)));
+        }
+        let kinds: Vec<_> = told.iter().map(|event| event.kind).collect();
+        let pair = [EventKind::ProviderUnavailable, EventKind::ProviderRecovered];
+        assert_eq!(kinds, [pair, pair].concat());
+        assert_eq!(told[1].at, at(310));
+        let ids: std::collections::HashSet<_> = told.iter().map(Event::id).collect();
+        assert_eq!(ids.len(), 4, "none is taken for one of before");
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn data(data: &Data) -> Value {
                 "renews_at": renewed.map(time),
             })
         }
-        Data::Provider { name, reason } => json!({"provider": &**name, "reason": reason.as_deref()}),
+        Data::Provider { name, reason, .. } => json!({"provider": &**name, "reason": reason.as_deref()}),
         Data::Key { id, name, expires } => {
             json!({"id": &**id, "name": &**name, "expires_at": time(*expires)})
         }

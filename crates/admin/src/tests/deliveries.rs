@@ -43,7 +43,7 @@ fn endpoint() -> Endpoint {
 }
 
 fn event() -> Event {
-    let data = Data::Provider { name: "outer".into(), reason: None };
+    let data = Data::Provider { name: "outer".into(), reason: None, fell: now() };
     Event { kind: EventKind::ProviderRecovered, at: now(), data }
 }
 
