@@ -34,21 +34,28 @@ BODY = {"model": "said", "max_tokens": 5, "messages": [{"role": "user", "content
 
 
 class Houses:
-    """Gateways with one ledger and one Redis before one scripted upstream."""
+    """Gateways with one ledger, in a file or in PostgreSQL, and one Redis before one scripted upstream."""
 
-    def __init__(self, folder: pathlib.Path, server: Redis, count: int, **config: Any):
-        self.folder, self.redis = folder, server
+    def __init__(self, folder: pathlib.Path, server: Redis, count: int, database: Postgres | None = None, **config: Any):
+        self.folder, self.redis, self.postgres = folder, server, database
+        stores = {"shared": server.url, **config.pop("stores", {})}
+        if database:
+            self.database = database.create()
+            stores["database"] = database.url(self.database)
+        # A ledger in a file is in a folder that all share; with PostgreSQL each has its own folder, and all have one pepper.
+        home = {"auth": {"pepper": "${PEPPER}"}} if database else {"data_dir": str(folder / "data")}
         (folder / "mock").mkdir()
         self.mock = harness.Mock(folder / "mock", {"rules": RULES})
-        self.env = {"VENDOR": harness.UPSTREAM_SECRET, "ROOT": harness.new_secret(), "CALLER": harness.new_secret()}
+        self.env = {"VENDOR": harness.UPSTREAM_SECRET, "ROOT": harness.new_secret(), "CALLER": harness.new_secret(),
+                    "PEPPER": "ab" * 32}
         outer = {"kind": "openai", "base_url": f"{self.mock.url}/v1", "api_key": "${VENDOR}"}
         caller = {"name": "caller", "key": "${CALLER}", "scopes": ["chat:*"], **config.pop("caller", {})}
         self.config = {
-            "data_dir": str(folder / "data"),
+            **home,
             "providers": {"outer": outer},
             "models": {"said": {"provider": "outer", "model": "v", "price": PRICE}},
             "keys": [caller, {"name": "root", "key": "${ROOT}", "scopes": ["*"]}],
-            "stores": {"shared": server.url, **config.pop("stores", {})},
+            "stores": stores,
             **config,
         }
         self.gateways: list[harness.Gateway] = []
@@ -65,13 +72,19 @@ class Houses:
     def chat(self, number: int, text: str = "[five]", **members: Any) -> harness.Reply:
         return self.gateways[number].chat(self.env["CALLER"], "said", text, **{"max_tokens": 5, **members})
 
-    def ledger(self, question: str) -> list[tuple[Any, ...]]:
+    def ledger(self, what: str, table: str, where: str = "") -> list[tuple[Any, ...]]:
+        """Rows of `entries` or `open`."""
+        question = f"SELECT {what} FROM {'ledger_' if self.postgres else ''}{table} {where}"
+        if self.postgres:
+            number = lambda text: int(text) if text.lstrip("-").isdigit() else text or None
+            rows = self.postgres.sql(self.database, question).splitlines()
+            return [tuple(number(field) for field in row.split("|")) for row in rows]
         path = self.folder / "data" / "ledger.db"
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             return database.execute(question).fetchall()
 
     def written(self) -> int:
-        return int(self.ledger("SELECT coalesce(sum(max(cost, 0)), 0) FROM entries")[0][0])
+        return int(self.ledger("coalesce(sum(cost), 0)", "entries", "WHERE cost > 0")[0][0])
 
     def agree(self, patience: float = 30) -> int:
         """Waits for quiet: nothing open, nothing held, and what was spent is the same in the ledger and in Redis."""
@@ -80,7 +93,7 @@ class Houses:
         def agreed() -> bool:
             with contextlib.suppress(sqlite3.OperationalError):
                 team = self.redis.account("team", "support")
-                seen[:] = [team, self.written(), self.ledger("SELECT count(*) FROM open")[0][0]]
+                seen[:] = [team, self.written(), self.ledger("count(*)", "open")[0][0]]
                 return team == {"spent": seen[1], "unwritten": 0, "held": 0, "in_flight": 0} and seen[2] == 0
             return False
 
@@ -146,13 +159,11 @@ def test_a_thousand_requests_at_once_at_four_gateways_against_a_budget_for_ten(h
 
 
 def test_the_same_holds_with_the_ledger_in_postgresql(houses: Any, postgres: Postgres) -> None:  # noqa: F811
-    name = postgres.create()
-    stores = {"shared_timeout": "10s", "database": postgres.url(name)}
-    at = houses(4, teams={"support": {"budget": {"usd": 0.0005, "per": "month"}}}, stores=stores)
+    stores = {"shared_timeout": "10s"}
+    at = houses(4, teams={"support": {"budget": {"usd": 0.0005, "per": "month"}}}, stores=stores, database=postgres)
     statuses = rush(at, 1000, {**BODY, "messages": [{"role": "user", "content": "[late]"}]})
     assert statuses.count(200) == 10 and statuses.count(429) == 990, {one: statuses.count(one) for one in set(statuses)}
-    quiet = {"spent": 500, "unwritten": 0, "held": 0, "in_flight": 0}
-    harness.until(lambda: at.redis.account("team", "support") == quiet, "the counters say 500 micro-dollars", 30)
+    assert at.agree() == 500
     rows = at.gateways[2].get("/admin/v1/budgets", at.env["ROOT"]).json()["data"]
     team = next(row for row in rows if row["level"] == "team")
     report = at.gateways[1].get("/admin/v1/spend?by=team&from=2d", at.env["ROOT"]).json()["total"]
@@ -175,8 +186,13 @@ def test_rates_and_slots_hold_for_all_gateways_and_the_headers_say_so(houses: An
         assert one.headers["x-ratelimit-remaining-requests"] == "0"
 
 
-def test_nothing_settled_is_lost_when_gateways_are_killed(houses: Any) -> None:
-    at = houses(3, teams={"support": {"budget": {"usd": 1000, "per": "lifetime"}}})
+# Fewer kills where a start takes longer and the stores are the same servers all the time.
+@pytest.mark.parametrize(("database", "seconds"), [("sqlite", 45), ("postgresql", 25)])
+def test_nothing_settled_is_lost_when_gateways_are_killed(
+    houses: Any, postgres: Postgres, database: str, seconds: float,  # noqa: F811
+) -> None:
+    at = houses(3, teams={"support": {"budget": {"usd": 1000, "per": "lifetime"}}},
+                database=postgres if database == "postgresql" else None)
     dice = random.Random(4711)
     settled: dict[str, tuple[float, int, int]] = {}
     stop = threading.Event()
@@ -199,7 +215,7 @@ def test_nothing_settled_is_lost_when_gateways_are_killed(houses: Any) -> None:
     for worker in workers:
         worker.start()
     killed: list[tuple[float, int]] = []
-    end = time.monotonic() + 45
+    end = time.monotonic() + seconds
     while time.monotonic() < end or len(killed) < 3:
         time.sleep(dice.uniform(0.1, 1.0))
         victim = dice.randrange(3)
@@ -213,12 +229,12 @@ def test_nothing_settled_is_lost_when_gateways_are_killed(houses: Any) -> None:
         worker.join(30)
     time.sleep(SAFE_AFTER)
     spent = at.agree()
-    known = dict(at.ledger("SELECT id, cost FROM entries"))
+    known = dict(at.ledger("id, cost", "entries"))
     safe = lambda when, at_one: all(number != at_one or abs(when - death) > SAFE_AFTER for death, number in killed)
     lost = [name for name, (when, number, cost) in settled.items() if known.get(name) != cost and safe(when, number)]
     assert not lost, f"{len(lost)} of {len(settled)} settled requests are not in the ledger as they were told"
     assert len(settled) > 50 and len(killed) > 3 and spent > 0
-    assert at.ledger("SELECT count(*) FROM entries WHERE kind = 2 AND estimated = 0") == [(0,)]
+    assert at.ledger("count(*)", "entries", "WHERE kind = 2 AND estimated = 0") == [(0,)]
     print(f"{len(killed)} kills, {len(settled)} settled, {spent} micro-dollars")
 
 

@@ -59,6 +59,7 @@ export function play(model: string, name: string, script = scripts[name]): Anthr
 }
 
 export interface Stats {
+  requests: number;
   streams_aborted: number;
   wholes_aborted: number;
   in_flight: number;
