@@ -108,6 +108,7 @@ fn read_wish(body: Map<String, Value>) -> (KeyRequest, Fields) {
         allow_ips: fields
             .take("allow_ips", "a list of addresses or ranges such as [\"10.0.0.0/8\"]")
             .unwrap_or_default(),
+        priority: fields.take("priority", "interactive, standard or batch"),
         created_by: None,
     };
     let limits = fields.take("limits", "an object").map(|object| read_limits(object, &mut fields));
@@ -240,6 +241,7 @@ pub(crate) fn show(record: &KeyRecord, now: SystemTime) -> Value {
         "models": record.models.patterns(),
         "limits": record.limits,
         "allow_ips": record.allow_ips,
+        "priority": record.priority.map(penstock_domain::Priority::name),
         "budget": record.budget,
         "created": (record.source == KeySource::Database && record.created > UNIX_EPOCH).then(|| time(record.created)).flatten(),
         "created_by": record.created_by.as_ref().map(|id| id.as_str()),

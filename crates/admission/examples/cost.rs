@@ -39,6 +39,7 @@ impl LedgerStore for Nowhere {
 fn run(admission: &Arc<Admission>, own: Allowance, tariff: &Tariff) -> u128 {
     let (key, team, model): (Arc<str>, Arc<str>, Arc<str>) =
         ("key_a".into(), "support".into(), "large".into());
+    let provider: Arc<str> = "vendor".into();
     let (id, tags, rules) =
         (RequestId::new("req_0123456789abcdef01234567"), Tags::default(), Rules::default());
     let begin = Instant::now();
@@ -56,7 +57,7 @@ fn run(admission: &Arc<Admission>, own: Allowance, tariff: &Tariff) -> u128 {
         };
         let (_, permit) = admission.reserve(&rules, claim, Now::read(), || 500);
         let Ok(permit) = permit else { continue };
-        permit.calling();
+        permit.calling(&provider);
         for tokens in [50, 100, 150] {
             permit.used(None, tokens);
         }

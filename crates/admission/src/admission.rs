@@ -33,10 +33,12 @@ const CROWD: u64 = 4;
 
 /// Decides whether a request may run now.
 pub struct Admission {
-    start: Instant,
+    pub(crate) start: Instant,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
     organisation: Arc<Account>,
+    /// Of those that were ever called and had to be paid, or have bounds.
+    pub(crate) providers: Mutex<HashMap<Arc<str>, Arc<Account>>>,
     pub(crate) book: Option<Book>,
     /// Reservations that were given back whole.
     pub(crate) refunds: AtomicU64,
@@ -155,6 +157,7 @@ impl Admission {
             start,
             shards: std::array::from_fn(|_| shard()),
             organisation: Account::new("".into()),
+            providers: Mutex::default(),
             book: None,
             bell: None,
             refunds: AtomicU64::new(0),
@@ -282,7 +285,11 @@ impl Admission {
         let lease = self.link.as_ref().map(|link| Lease::new(link, (rules, &claim), need, alone));
         let open = self.open(&claim, (need, lease.as_ref().map_or(0, |lease| lease.hold.number)), now);
         let admission = Arc::clone(self);
-        (rate, Ok(Permit::new(Held { admission, accounts, open, place, need, predicted, grows, lease })))
+        let calls = Vec::new();
+        (
+            rate,
+            Ok(Permit::new(Held { admission, accounts, open, place, need, predicted, grows, lease, calls })),
+        )
     }
 
     fn open(&self, claim: &Claim<'_>, (need, number): (Need, u64), now: Now) -> Arc<Open> {
@@ -298,6 +305,7 @@ impl Admission {
             input: AtomicU64::new(need.input),
             seen: AtomicU64::new(0),
             number,
+            provider: Mutex::default(),
         };
         let open = Arc::new(open);
         if let Some(book) = &self.book {
@@ -406,7 +414,9 @@ impl Admission {
         }
         let mut all = self.all();
         all.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
-        let shown = all.into_iter().map(|(level, account)| account.standing(level, at, now.wall));
+        // Those of providers are shown by whoever knows which of them there are: [`crate::Quota::standing`].
+        let own = all.into_iter().filter(|(level, _)| *level != Level::Provider);
+        let shown = own.map(|(level, account)| account.standing(level, at, now.wall));
         shown.filter(|one| one.allowance != Allowance::default() || one.spent.lifetime > 0).collect()
     }
 
@@ -419,6 +429,8 @@ impl Admission {
                 all.extend(accounts.values().map(|account| (level, Arc::clone(account))));
             }
         }
+        let providers = self.providers.lock();
+        all.extend(providers.values().map(|account| (Level::Provider, Arc::clone(account))));
         all
     }
 
@@ -459,8 +471,7 @@ impl Admission {
             Level::Team => 1,
             Level::Model => 2,
             Level::Organisation => return Arc::clone(&self.organisation),
-            // Kept by [`crate::Quota`].
-            Level::Provider => return Account::new(Arc::clone(name)),
+            Level::Provider => return self.provider(name),
         };
         let mut shard = self.shard(name).lock();
         if let Some(account) = shard.accounts[place].get(name) {
@@ -522,11 +533,15 @@ impl Account {
         self.state.lock().for_all = seen.map(Box::new);
     }
 
-    fn new(name: Arc<str>) -> Arc<Self> {
+    pub(crate) fn new(name: Arc<str>) -> Arc<Self> {
         Arc::new(Self { name, state: Mutex::default() })
     }
 
-    fn standing(&self, level: Level, at: u64, wall: SystemTime) -> Standing {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn standing(&self, level: Level, at: u64, wall: SystemTime) -> Standing {
         let mut own = self.state.lock();
         own.spent.turn(wall);
         let for_all = own.for_all.as_deref().map(|seen| State::seen(own.allowance, seen, wall));

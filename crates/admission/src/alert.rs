@@ -74,7 +74,7 @@ fn begun(per: Per, renewed: Option<SystemTime>) -> SystemTime {
 }
 
 /// Where crossings go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Bell(mpsc::Sender<Crossing>);
 
 impl Bell {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use penstock_config::Per;
 use penstock_domain::{Code, Cost, Error, RequestId, Tags, Tariff, Usage};
 use tokio::sync::mpsc;
@@ -165,6 +166,19 @@ pub struct Open {
     pub(crate) seen: AtomicU64,
     /// Its number among the requests that gateways share; 0 where they share none.
     pub(crate) number: u64,
+    /// Who answers, or was asked last.
+    pub(crate) provider: Mutex<Option<Arc<str>>>,
+}
+
+/// What a request has to pay to one provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// Whom.
+    pub provider: Arc<str>,
+    /// How much, in micro-dollars.
+    pub micros: u64,
+    /// What [`crate::Stake::end`] said, where the provider has bounds: its account has the money already.
+    pub stake: Option<u64>,
 }
 
 impl Open {
@@ -182,7 +196,18 @@ impl Open {
             input: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             number: 0,
+            provider: Mutex::default(),
         }
+    }
+
+    /// Who answers, or was asked last.
+    pub fn provider(&self) -> Option<Arc<str>> {
+        self.provider.lock().clone()
+    }
+
+    /// Somebody is asked, or answers.
+    pub fn asks(&self, provider: &Arc<str>) {
+        *self.provider.lock() = Some(Arc::clone(provider));
     }
 
     /// The provider is called, or has answered so much; `input` replaces the estimate of the prompt.
@@ -240,6 +265,8 @@ pub struct Entry {
     pub estimated: bool,
     /// What is charged.
     pub cost: Cost,
+    /// To whom it is paid: one request may have called several providers, and one of them more than once.
+    pub calls: Box<[Called]>,
     /// Whether the store knows the reservation as open.
     pub kept: bool,
 }
@@ -492,9 +519,10 @@ impl Writer {
     }
 }
 
-/// The numbers of the requests that have ended.
+/// The numbers of the requests that have ended, and of their calls.
 fn numbers(batch: &Batch) -> impl Iterator<Item = u64> {
-    batch.closed.iter().map(|entry| entry.open.number).filter(|number| *number > 0)
+    let calls = batch.closed.iter().flat_map(|entry| entry.calls.iter().filter_map(|call| call.stake));
+    batch.closed.iter().map(|entry| entry.open.number).chain(calls).filter(|number| *number > 0)
 }
 
 fn address(open: &Arc<Open>) -> usize {

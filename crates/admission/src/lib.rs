@@ -28,5 +28,5 @@ pub use admission::{Admission, Claim, Output, Standing};
 pub use alert::Crossing;
 pub use penstock_config::{Budget, Limits};
 pub use permit::{Permit, Truth};
-pub use quota::{Quota, Short};
+pub use quota::{Question, Quota, Short, Stake};
 pub use rules::{Allowance, Gauge, Level, Need, Now, Rate, Rules};

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use penstock_domain::{Cost, Error, Usage};
 
 use crate::admission::{Account, Admission};
-use crate::ledger::{End, Entry, Open, Place};
+use crate::ledger::{Called, End, Entry, Open, Place};
 use crate::refuse;
 use crate::rules::{Level, Need, Now};
 use crate::shared::lease::Lease;
@@ -44,6 +44,8 @@ pub(crate) struct Held {
     pub(crate) grows: bool,
     /// What is asked of all gateways together, where there are several.
     pub(crate) lease: Option<Box<Lease>>,
+    /// What its calls cost, and where.
+    pub(crate) calls: Vec<Called>,
 }
 
 impl Permit {
@@ -52,8 +54,23 @@ impl Permit {
     }
 
     /// A provider is called: from now on something may have to be paid.
-    pub fn calling(&self) {
+    pub fn calling(&self, provider: &Arc<str>) {
+        self.asks(provider);
         self.used(None, 0);
+    }
+
+    /// Of the providers that were called this one answers.
+    pub fn asks(&self, provider: &Arc<str>) {
+        if let Some(held) = &self.0 {
+            held.open.asks(provider);
+        }
+    }
+
+    /// What its calls cost, by provider. To be said before the end.
+    pub fn called(&mut self, calls: Vec<Called>) {
+        if let Some(held) = &mut self.0 {
+            held.calls = calls;
+        }
     }
 
     /// So many tokens were generated so far; `prompt` replaces the bound of the prompt's tokens. For the ledger's journal.
@@ -148,8 +165,9 @@ impl Held {
             model.sketch.get_or_insert_default().learn(usage.output, self.predicted);
         }
         drop(accounts);
+        self.admission.pay(&self.calls, ended);
         if let Some(lease) = &self.lease {
-            lease.answered(&self.accounts);
+            lease.answered(self.accounts.iter().flatten());
             lease.ended(used, self.place.is_none());
         }
         if let Some(place) = self.place {
@@ -166,6 +184,7 @@ impl Held {
                 usage: truth.usage,
                 estimated: truth.estimated,
                 cost: truth.cost,
+                calls: self.calls.into(),
                 kept: false,
             };
             if refused { place.void(entry) } else { place.closed(entry) }

@@ -26,6 +26,10 @@ impl Level {
     /// Every level of which a request takes when it is admitted, in order.
     pub const ALL: [Level; 4] = [Level::Key, Level::Team, Level::Organisation, Level::Model];
 
+    /// Every level that the ledger adds up, in the order of the numbers by which it has them.
+    pub const KEPT: [Level; 5] =
+        [Level::Key, Level::Team, Level::Organisation, Level::Model, Level::Provider];
+
     /// `key`, `team`, `organisation`, `model` or `provider`.
     pub const fn name(self) -> &'static str {
         match self {

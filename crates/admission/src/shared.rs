@@ -21,7 +21,7 @@ use crate::rules::{Allowance, Level, Need};
 mod around;
 mod keeper;
 pub(crate) mod lease;
-mod link;
+pub(crate) mod link;
 mod notes;
 
 pub use keeper::Keeper;

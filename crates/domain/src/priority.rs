@@ -22,4 +22,9 @@ impl Priority {
             Priority::Batch => "batch",
         }
     }
+
+    /// The class of such a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
 }

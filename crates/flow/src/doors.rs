@@ -4,7 +4,9 @@
 //! in, which gives its place back when it ends; a [`Place`] in the line for each request that waits.
 //!
 //! What it promises: nobody is let in beyond a bound; a place that is free and can be used is given to whoever
-//! [`penstock_admission::fair`] says is next; what went in or waits leaves nothing behind, however it ends.
+//! [`penstock_admission::fair`] says is next; what went in or waits leaves nothing behind, however it ends. Rates and money
+//! hold for all gateways where these share their limits: whoever is let in here asks them ([`Pass::confirm`]), and those who
+//! wait ask one after another.
 //!
 //! What it refuses to know: which provider a request should go to, and what its answer is.
 
@@ -16,12 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use penstock_admission::fair::{Ask, Bounds, Fair, Fit, Full, Next, Ticket};
-use penstock_admission::{Allowance, Need, Now, Quota, Short, Standing};
+use penstock_admission::{Admission, Allowance, Need, Now, Quota, Short, Stake, Standing};
 use penstock_domain::{Code, Error, Priority, Retry};
 use penstock_routing::Target;
 use tokio::sync::oneshot;
 
-pub(crate) use pass::Pass;
+pub(crate) use pass::{Asking, Pass};
 
 /// The longest time for which a line before a rate is not looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -64,16 +66,32 @@ impl DoorRules {
 #[derive(Debug)]
 pub struct Doors {
     start: Instant,
+    /// Has the accounts; without it each door has one of its own.
+    admission: Option<Arc<Admission>>,
     all: Mutex<HashMap<Arc<str>, Arc<Door>>>,
 }
 
 impl Default for Doors {
     fn default() -> Self {
-        Self { start: Instant::now(), all: Mutex::default() }
+        Self { start: Instant::now(), admission: None, all: Mutex::default() }
     }
 }
 
 impl Doors {
+    /// Doors whose accounts are the admission's: what was spent before the start counts, and what other gateways use where
+    /// they share their limits.
+    pub fn of(admission: &Arc<Admission>) -> Self {
+        Self { admission: Some(Arc::clone(admission)), ..Self::default() }
+    }
+
+    fn door(&self, name: &Arc<str>, rules: DoorRules) -> Arc<Door> {
+        let quota = match &self.admission {
+            Some(admission) => Quota::of(admission, name),
+            None => Quota::new(Arc::clone(name), self.start),
+        };
+        Door::new(Arc::clone(name), rules, self.start, quota)
+    }
+
     /// The doors of a configuration, by provider. Those that were there before keep who is in, who waits and what was used.
     pub fn adopt(
         &self,
@@ -85,7 +103,7 @@ impl Doors {
             let door = match all.get(&name) {
                 Some(door) => Arc::clone(door),
                 None if !rules.bind() => continue,
-                None => Door::new(Arc::clone(&name), rules, self.start),
+                None => self.door(&name, rules),
             };
             door.adopt(rules);
             all.insert(Arc::clone(&name), Arc::clone(&door));
@@ -99,7 +117,7 @@ impl Doors {
 pub struct Door {
     name: Arc<str>,
     start: Instant,
-    quota: Quota,
+    quota: Arc<Quota>,
     state: Mutex<State>,
 }
 
@@ -151,11 +169,10 @@ pub(crate) struct Shut {
 }
 
 impl Door {
-    fn new(name: Arc<str>, rules: DoorRules, start: Instant) -> Arc<Self> {
+    fn new(name: Arc<str>, rules: DoorRules, start: Instant, quota: Quota) -> Arc<Self> {
         let room = Room { rules, inside: 0, lanes: HashMap::new() };
         let state = State { room, fair: Fair::new(rules.line), stopped: false, watched: false };
-        let quota = Quota::new(Arc::clone(&name), start);
-        Arc::new(Self { name, start, quota, state: Mutex::new(state) })
+        Arc::new(Self { name, start, quota: Arc::new(quota), state: Mutex::new(state) })
     }
 
     fn adopt(self: &Arc<Self>, rules: DoorRules) {
@@ -200,7 +217,7 @@ impl Door {
         let first =
             state.fair.waiting() == 0 || (!state.stopped && state.fair.waiting_for(wish.ask.lane) == 0);
         if first {
-            match self.fits(&state.room, (&wish.ask, &wish.target, &wish.need), now) {
+            match self.fits(&state.room, (&wish.ask, &wish.target, &wish.need), false, now) {
                 (Fit::Now, _) => return Ok(self.let_in(&mut state, wish, now)),
                 (Fit::Never, Some(short)) => {
                     return Err(Shut { error: short.error, word: "quota", waits: false });
@@ -275,11 +292,12 @@ impl Door {
         by_slots.max(by_rate)
     }
 
-    /// Whether one may go in now; what it lacks, where that is a limit of everybody together.
+    /// Whether one may go in now, from the `line` or past it; what it lacks, where that is a limit of everybody together.
     fn fits(
         &self,
         room: &Room,
         (ask, target, need): (&Ask, &Target, &Need),
+        line: bool,
         now: Now,
     ) -> (Fit, Option<Short>) {
         if room.rules.slots.is_some_and(|most| room.inside >= most) {
@@ -289,7 +307,7 @@ impl Door {
         if room.lane(target).is_some_and(|most| inside >= most) {
             return (Fit::Lane, None);
         }
-        match self.quota.short(need, true, now) {
+        match self.quota.shut(need, line, now) {
             None => (Fit::Now, None),
             Some(short) => match short.wait {
                 Some(wait) => (Fit::Later(Some(wait)), Some(short)),
@@ -300,16 +318,23 @@ impl Door {
 
     fn let_in(self: &Arc<Self>, state: &mut State, wish: &Wish, now: Now) -> Pass {
         let charge = state.fair.serve(&wish.ask, self.nanos(now.at));
-        self.count_in(&mut state.room, wish.ask.lane, wish.need, now);
-        Pass::new(Arc::clone(self), wish.ask.lane, wish.need, charge)
+        let stake = self.count_in(&mut state.room, wish.ask.lane, wish.need, now);
+        Pass::new(Arc::clone(self), wish.ask.lane, stake, charge)
     }
 
-    fn count_in(&self, room: &mut Room, lane: u64, need: Need, now: Now) {
+    fn count_in(&self, room: &mut Room, lane: u64, need: Need, now: Now) -> Stake {
         room.inside += 1;
         if room.rules.lanes != Lanes::Open {
             *room.lanes.entry(lane).or_default() += 1;
         }
-        self.quota.take(need, now);
+        self.quota.take(need, now)
+    }
+
+    /// The other gateways have answered somebody: the next of those who wait may ask them.
+    fn next_asks(self: &Arc<Self>) {
+        if self.state().fair.waiting() > 0 {
+            self.look();
+        }
     }
 
     /// Lets in whoever is next, as long as there is room.
@@ -341,7 +366,7 @@ impl Door {
             let mut lacks = None;
             *stopped = false;
             let next = fair.next(self.nanos(now.at), |ask, waiter| {
-                let (fit, short) = self.fits(room, (ask, &waiter.target, &waiter.need), now);
+                let (fit, short) = self.fits(room, (ask, &waiter.target, &waiter.need), true, now);
                 *stopped = matches!(fit, Fit::Later(_));
                 lacks = short;
                 fit
@@ -351,8 +376,8 @@ impl Door {
                 Next::Go(waiter, charge) => {
                     let Waiter { target, need, tell } = waiter;
                     let lane = target.digest();
-                    self.count_in(room, lane, need, now);
-                    told.push((tell, Ok(Pass::new(Arc::clone(self), lane, need, charge))));
+                    let stake = self.count_in(room, lane, need, now);
+                    told.push((tell, Ok(Pass::new(Arc::clone(self), lane, stake, charge))));
                 }
                 Next::Never(waiter) => {
                     let error = lacks.map_or_else(|| self.full(None), |short: Short| short.error);

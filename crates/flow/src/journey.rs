@@ -213,7 +213,7 @@ impl Journey {
             self.request = Some(Arc::clone(request));
         }
         if let Some(permit) = &self.permit {
-            permit.calling();
+            permit.calling(&candidate.target.provider);
         }
         // The first call begins with its stage.
         let begun = self.stage.filter(|_| self.tries.is_empty()).map(|(_, since)| since);
@@ -240,6 +240,9 @@ impl Journey {
         if let Some(target) = self.tries.target(turn) {
             self.provider = Some(Arc::clone(&target.provider));
             self.upstream_model = Some(Arc::clone(&target.model));
+            if let Some(permit) = &self.permit {
+                permit.asks(&target.provider);
+            }
         }
         for one in [Turn::Main, Turn::Beside] {
             self.tried_at(one, if one == turn { "ok" } else { "cancelled" }, now);
@@ -448,7 +451,8 @@ impl Journey {
         if let Some(bill) = &self.bill {
             bill.settle(cost);
         }
-        if let Some(permit) = self.permit.take() {
+        if let Some(mut permit) = self.permit.take() {
+            permit.called(self.tries.paid());
             let whole = matches!(outcome, Outcome::Complete) && self.finish != Some(FinishReason::Length);
             let wall = self.at + (now - self.start);
             permit.settle(

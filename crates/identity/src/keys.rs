@@ -125,7 +125,7 @@ impl Keys {
             created: whole_millis(now),
             created_by: new.created_by,
             allow_ips: new.allow_ips,
-            priority: None,
+            priority: new.priority,
             expires: new.expires.map(whole_millis),
             revoked: None,
             rotated: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use penstock_config::{Budget, IpRange, Limits};
+use penstock_domain::Priority;
 
 use crate::{KeyId, ModelAllow, Owner, OwnerKind, ScopeSet, check_name, check_team};
 
@@ -40,6 +41,8 @@ pub struct KeyRequest {
     pub budget: Option<Budget>,
     /// The addresses that it may be sent from; empty is everywhere.
     pub allow_ips: Vec<IpRange>,
+    /// How urgent its requests are: `interactive`, `standard` or `batch`; as its team's are when left out.
+    pub priority: Option<String>,
     /// When it stops working.
     pub expires: Option<SystemTime>,
     /// Who makes it; `None` is the command line.
@@ -57,6 +60,7 @@ pub struct NewKey {
     pub(crate) limits: Limits,
     pub(crate) budget: Option<Budget>,
     pub(crate) allow_ips: Arc<[IpRange]>,
+    pub(crate) priority: Option<Priority>,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) created_by: Option<KeyId>,
 }
@@ -111,6 +115,10 @@ impl KeyRequest {
         if self.allow_ips.len() > MAX_RANGES {
             note("allow_ips", vec![format!("a key holds at most {MAX_RANGES} addresses and ranges")]);
         }
+        let priority = self.priority.as_deref().map(Priority::parse);
+        if priority == Some(None) {
+            note("priority", vec!["expected interactive, standard or batch".into()]);
+        }
         if self.expires.is_some_and(|end| end <= now) {
             note("expires", vec!["the expiry must be in the future".into()]);
         }
@@ -126,6 +134,7 @@ impl KeyRequest {
             limits: self.limits,
             budget: self.budget,
             allow_ips: self.allow_ips.into(),
+            priority: priority.flatten(),
             expires: self.expires,
             created_by: self.created_by,
         })

@@ -51,7 +51,7 @@ pub struct KeyRecord {
     pub budget: Option<Budget>,
     /// The addresses that it may be sent from; empty is everywhere.
     pub allow_ips: Arc<[IpRange]>,
-    /// How urgent its requests are; `None` is as its team's are. Keys of the file alone say it.
+    /// How urgent its requests are; `None` is as its team's are.
     pub priority: Option<Priority>,
     /// When it was made.
     pub created: SystemTime,

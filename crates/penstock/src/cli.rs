@@ -268,6 +268,9 @@ pub(crate) struct CreateKey {
     /// An address or a range that it may be sent from, such as 10.0.0.0/8; may be repeated. Default: everywhere.
     #[arg(long = "allow-ip", value_name = "RANGE")]
     pub(crate) allow_ips: Vec<penstock_config::IpRange>,
+    /// How urgent its requests are where they have to wait for their turn: interactive, standard or batch. Default: as its team's.
+    #[arg(long, value_name = "PRIORITY")]
+    pub(crate) priority: Option<String>,
     /// When it stops working: 30d, 12h or an RFC 3339 time.
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,

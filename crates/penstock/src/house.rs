@@ -70,7 +70,7 @@ impl House {
             alerts: Arc::clone(&alerts),
             admission: Arc::clone(&ledger.admission),
             fleet: Arc::default(),
-            doors: Arc::default(),
+            doors: Arc::new(penstock_flow::Doors::of(&ledger.admission)),
             recorder: noted.watch(recorder),
             conversations: Arc::clone(&conversations),
             idempotency: Arc::clone(&answers.service),

@@ -9,10 +9,12 @@
 //!
 //! What it refuses to know: who asks, what happens when Redis is gone.
 
+mod address;
 mod arguments;
 mod reply;
 
 use std::fmt;
+use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -65,18 +67,13 @@ pub struct RedisShared {
 }
 
 impl RedisShared {
-    /// For a gateway, at an address such as `redis://:PASSWORD@HOST:6379/0` or `rediss://…`. Connects nowhere yet.
+    /// For a gateway, at an address such as `redis://:PASSWORD@HOST:6379/0` or `rediss://…`, behind which
+    /// `?sslrootcert=FILE` may name the authorities to trust instead of the system's. Reads that file; connects nowhere yet.
     ///
     /// # Errors
-    /// `invalid_value` when this is no address; it is not repeated.
+    /// `invalid_value` when this is no address, which is not repeated, or when the file cannot be used.
     pub fn new(address: &Secret, gateway: GatewayId) -> Result<Self, Error> {
-        let client = Client::open(address.expose()).map_err(|error| {
-            let say = format!(
-                "stores.shared is no address of a Redis server ({}): expected redis://:PASSWORD@HOST:6379",
-                error.category()
-            );
-            Error::new(Code::InvalidValue, say)
-        })?;
+        let client = address::client(address.expose())?;
         let requests = format!("{PREFIX}h:{}", gateway.as_str());
         Ok(Self { client, gateway, requests, link: Mutex::new(None), epoch: Mutex::new(String::new()) })
     }
@@ -182,8 +179,13 @@ fn key(name: &str) -> String {
 }
 
 /// The letter of a level in keys.
-const LEVELS: [(Level, &str); 4] =
-    [(Level::Key, "k"), (Level::Team, "t"), (Level::Organisation, "o"), (Level::Model, "m")];
+const LEVELS: [(Level, &str); 5] = [
+    (Level::Key, "k"),
+    (Level::Team, "t"),
+    (Level::Organisation, "o"),
+    (Level::Model, "m"),
+    (Level::Provider, "p"),
+];
 
 fn account(place: &Place) -> String {
     let letter = LEVELS.iter().find(|(level, _)| *level == place.level).map_or("x", |(_, letter)| letter);
@@ -202,10 +204,25 @@ fn failed(error: &RedisError) -> Error {
         Some(code) => format!("Redis answers {code}"),
         None if error.is_timeout() => "Redis does not answer in time".to_owned(),
         None if error.is_connection_refusal() => "Redis refuses the connection: is it running?".to_owned(),
-        None => format!("Redis cannot be asked ({})", error.category()),
+        None => match insecure(error) {
+            Some(why) => format!(
+                "no secure connection to Redis ({why}): name an authority of your own by ?sslrootcert=FILE in stores.shared"
+            ),
+            None => format!("Redis cannot be asked ({})", error.category()),
+        },
     };
     Error::new(Code::StoreUnavailable, why)
 }
+
+/// What TLS says of a certificate.
+fn insecure(error: &RedisError) -> Option<String> {
+    // The client hands out its own pointer to the cause.
+    let cause = std::error::Error::source(error)?.downcast_ref::<Cause>()?;
+    let io = cause.downcast_ref::<io::Error>()?;
+    (io.kind() == io::ErrorKind::InvalidData).then(|| io.to_string())
+}
+
+type Cause = std::sync::Arc<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Debug for RedisShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,6 +28,7 @@ pub(crate) static KEYS: Plan = Plan {
         include_str!("../migrations/0002_limits.sql"),
         include_str!("../migrations/0003_allow_ips.sql"),
         include_str!("../migrations/0004_teams.sql"),
+        include_str!("../migrations/0005_priority.sql"),
     ],
     synchronous: SqliteSynchronous::Full,
     erases: false,
@@ -62,7 +63,11 @@ pub(crate) static LEDGER: Plan = LEDGER_PLAN;
 pub(crate) static LEDGER_READ: Plan = Plan { reads: true, ..LEDGER_PLAN };
 
 const LEDGER_PLAN: Plan = Plan {
-    steps: &[include_str!("../migrations/ledger_0001.sql"), include_str!("../migrations/ledger_0002.sql")],
+    steps: &[
+        include_str!("../migrations/ledger_0001.sql"),
+        include_str!("../migrations/ledger_0002.sql"),
+        include_str!("../migrations/ledger_0003.sql"),
+    ],
     synchronous: SqliteSynchronous::Normal,
     erases: false,
     reads: false,

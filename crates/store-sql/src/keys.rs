@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_domain::{Code, Error};
+use penstock_domain::{Code, Error, Priority};
 use penstock_identity::{
     Digest, KeyId, KeyRecord, KeySource, KeyStore, Listing, ModelAllow, Owner, OwnerKind, Pending, Previous,
     ScopeSet,
@@ -14,12 +14,12 @@ use crate::{SqlStore, trouble};
 
 const INSERT: &str = "INSERT INTO keys (team, digest, last_four, prefix, scopes, models, limits, \
      budget, expires, revoked, rotated, previous_digest, previous_last_four, previous_until, allow_ips, version, \
-     id, name, created, created_by, owner_kind, owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-     $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+     id, priority, name, created, created_by, owner_kind, owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+     $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 const UPDATE: &str = "UPDATE keys SET team = $1, digest = $2, last_four = $3, prefix = $4, scopes = $5, models = $6, \
      limits = $7, budget = $8, expires = $9, revoked = $10, rotated = $11, \
      previous_digest = $12, previous_last_four = $13, previous_until = $14, allow_ips = $15, \
-     version = $16 + 1 WHERE id = $17 AND version = $16";
+     version = $16 + 1, priority = $18 WHERE id = $17 AND version = $16";
 const EXISTS: &str = "SELECT count(*) FROM keys WHERE id = $1";
 const LIST: &str = "SELECT * FROM keys ORDER BY id";
 const REVISION: &str = "SELECT revision FROM store WHERE one = 1";
@@ -143,7 +143,7 @@ pub(crate) fn gone() -> Error {
     Error::new(Code::NotFound, "there is no key of this id")
 }
 
-/// Binds what a change may touch, in the order of both statements, and then the id.
+/// Binds what a change may touch, in the order of both statements; the id is among it.
 fn changeable(ask: Ask, record: &KeyRecord) -> Ask {
     let previous = record.previous.as_ref();
     ask.bind(record.team.as_deref())
@@ -164,6 +164,7 @@ fn changeable(ask: Ask, record: &KeyRecord) -> Ask {
         .bind(ranges(record))
         .bind(i64::try_from(record.version).unwrap_or(i64::MAX))
         .bind(record.id.to_string())
+        .bind(record.priority.map(Priority::name))
 }
 
 /// Numbers and words only: writing them into memory cannot fail.
@@ -242,7 +243,11 @@ fn record(row: &impl Cells) -> Result<KeyRecord, Box<dyn std::error::Error + Sen
             None => Arc::default(),
             Some(ranges) => ranges.split(' ').map(str::parse).collect::<Result<_, String>>()?,
         },
-        priority: None,
+        // One that cannot be read must not become more urgent than it was.
+        priority: match maybe_text("priority")? {
+            None => None,
+            Some(name) => Some(Priority::parse(&name).ok_or("its priority cannot be read")?),
+        },
         created: time("created")?,
         created_by: maybe_text("created_by")?.map(KeyId::new),
         expires: maybe_time("expires")?,

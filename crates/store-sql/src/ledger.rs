@@ -5,6 +5,7 @@
 
 mod living;
 mod open;
+mod paid;
 mod read;
 mod write;
 
@@ -23,6 +24,7 @@ use crate::{connect, records, trouble};
 use living::Living;
 
 pub(crate) use open::so_far;
+pub(crate) use paid::Paid;
 pub(crate) use read::{Names, left_open, spent, spent_by};
 pub(crate) use write::column;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use penstock_admission::ledger::{
-    Batch, End, Entry, LedgerStore, Open, Pending, Recovered, Sums, Tended, Written,
+    Batch, Called, End, Entry, LedgerStore, Open, Pending, Recovered, Sums, Tended, Written,
 };
 use penstock_admission::{Admission, Allowance, Claim, Level, Need, Now, Output, Permit, Rules, Truth};
 use penstock_domain::{Cost, Money, Price, Rates, RequestId, Tags, Tariff, Usage};
@@ -41,6 +41,7 @@ fn entry(id: &str, after: Duration, cost: u64) -> Entry {
         usage: Some(Usage { input: cost, output: 0, ..Usage::default() }),
         estimated: false,
         cost: Cost::Known(Money::from_micros(cost)),
+        calls: Box::default(),
         kept: false,
     }
 }
@@ -90,6 +91,43 @@ async fn what_was_spent_is_known_by_day_month_and_ever_on_every_level() {
     }
 }
 
+fn called(provider: &str, micros: u64) -> Called {
+    Called { provider: provider.into(), micros, stake: None }
+}
+
+#[tokio::test]
+async fn what_each_provider_was_paid_is_known_by_day_month_and_ever() {
+    for home in Home::each() {
+        let ledger = home.ledger();
+        let day = Duration::from_secs(86_400);
+        let paid = |id: &str, after, cost, calls: Vec<Called>| {
+            let entry = entry(id, after, cost);
+            calls.iter().for_each(|call| entry.open.asks(&call.provider));
+            Entry { calls: calls.into(), ..entry }
+        };
+        let entries = vec![
+            paid("req_1", Duration::ZERO, 5, vec![called("cheap", 5)]),
+            // Somebody answered after somebody else had failed, and both send a bill.
+            paid("req_2", day, 7, vec![called("cheap", 3), called("dear", 4)]),
+            paid("req_3", 9 * day, 11, vec![called("cheap", 11)]),
+        ];
+        let written = write(&*ledger, entries).await;
+        assert!(written.totals.contains(&(Level::Provider, "cheap".into(), 19)), "{written:?}");
+        write(&*ledger, vec![paid("req_3", 9 * day, 11, vec![called("cheap", 1_000)])]).await;
+        let now = wall() + 9 * day;
+        let cheap = Sums { day: 11, month: 11, lifetime: 19 };
+        let dear = Sums { lifetime: 4, ..Sums::default() };
+        let mut of_providers = spent(&*ledger, now).await;
+        of_providers.retain(|(level, ..)| *level == Level::Provider);
+        let expected =
+            [(Level::Provider, "cheap".into(), cheap), (Level::Provider, "dear".into(), dear)].to_vec();
+        assert_eq!(of_providers, expected, "{}", home.name());
+        let accounts = ["dear", "cheap", "none"].map(|name| (Level::Provider, Arc::from(name)));
+        let spent = ledger.spent(&accounts, now).await.expect("readable");
+        assert_eq!(spent, [dear, cheap, Sums::default()]);
+    }
+}
+
 #[tokio::test]
 async fn a_request_has_one_end_and_no_second_one() {
     for home in Home::each() {
@@ -133,7 +171,7 @@ async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
         let (admission, writer) = Admission::with_ledger(now.at, Arc::clone(&store) as Arc<dyn LedgerStore>);
         let admission = Arc::new(admission);
         let called = reserve(&admission, now);
-        called.calling();
+        called.calling(&"vendor".into());
         called.used(Some(40), 7);
         admission.close();
         writer.run().await;
@@ -147,7 +185,9 @@ async fn what_a_crash_left_open_is_settled_once_with_what_was_known() {
         let recovered = next.recover(wall()).await.expect("readable");
         let sums = Sums { day: 47, month: 47, lifetime: 47 };
         assert_eq!(recovered.orphans, 1);
-        assert!(recovered.spent.contains(&(Level::Key, "key_a".into(), sums)), "{recovered:?}");
+        for (level, name) in [(Level::Key, "key_a"), (Level::Provider, "vendor")] {
+            assert!(recovered.spent.contains(&(level, name.into(), sums)), "{recovered:?}");
+        }
         assert_eq!(next.tend(wall()).await.expect("readable").living.len(), 1);
         let accounts =
             [(Level::Key, "key_a".into()), (Level::Organisation, "".into()), (Level::Team, "no".into())];
@@ -217,7 +257,7 @@ async fn of_more_open_requests_than_one_statement_takes_each_keeps_its_own_use_a
         let permits: Vec<_> = (0..many)
             .map(|place| reserve_as(RequestId::new(format!("req_{place:03}")), &admission, now))
             .collect();
-        permits.iter().for_each(Permit::calling);
+        permits.iter().for_each(|permit| permit.calling(&"vendor".into()));
         admission.close();
         writer.run().await;
         for (place, permit) in (0..).zip(&permits) {

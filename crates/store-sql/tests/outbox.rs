@@ -132,6 +132,7 @@ async fn old_entries_go_and_what_was_spent_stays() {
             usage: Some(Usage { input: 3, ..Usage::default() }),
             estimated: false,
             cost: Cost::Known(Money::from_micros(7)),
+            calls: Box::default(),
             kept: false,
         };
         let batch = Batch { closed: vec![entry("req_a", 0), entry("req_b", 5_000)], ..Batch::default() };

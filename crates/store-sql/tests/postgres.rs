@@ -70,6 +70,7 @@ fn entry(id: &str, cost: u64) -> Entry {
         usage: Some(Usage { input: cost, output: 0, ..Usage::default() }),
         estimated: false,
         cost: Cost::Known(Money::from_micros(cost)),
+        calls: Box::default(),
         kept: true,
     }
 }

@@ -52,23 +52,87 @@ impl Lease {
             let (name, allowance) = rules.model(model);
             share(Level::Model, &name, allowance)
         }));
-        let hold = Hold { number: link.number(), shares: shares.into(), need };
-        Box::new(Self {
+        Box::new(Self::on(link, shares.into(), need, alone))
+    }
+
+    /// On accounts that are known.
+    pub(crate) fn on(link: &Arc<Link>, shares: Arc<[Share]>, need: Need, alone: bool) -> Self {
+        Self {
             link: Arc::clone(link),
-            hold,
+            hold: Hold { number: link.number(), shares, need },
             alone,
             stage: AtomicU8::new(FRESH),
             asking: AtomicBool::new(!alone),
-        })
+        }
+    }
+
+    /// Whether it was reserved by this gateway's part alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Asks the other gateways. A refusal that something which has just ended here may lift is asked about again, where
+    /// `patient` says so.
+    pub(crate) async fn ask(&self, patient: fn(&Lack) -> bool) -> (Verdict, SystemTime) {
+        self.stage.store(ASKED, Relaxed);
+        let mut verdict = self.link.ask(&self.hold).await;
+        let wall = SystemTime::now();
+        if let Verdict::Refused(seen) = &verdict
+            && self.lack(seen, wall).is_some_and(|(_, lack)| patient(&lack))
+            && self.link.settled().await
+        {
+            verdict = self.link.ask(&self.hold).await;
+        }
+        match &verdict {
+            Verdict::Held(_) => self.stage.store(NOTED, Relaxed),
+            Verdict::Refused(_) => self.stage.store(REFUSED, Relaxed),
+            Verdict::Alone => {}
+        }
+        (verdict, wall)
     }
 
     /// Nobody is being asked any more.
-    pub(crate) fn answered(&self, accounts: &[Option<Arc<Account>>; 4]) {
+    pub(crate) fn answered<'a>(&self, accounts: impl IntoIterator<Item = &'a Arc<Account>>) {
         if self.asking.swap(false, Relaxed) {
-            for account in accounts.iter().flatten() {
+            for account in accounts {
                 account.answered(self.hold.need.micros, None);
             }
         }
+    }
+
+    /// Keeps what all gateways together have left, for when they cannot be asked.
+    pub(crate) fn learn<'a>(
+        &self,
+        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
+        seen: &[Seen],
+        wall: SystemTime,
+    ) {
+        let asked = if self.asking.swap(false, Relaxed) { self.hold.need.micros } else { 0 };
+        let seen = self.hold.shares.iter().zip(seen);
+        for (account, (share, seen)) in accounts.into_iter().zip(seen) {
+            let budget = share.allowance.budget;
+            account
+                .answered(asked, budget.map(|budget| State::seen(share.allowance, seen, wall).left(budget)));
+        }
+    }
+
+    /// Runs without the others having agreed.
+    ///
+    /// # Errors
+    /// `store_unavailable` where nothing runs without asking.
+    pub(crate) fn go_alone<'a>(
+        &self,
+        accounts: impl IntoIterator<Item = &'a Arc<Account>> + Clone,
+    ) -> Result<(), Error> {
+        self.answered(accounts.clone());
+        self.link.go_alone(&self.hold)?;
+        // So much less is this gateway's part, which is so many times less for all of them.
+        let used = self.hold.need.micros.saturating_mul(u64::from(self.link.gateways().max(1)));
+        for account in accounts {
+            account.went_alone(used);
+        }
+        self.stage.store(NOTED, Relaxed);
+        Ok(())
     }
 
     /// Whether the other gateways left no room.
@@ -85,18 +149,19 @@ impl Lease {
         }
     }
 
-    /// Which account has no room, as all gateways see it.
-    fn refusal(&self, seen: &[Seen], wall: SystemTime) -> (Error, bool) {
+    /// Which account has no room, as all gateways see it; `None`: it would fit by now.
+    fn lack(&self, seen: &[Seen], wall: SystemTime) -> Option<(&Place, Lack)> {
         let lacks = self.hold.shares.iter().zip(seen).filter_map(|(share, seen)| {
             let lack = State::seen(share.allowance, seen, wall).lack(&self.hold.need, 0)?;
             Some((&share.place, lack))
         });
-        match lacks.max_by_key(|(_, lack)| lack.rank()) {
-            Some((place, lack)) => {
-                (refuse::error(place.level, &place.name, lack), matches!(lack, Lack::Slots(_)))
-            }
-            // It would fit by now.
-            None => (refuse::behind_others(), false),
+        lacks.max_by_key(|(_, lack)| lack.rank())
+    }
+
+    fn refusal(&self, seen: &[Seen], wall: SystemTime) -> Error {
+        match self.lack(seen, wall) {
+            Some((place, lack)) => refuse::error(place.level, &place.name, lack),
+            None => refuse::behind_others(),
         }
     }
 
@@ -123,26 +188,16 @@ impl Permit {
     pub async fn confirm(&mut self) -> (Option<Rate>, Result<(), Error>) {
         let Some(held) = &mut self.0 else { return (None, Ok(())) };
         let Some(lease) = &held.lease else { return (None, Ok(())) };
-        lease.stage.store(ASKED, Relaxed);
-        let mut verdict = lease.link.ask(&lease.hold).await;
-        let wall = SystemTime::now();
-        if let Verdict::Refused(seen) = &verdict
-            && lease.refusal(seen, wall).1
-            && lease.link.settled().await
-        {
-            // The slot of a request that has just ended here.
-            verdict = lease.link.ask(&lease.hold).await;
-        }
+        // The slot of a request that has just ended here.
+        let (verdict, wall) = lease.ask(|lack| matches!(lack, Lack::Slots(_))).await;
         match verdict {
             Verdict::Held(seen) => {
-                lease.stage.store(NOTED, Relaxed);
-                held.learn(&seen, wall);
+                lease.learn(held.accounts.iter().flatten(), &seen, wall);
                 (Some(lease.rate(&seen, wall)), Ok(()))
             }
             Verdict::Refused(seen) => {
-                lease.stage.store(REFUSED, Relaxed);
-                held.learn(&seen, wall);
-                (Some(lease.rate(&seen, wall)), Err(lease.refusal(&seen, wall).0))
+                lease.learn(held.accounts.iter().flatten(), &seen, wall);
+                (Some(lease.rate(&seen, wall)), Err(lease.refusal(&seen, wall)))
             }
             Verdict::Alone => (None, held.go_alone(lease)),
         }
@@ -150,32 +205,10 @@ impl Permit {
 }
 
 impl Held {
-    /// Keeps what all gateways together have left, for when they cannot be asked.
-    fn learn(&self, seen: &[Seen], wall: SystemTime) {
-        let Some(lease) = &self.lease else { return };
-        let asked = if lease.asking.swap(false, Relaxed) { lease.hold.need.micros } else { 0 };
-        let seen = lease.hold.shares.iter().zip(seen);
-        for (account, (share, seen)) in self.accounts.iter().flatten().zip(seen) {
-            let budget = share.allowance.budget;
-            account
-                .answered(asked, budget.map(|budget| State::seen(share.allowance, seen, wall).left(budget)));
-        }
-    }
-
     fn go_alone(&self, lease: &Lease) -> Result<(), Error> {
         if !lease.alone {
             self.admission.look_again(self, Now::read())?;
         }
-        lease.answered(&self.accounts);
-        let gone = lease.link.go_alone(&lease.hold);
-        if gone.is_ok() {
-            // So much less is this gateway's part, which is so many times less for all of them.
-            let used = lease.hold.need.micros.saturating_mul(u64::from(lease.link.gateways().max(1)));
-            for account in self.accounts.iter().flatten() {
-                account.went_alone(used);
-            }
-            lease.stage.store(NOTED, Relaxed);
-        }
-        gone
+        lease.go_alone(self.accounts.iter().flatten())
     }
 }

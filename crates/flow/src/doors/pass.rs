@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use penstock_admission::fair::Charge;
-use penstock_admission::{Need, Now};
+use penstock_admission::{Need, Now, Question, Stake};
 use penstock_domain::{Cost, Usage};
 
-use super::Door;
+use super::{Door, Shut};
 
 /// So many further tokens are counted together: a lock per token would cost more than the tokens matter.
 const STEP: u64 = 64;
@@ -17,16 +17,37 @@ pub(crate) struct Pass(Option<Box<Held>>);
 struct Held {
     door: Arc<Door>,
     lane: u64,
-    need: Need,
+    stake: Stake,
     charge: Charge,
     /// From how many generated tokens on the door is to be told.
     tell_at: u64,
 }
 
+/// What the other gateways have to be asked before a call begins, for whoever cannot wait at the door itself.
+pub(crate) struct Asking(Arc<Door>, Question);
+
 impl Pass {
-    pub(super) fn new(door: Arc<Door>, lane: u64, need: Need, charge: Charge) -> Self {
+    pub(super) fn new(door: Arc<Door>, lane: u64, stake: Stake, charge: Charge) -> Self {
         let tell_at = charge.output().saturating_add(STEP);
-        Self(Some(Box::new(Held { door, lane, need, charge, tell_at })))
+        Self(Some(Box::new(Held { door, lane, stake, charge, tell_at })))
+    }
+
+    /// What is to be asked before the call begins; `None` where there is nobody to be asked, or it was asked.
+    pub(crate) fn asking(&mut self) -> Option<Asking> {
+        let held = self.0.as_mut()?;
+        let question = held.stake.question()?;
+        Some(Asking(Arc::clone(&held.door), question))
+    }
+
+    /// Asks the other gateways, where there are any.
+    ///
+    /// # Errors
+    /// They have no room: the call is out again and has used nothing.
+    pub(crate) async fn confirm(mut self) -> Result<Self, Shut> {
+        if let Some(asking) = self.asking() {
+            Box::pin(asking.ask()).await?;
+        }
+        Ok(self)
     }
 
     /// So many tokens were generated so far.
@@ -36,23 +57,18 @@ impl Pass {
             return;
         }
         held.tell_at = output.saturating_add(STEP);
-        let Held { door, need, charge, .. } = &mut **held;
+        let Held { door, stake, charge, .. } = &mut **held;
         door.state().fair.progress(charge, output);
-        if output > need.output {
-            let more = Need { output: output - need.output, ..Need::default() };
-            need.output = output;
-            door.quota().more(more);
-        }
+        stake.grow(output);
     }
 
-    /// The call has ended, and used this.
-    pub(crate) fn end(mut self, usage: Option<Usage>, cost: Cost) {
-        self.leave(usage, cost);
+    /// The call has ended, and used this. Gives the number by which the ledger says that it has what was paid.
+    pub(crate) fn end(mut self, usage: Option<Usage>, cost: Cost) -> Option<u64> {
+        self.leave(usage, cost)
     }
 
-    fn leave(&mut self, usage: Option<Usage>, cost: Cost) {
-        let Some(held) = self.0.take() else { return };
-        let Held { door, lane, need, charge, .. } = *held;
+    fn leave(&mut self, usage: Option<Usage>, cost: Cost) -> Option<u64> {
+        let Held { door, lane, stake, charge, .. } = *self.0.take()?;
         let now = Now::read();
         let micros = cost.known().unwrap_or_default().micros();
         let tokens = usage.map(|usage| (usage.input, usage.output));
@@ -61,9 +77,24 @@ impl Pass {
         state.room.count_out(lane);
         let nanos = door.nanos(now.at);
         state.fair.end(charge, tokens, nanos);
-        door.quota().settle(need, Need { input, output, micros }, now);
+        let number = stake.end(Need { input, output, micros }, now);
         drop(state);
         door.look();
+        Some(number)
+    }
+}
+
+impl Asking {
+    /// Asks.
+    ///
+    /// # Errors
+    /// There is no room at all gateways together.
+    pub(crate) async fn ask(self) -> Result<(), Shut> {
+        let Self(door, question) = self;
+        let answer = question.ask().await;
+        // Whoever is behind waited for the answer.
+        door.next_asks();
+        answer.map_err(|short| Shut { error: short.error, word: "quota", waits: short.wait.is_some() })
     }
 }
 
@@ -75,6 +106,6 @@ impl Drop for Pass {
 
 impl std::fmt::Debug for Pass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Pass").field(&self.0.as_ref().map(|held| held.need)).finish()
+        f.debug_tuple("Pass").field(&self.0.as_ref().map(|held| &held.stake)).finish()
     }
 }

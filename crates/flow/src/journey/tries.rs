@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use penstock_admission::ledger::Called;
 use penstock_domain::{Code, Cost, Money, Task, Usage};
 use penstock_observe::Attempt;
 use penstock_routing::{Candidate, Prices, Target};
@@ -54,6 +55,8 @@ pub(super) struct Tries {
     answers: Option<(usize, Option<Arc<Prices>>)>,
     /// The pass of the call that answers.
     pass: Option<Pass>,
+    /// What has to be paid, and to whom.
+    paid: Vec<Called>,
 }
 
 impl Tries {
@@ -113,8 +116,8 @@ impl Tries {
         if answers {
             self.answers = Some((self.done.len(), prices));
             self.pass = pass;
-        } else if let Some(pass) = pass {
-            pass.end(used.map(|used| used.usage), cost);
+        } else {
+            self.ended(&target.provider, pass, used, cost);
         }
         self.done.push(Attempt {
             provider: Arc::clone(&target.provider),
@@ -136,16 +139,30 @@ impl Tries {
         paid: impl FnOnce(Option<&Prices>) -> Paid,
     ) -> Option<Usage> {
         let (place, prices) = self.answers.take()?;
-        let one = self.done.get_mut(place)?;
+        let provider = Arc::clone(&self.done.get(place)?.provider);
         let Paid { used, cost } = paid(prices.as_deref());
-        if let Some(pass) = self.pass.take() {
-            pass.end(used.map(|used| used.usage), cost);
-        }
+        let pass = self.pass.take();
+        self.ended(&provider, pass, used, cost);
+        let one = self.done.get_mut(place)?;
         one.code = broke.unwrap_or(one.code);
         one.usage = used.map(|used| used.usage);
         one.estimated = used.is_some_and(|used| used.estimated);
         one.cost = cost;
         one.usage
+    }
+
+    /// A call has ended: its place is free, and what it cost is paid to its provider.
+    fn ended(&mut self, provider: &Arc<str>, pass: Option<Pass>, used: Option<Used>, cost: Cost) {
+        let stake = pass.and_then(|pass| pass.end(used.map(|used| used.usage), cost));
+        let micros = cost.known().unwrap_or_default().micros();
+        if micros > 0 {
+            self.paid.push(Called { provider: Arc::clone(provider), micros, stake });
+        }
+    }
+
+    /// What has to be paid, and to whom.
+    pub(super) fn paid(&mut self) -> Vec<Called> {
+        std::mem::take(&mut self.paid)
     }
 
     /// The target of the call that is under way, or of the last that was.

@@ -86,6 +86,7 @@ pub(crate) fn call<'a>(
             }
             let asker = Asker { flow, journey, terms: &terms };
             let Ok(pass) = lobby.enter(asker, &mut plan, &pick) else { continue };
+            let Ok(pass) = lobby.confirm(pass, &mut plan, &pick).await else { continue };
             journey.attempt(Turn::Main, (&pick.candidate, pick.why.name()), attempt.request());
             journey.inside(Turn::Main, pass);
             let hedge = if failures.is_empty() { plan.hedge_after() } else { None };

@@ -115,7 +115,8 @@ async fn no_order_of_coming_leaving_and_giving_up_loses_a_place_or_makes_one() {
                 inside.fetch_sub(1, Ordering::SeqCst);
                 match n % 2 {
                     0 => {
-                        pass.end(Some(Usage { input: 10, output: 5, ..Usage::default() }), Default::default())
+                        let used = Usage { input: 10, output: 5, ..Usage::default() };
+                        pass.end(Some(used), Default::default());
                     }
                     _ => drop(pass),
                 }

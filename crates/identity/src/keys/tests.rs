@@ -260,6 +260,7 @@ fn a_wish_with_many_flaws_is_told_all_of_them() {
         expires: Some(at(0)),
         budget: None,
         allow_ips: Vec::new(),
+        priority: Some("urgent".into()),
         created_by: None,
     };
     let flaws = wish.check(at(0)).expect_err("all wrong");
@@ -272,6 +273,7 @@ fn a_wish_with_many_flaws_is_told_all_of_them() {
         "models",
         "limits.requests_per_minute",
         "limits.concurrent_requests",
+        "priority",
         "expires",
     ];
     assert_eq!(members, expected);

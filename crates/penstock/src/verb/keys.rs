@@ -36,6 +36,7 @@ pub(crate) fn create(args: CreateKey) -> Result<ExitCode, Failure> {
         limits: limits(&args.limits)?,
         budget: args.budget.as_deref().map(budget).transpose()?,
         allow_ips: args.allow_ips,
+        priority: args.priority,
         expires: args.expires.as_deref().map(|text| expiry(text, now)).transpose()?,
         created_by: None,
     };
@@ -70,8 +71,9 @@ pub(crate) fn list(args: &ListKeys) -> Result<ExitCode, Failure> {
     }
     for key in keys {
         let owner = key.owner.as_ref().map(|owner| format!("  ({owner})")).unwrap_or_default();
+        let class = key.priority.map(|class| format!("  {}", class.name())).unwrap_or_default();
         terminal::line(format!(
-            "{:<30} {:<16} …{:<6} {:<8} {}{owner}",
+            "{:<30} {:<16} …{:<6} {:<8} {}{owner}{class}",
             key.id.as_str(),
             key.name,
             key.last_four,
@@ -181,6 +183,7 @@ pub(super) fn row(key: &KeyRecord, now: SystemTime) -> Value {
         "limits": key.limits,
         "budget": key.budget,
         "allow_ips": key.allow_ips,
+        "priority": key.priority.map(penstock_domain::Priority::name),
         "source": key.source.name(),
     })
 }

@@ -15,7 +15,7 @@ use crate::records::{fitting, int, micros, tags};
 
 /// Columns of an open reservation, in the order in which they are bound.
 const COLUMNS: &str = "id, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, output, cost, \
-     tags, gateway";
+     tags, gateway, provider";
 /// Rows of one statement: prepared once each, the largest that fits is taken.
 const ROWS: [usize; 4] = [64, 16, 4, 1];
 
@@ -38,9 +38,10 @@ impl Texts {
         let add = |many| format!("INSERT OR IGNORE INTO open ({COLUMNS}) VALUES {}", rows(columns, many));
         let grow = |many| {
             format!(
-                "WITH now (id, input, output, cost) AS (VALUES {}) \
-                 UPDATE open SET input = now.input, output = now.output, cost = now.cost FROM now WHERE open.id = now.id",
-                rows(4, many)
+                "WITH now (id, input, output, cost, provider) AS (VALUES {}) \
+                 UPDATE open SET input = now.input, output = now.output, cost = now.cost, provider = now.provider \
+                 FROM now WHERE open.id = now.id",
+                rows(5, many)
             )
         };
         let close = |many| format!("DELETE FROM open WHERE id IN {}", rows(many, 1));
@@ -71,7 +72,8 @@ impl Texts {
     ) -> sqlx::Result<()> {
         let grow = |arguments: &mut SqliteArguments, open: &Arc<Open>| {
             arguments.add(open.id.shared())?;
-            add_so_far(arguments, open)
+            add_so_far(arguments, open)?;
+            arguments.add(open.provider())
         };
         each(connection, &self.grow, grown, grow).await
     }
@@ -116,7 +118,8 @@ fn bind(arguments: &mut SqliteArguments, open: &Open, gateway: &Arc<str>) -> Bou
     [input, output, cost].into_iter().try_for_each(|number| arguments.add(int(number)))?;
     add_so_far(arguments, open)?;
     arguments.add(tags(&open.tags)?)?;
-    arguments.add(Arc::clone(gateway))
+    arguments.add(Arc::clone(gateway))?;
+    arguments.add(open.provider())
 }
 
 fn add_so_far(arguments: &mut SqliteArguments, open: &Open) -> Bound {

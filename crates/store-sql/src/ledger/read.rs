@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_admission::ledger::{End, Entry, GatewayId, Open, Sums, begins};
+use penstock_admission::ledger::{Called, End, Entry, GatewayId, Open, Sums, begins};
 use penstock_admission::{Level, Need};
 use penstock_domain::{Cost, Money, RequestId, Usage};
 
@@ -16,12 +16,28 @@ pub(crate) struct Names {
     pub(crate) open: &'static str,
     pub(crate) hours: &'static str,
     pub(crate) totals: &'static str,
+    /// What was paid to providers by hour.
+    pub(crate) providers: &'static str,
     /// What is true of rows whose gateway is surely dead; empty: somebody else tells.
     pub(crate) dead: &'static str,
 }
 
 /// The names in a file of its own.
-pub(super) const NAMES: Names = Names { open: "open", hours: "hours", totals: "totals", dead: "" };
+pub(super) const NAMES: Names =
+    Names { open: "open", hours: "hours", totals: "totals", providers: "provider_hours", dead: "" };
+
+impl Names {
+    /// Where the sums of hours are, and the column of an account's name. The organisation's column equals its empty name.
+    const fn hours(&self, level: Level) -> (&'static str, &'static str) {
+        match level {
+            Level::Key => (self.hours, "key"),
+            Level::Team => (self.hours, "team"),
+            Level::Organisation => (self.hours, "''"),
+            Level::Model => (self.hours, "model"),
+            Level::Provider => (self.providers, "provider"),
+        }
+    }
+}
 
 /// Reservations that are open, by the gateway that has them, as they are to be ended should it be no more: as estimated, with
 /// what is known of their answers.
@@ -33,7 +49,7 @@ pub(crate) async fn left_open<L: Link>(
 ) -> sqlx::Result<Vec<(GatewayId, Entry)>> {
     let text = format!(
         "SELECT id, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, output, cost, tags, \
-         gateway FROM {} WHERE gateway <> $1 {}",
+         gateway, provider FROM {} WHERE gateway <> $1 {}",
         names.open, names.dead
     );
     let rows = link.rows(Ask::new(text).bind(but.as_str())).await?;
@@ -60,6 +76,10 @@ fn orphan(row: &impl Cells, now: SystemTime) -> sqlx::Result<Entry> {
         Some(-1) => Cost::Unknown,
         Some(cost) => Cost::Known(Money::from_micros(uint(cost))),
     };
+    let provider = text(13)?;
+    provider.iter().for_each(|provider| open.asks(provider));
+    let paid = provider.zip(cost.known()).filter(|(_, money)| *money > Money::ZERO);
+    let called = paid.map(|(provider, money)| Called { provider, micros: money.micros(), stake: None });
     Ok(Entry {
         open: Arc::new(open),
         held: reserved,
@@ -68,6 +88,7 @@ fn orphan(row: &impl Cells, now: SystemTime) -> sqlx::Result<Entry> {
         usage,
         estimated: usage.is_some(),
         cost,
+        calls: called.into_iter().collect(),
         kept: true,
     })
 }
@@ -87,11 +108,10 @@ pub(crate) async fn spent_by<L: Link>(
         let total = transaction.rows(Ask::new(text).bind(*level as i64).bind(&**name)).await?;
         let mut sums = Sums { lifetime: first(&total)?, ..Sums::default() };
         for (since, sum) in [(day, &mut sums.day), (month, &mut sums.month)] {
-            // The column is one of ours; the values are bound. The organisation's column equals its empty name.
+            // Table and column are ours; the values are bound.
+            let (table, column) = names.hours(*level);
             let text = format!(
-                "SELECT CAST(coalesce(sum(cost), 0) AS BIGINT) FROM {} WHERE hour >= $1 AND {} = $2",
-                names.hours,
-                column(*level)
+                "SELECT CAST(coalesce(sum(cost), 0) AS BIGINT) FROM {table} WHERE hour >= $1 AND {column} = $2"
             );
             let ask = Ask::new(text).bind(micros(since) / 3_600_000_000).bind(&**name);
             *sum = first(&transaction.rows(ask).await?)?;
@@ -107,17 +127,6 @@ fn first(rows: &[impl Cells]) -> sqlx::Result<u64> {
     rows.first().map_or(Ok(0), |row| row.count(0).map(uint))
 }
 
-const fn column(level: Level) -> &'static str {
-    match level {
-        Level::Key => "key",
-        Level::Team => "team",
-        Level::Organisation => "''",
-        Level::Model => "model",
-        // The ledger does not say where a request went.
-        Level::Provider => "NULL",
-    }
-}
-
 /// What everybody has spent: ever, and in the day and the month of this moment.
 pub(crate) async fn spent<L: Link>(
     link: &mut L,
@@ -127,19 +136,18 @@ pub(crate) async fn spent<L: Link>(
     let mut all: HashMap<(Level, String), Sums> = HashMap::new();
     for row in link.rows(Ask::new(format!("SELECT level, name, cost FROM {}", names.totals))).await? {
         let place = uint(row.count(0)?) as usize;
-        let Some(level) = Level::ALL.get(place) else { continue };
+        let Some(level) = Level::KEPT.get(place) else { continue };
         let sums = Sums { lifetime: uint(row.count(2)?), ..Sums::default() };
         all.insert((*level, row.word(1)?.to_owned()), sums);
     }
     let (day, month) = begins(now);
-    for level in Level::ALL {
-        let column = column(level);
+    for level in Level::KEPT {
+        let (table, column) = names.hours(level);
         for (since, is_day) in [(day, true), (month, false)] {
             let hour = micros(since) / 3_600_000_000;
-            // The column is one of ours; the hour is bound.
+            // Table and column are ours; the hour is bound.
             let text = format!(
-                "SELECT {column}, CAST(sum(cost) AS BIGINT) FROM {} WHERE hour >= $1 GROUP BY 1",
-                names.hours
+                "SELECT {column}, CAST(sum(cost) AS BIGINT) FROM {table} WHERE hour >= $1 GROUP BY 1"
             );
             for row in link.rows(Ask::new(text).bind(hour)).await? {
                 let (name, cost) = (row.text(0)?.unwrap_or_default().to_owned(), uint(row.count(1)?));

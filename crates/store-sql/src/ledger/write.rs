@@ -10,12 +10,12 @@ use penstock_observe::store::{Hours, MAX_COST, MAX_TOKENS, Sums};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
-use super::open;
+use super::{Paid, open};
 use crate::records::{Inserts, Owner, add_sums, fitting, int, micros, tags, uint};
 
 /// Columns of an entry, in the order in which they are bound.
 const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, \
-     output, cached_input, cache_write, reasoning, estimated, cost, tags";
+     output, cached_input, cache_write, reasoning, estimated, cost, tags, provider";
 /// Rows of one statement: prepared once each, the largest that fits is taken.
 const ROWS: [usize; 4] = [64, 16, 4, 1];
 
@@ -23,6 +23,9 @@ const LAST: &str = "SELECT max(place) FROM entries";
 const HAS: &str = "SELECT count(*) FROM entries WHERE id = ?";
 const TOTAL: &str = "INSERT INTO totals (level, name, cost) VALUES (?, ?, ?) \
      ON CONFLICT (level, name) DO UPDATE SET cost = min(cost + excluded.cost, 1 << 62) RETURNING cost";
+
+const PAID: &str = "INSERT INTO provider_hours (hour, provider, cost) VALUES (?, ?, ?) \
+     ON CONFLICT (hour, provider) DO UPDATE SET cost = min(cost + excluded.cost, 1 << 62)";
 
 pub(super) type Bound = Result<(), sqlx::error::BoxDynError>;
 
@@ -95,12 +98,13 @@ async fn add_entries(
     let last: Option<i64> = sqlx::query_scalar(LAST).fetch_one(&mut *connection).await?;
     let mut next = last.map_or(0, |last| last.saturating_add(1));
     let mut sums: HashMap<Owner<'_>, Sums> = HashMap::new();
+    let mut paid = Paid::default();
     let mut rest = entries;
     while !rest.is_empty() {
         let (rows, text) = fitting(&texts.entries, rest.len());
         let (now, later) = rest.split_at(rows);
         let mut arguments = SqliteArguments::default();
-        arguments.reserve(rows * 18, 0);
+        arguments.reserve(rows * 19, 0);
         for entry in now {
             let place = micros(entry.at).max(next);
             next = place.saturating_add(1);
@@ -111,13 +115,23 @@ async fn add_entries(
             let owner = Owner::new(place / int(Hours::SECONDS * 1_000_000), key, team, model);
             let hour = sums.entry(owner).or_default();
             *hour = hour.plus(sum);
+            paid.add(place, entry);
         }
         sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut *connection).await?;
         rest = later;
     }
     add_sums(connection, &texts.sums, &sums).await?;
+    for (hour, provider, cost) in paid.each() {
+        sqlx::query(PAID)
+            .bind(hour)
+            .bind(provider.to_owned())
+            .bind(int(cost))
+            .execute(&mut *connection)
+            .await?;
+    }
     let mut ever = Vec::new();
-    for ((level, name), cost) in totals(&sums) {
+    let providers = paid.totals().into_iter().map(|(name, cost)| ((Level::Provider, name), cost));
+    for ((level, name), cost) in totals(&sums).into_iter().chain(providers) {
         let query =
             sqlx::query_scalar::<_, i64>(TOTAL).bind(level as i64).bind(name.to_owned()).bind(int(cost));
         ever.push((level, name.into(), uint(query.fetch_one(&mut *connection).await?)));
@@ -165,5 +179,6 @@ fn bind(arguments: &mut SqliteArguments, entry: &Entry, place: i64) -> Bound {
     arguments.add(usage.and_then(|usage| usage.reasoning).map(tokens))?;
     arguments.add(entry.estimated)?;
     arguments.add(column(entry.cost))?;
-    arguments.add(tags(&open.tags)?)
+    arguments.add(tags(&open.tags)?)?;
+    arguments.add(open.provider())
 }

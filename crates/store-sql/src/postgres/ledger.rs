@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::records::HourSums;
 use super::rows::Sheet;
 use super::{ANSWERS, Postgres, REPORTS, trouble, within};
-use crate::ledger::{self, Names, column, so_far};
+use crate::ledger::{self, Names, Paid, column, so_far};
 use crate::link::{Ask, Cells, Link, Lock, Value};
 use crate::records::{self, Tables, int, micros, tags, uint};
 
@@ -32,15 +32,16 @@ const NAMES: Names = Names {
     open: "ledger_open",
     hours: "ledger_hours",
     totals: "ledger_totals",
+    providers: "ledger_provider_hours",
     dead: "AND gateway NOT IN (SELECT id FROM gateways)",
 };
 const TABLES: Tables = Tables { hours: "ledger_hours", rows: "ledger_entries" };
 
 /// Columns of an entry, in the order of [`values`].
 const COLUMNS: &str = "place, id, kind, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, \
-     output, cached_input, cache_write, reasoning, estimated, cost, tags";
+     output, cached_input, cache_write, reasoning, estimated, cost, tags, provider";
 const OPEN: &str = "id, gateway, begun, key, team, model, reserved_input, reserved_output, reserved_cost, input, output, \
-     cost, tags";
+     cost, tags, provider";
 const SEEN: &str = "INSERT INTO gateways (id, seen) VALUES ($1, clock_timestamp()) \
      ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp()";
 const LIVING: &str = "SELECT id FROM gateways";
@@ -152,7 +153,7 @@ async fn add_open(
     for open in opened {
         let (input, output, cost) = so_far(open);
         let Need { input: reserved_input, output: reserved_output, micros: reserved_cost } = open.reserved;
-        let row: [Value; 13] = [
+        let row: [Value; 14] = [
             open.id.as_str().into(),
             gateway.as_str().into(),
             micros(open.begun).into(),
@@ -166,6 +167,7 @@ async fn add_open(
             output.into(),
             cost.into(),
             tags(&open.tags).map_err(|error| sqlx::Error::Encode(error.into()))?.into(),
+            open.provider().as_deref().into(),
         ];
         sheet.row(row);
         if sheet.is_full() {
@@ -190,12 +192,19 @@ async fn grow(connection: &mut PgConnection, grown: &[Arc<Open>]) -> sqlx::Resul
         let mut sheet = Sheet::default();
         for open in some {
             let (input, output, cost) = so_far(open);
-            sheet.row([open.id.as_str().into(), input.into(), output.into(), cost.into()]);
+            let provider = open.provider();
+            sheet.row([
+                open.id.as_str().into(),
+                input.into(),
+                output.into(),
+                cost.into(),
+                provider.as_deref().into(),
+            ]);
         }
         let (rows, arguments) = sheet.take()?;
         let text = format!(
-            "UPDATE ledger_open SET input = now.input, output = now.output, cost = now.cost \
-             FROM {rows} AS now (id, input, output, cost) WHERE ledger_open.id = now.id"
+            "UPDATE ledger_open SET input = now.input, output = now.output, cost = now.cost, provider = now.provider \
+             FROM {rows} AS now (id, input, output, cost, provider) WHERE ledger_open.id = now.id"
         );
         sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut *connection).await?;
     }
@@ -213,7 +222,7 @@ async fn close(
     let rows = connection.rows(Ask::new(LAST)).await?;
     let last = rows.first().map_or(Ok(None), |row| row.number(0))?;
     let mut next = last.map_or(0, |last| last.saturating_add(1));
-    let mut sums = HourSums::default();
+    let (mut sums, mut paid) = (HourSums::default(), Paid::default());
     for some in entries.chunks(1_000) {
         // Whether or not they are thought to be there: a write that was not confirmed may have been done.
         let ids: Vec<String> = some.iter().map(|entry| entry.open.id.as_str().to_owned()).collect();
@@ -236,14 +245,17 @@ async fn close(
             let open = &entry.open;
             let names = (Some(&*open.key), open.team.as_deref(), open.model.as_deref());
             sums.add(place, names, Sums::used(entry.usage, entry.estimated, entry.cost));
+            paid.add(place, entry);
         }
     }
-    let spent = spent_in(&sums);
+    let mut spent = spent_in(&sums);
+    spent.extend(paid.totals().into_iter().map(|(name, cost)| ((Level::Provider, name), cost)));
+    add_paid(connection, &paid).await?;
     sums.write(connection, TABLES.hours).await?;
     add_totals(connection, spent).await
 }
 
-fn values(entry: &Entry, place: i64) -> Result<[Value; 18], sqlx::error::BoxDynError> {
+fn values(entry: &Entry, place: i64) -> Result<[Value; 19], sqlx::error::BoxDynError> {
     let open = &entry.open;
     let tokens = |count: u64| int(count.min(MAX_TOKENS));
     let usage = entry.usage;
@@ -271,6 +283,7 @@ fn values(entry: &Entry, place: i64) -> Result<[Value; 18], sqlx::error::BoxDynE
         i64::from(entry.estimated).into(),
         column(entry.cost).into(),
         tags(&open.tags)?.into(),
+        open.provider().as_deref().into(),
     ])
 }
 
@@ -286,6 +299,24 @@ fn spent_in<'a>(sums: &HourSums<'a>) -> BTreeMap<(Level, &'a str), u64> {
         }
     }
     spent
+}
+
+/// Adds to what providers were paid in each hour.
+async fn add_paid(connection: &mut PgConnection, paid: &Paid<'_>) -> sqlx::Result<()> {
+    let mut all = paid.each().peekable();
+    while all.peek().is_some() {
+        let mut sheet = Sheet::default();
+        while let Some((hour, provider, cost)) = all.next_if(|_| !sheet.is_full()) {
+            sheet.row([hour.into(), provider.into(), int(cost).into()]);
+        }
+        let (rows, arguments) = sheet.take()?;
+        let text = format!(
+            "INSERT INTO ledger_provider_hours (hour, provider, cost) SELECT * FROM {rows} ON CONFLICT (hour, provider) \
+             DO UPDATE SET cost = LEAST(ledger_provider_hours.cost + excluded.cost, 1::bigint << 62)"
+        );
+        sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Adds to what was spent ever, and says what that is now.
@@ -306,7 +337,7 @@ async fn add_totals(
              DO UPDATE SET cost = LEAST(ledger_totals.cost + excluded.cost, 1::bigint << 62) RETURNING level, name, cost"
         );
         for row in sqlx::query_with(AssertSqlSafe(text), arguments).fetch_all(&mut *connection).await? {
-            let Some(level) = Level::ALL.get(uint(row.count(0)?) as usize) else { continue };
+            let Some(level) = Level::KEPT.get(uint(row.count(0)?) as usize) else { continue };
             totals.push((*level, row.word(1)?.into(), uint(row.count(2)?)));
         }
     }

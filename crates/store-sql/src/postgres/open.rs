@@ -13,10 +13,11 @@ use crate::link::{Ask, Cells, Link, Lock, flag};
 
 /// The steps from an empty database to today's tables; `penstock_tables` counts how many were taken. Steps are only ever
 /// added.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("../../migrations/postgres/0001_stores.sql"),
     include_str!("../../migrations/postgres/0002_outbox.sql"),
     include_str!("../../migrations/postgres/0003_idempotency.sql"),
+    include_str!("../../migrations/postgres/0004_providers.sql"),
 ];
 
 /// The oldest server that is known to do.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use penstock_domain::{Code, Delta, Error, Request, Task};
+use penstock_domain::{Code, Delta, Error, Remedy, Request, Task};
 use penstock_provider::{Call, Deltas, Provider, within};
 use penstock_routing::Candidate;
 
 use super::{Terms, call_of, count};
 use crate::Flow;
+use crate::doors::Asking;
 
 /// Lifecycle events held before the first content, and their bytes: enough for any vendor's opening, and a bound for a
 /// hostile one (the figures are Bifrost's, see reliability.md A1).
@@ -49,6 +50,18 @@ impl Attempt {
 
     pub(super) fn request(&self) -> &Arc<Request> {
         &self.call.request
+    }
+
+    /// Makes the call, once the other gateways agree; who turns it away is none of the provider's, and the call never begins.
+    ///
+    /// # Errors
+    /// As [`Attempt::first_content`].
+    pub(super) async fn asked(self, asking: Option<Asking>) -> Result<Begun, Error> {
+        if let Some(asking) = asking {
+            // It speaks of our own limits and against nobody.
+            Box::pin(asking.ask()).await.map_err(|shut| shut.error.with_remedy(Remedy::None))?;
+        }
+        self.first_content().await
     }
 
     /// Makes the call. The asker's deadline is never begun anew.

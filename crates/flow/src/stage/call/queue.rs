@@ -15,7 +15,7 @@ use penstock_routing::{Candidate, Pick, Plan, Target};
 use super::failures::Failures;
 use super::{Terms, now};
 use crate::Flow;
-use crate::doors::{Door, Pass, Shut, Wish};
+use crate::doors::{Door, Pass, Place, Shut, Wish};
 use crate::journey::Journey;
 
 /// What is known of full candidates: nothing, mostly.
@@ -57,12 +57,36 @@ impl Lobby {
         }
         match door.enter(&asker.wish(door, plan, &pick.candidate), clocks()) {
             Ok(pass) => Ok(Some(pass)),
-            Err(Shut { error, word, waits }) => {
-                plan.busy(pick, (word, waits));
-                self.0.get_or_insert_default().shut = Some(error);
+            Err(shut) => {
+                self.turned_away(shut, plan, pick);
                 Err(())
             }
         }
+    }
+
+    /// Asks the other gateways for a call that is in, where there are any.
+    ///
+    /// # Errors
+    /// As [`Lobby::enter`].
+    pub(super) async fn confirm(
+        &mut self,
+        pass: Option<Pass>,
+        plan: &mut Plan,
+        pick: &Pick,
+    ) -> Result<Option<Pass>, ()> {
+        let Some(pass) = pass else { return Ok(None) };
+        match pass.confirm().await {
+            Ok(pass) => Ok(Some(pass)),
+            Err(shut) => {
+                self.turned_away(shut, plan, pick);
+                Err(())
+            }
+        }
+    }
+
+    fn turned_away(&mut self, Shut { error, word, waits }: Shut, plan: &mut Plan, pick: &Pick) {
+        plan.busy(pick, (word, waits));
+        self.0.get_or_insert_default().shut = Some(error);
     }
 
     /// Nobody is left who could be asked at once: waits for one that is full. `Ok` when the plan has somebody again.
@@ -89,10 +113,9 @@ impl Lobby {
         let Some((door, wish)) = asker.best(plan) else { return Err(shut) };
         let class = wish.ask.class;
         let patience = asker.patience(&door);
-        let mut place = door.join(&wish, patience, clocks()).map_err(|shut| Some(shut.error))?;
+        let place = door.join(&wish, patience, clocks()).map_err(|shut| Some(shut.error))?;
         let since = asker.journey.waits();
-        let told = tokio::time::timeout(patience, place.turn()).await;
-        drop(place);
+        let told = tokio::time::timeout(patience, turn(&door, &wish, place, patience)).await;
         asker.journey.waited(class, since, matches!(told, Ok(Ok(_))));
         match told {
             Ok(Ok(pass)) => {
@@ -157,6 +180,27 @@ impl Asker<'_> {
     fn patience(&self, door: &Door) -> Duration {
         let left = self.terms.request().deadline.map(|deadline| deadline.saturating_duration_since(now()));
         door.max_wait().min(left.unwrap_or(Duration::MAX))
+    }
+}
+
+/// Waits for the turn, and once more where the other gateways left nothing of it.
+async fn turn(
+    door: &Arc<Door>,
+    wish: &Wish,
+    mut place: Place,
+    patience: Duration,
+) -> Result<Pass, Option<Shut>> {
+    let end = now() + patience;
+    loop {
+        let pass = place.turn().await?;
+        match pass.confirm().await {
+            Ok(pass) => return Ok(pass),
+            Err(shut) if !shut.waits => return Err(Some(shut)),
+            Err(_) => {
+                let left = end.saturating_duration_since(now());
+                place = door.join(wish, left, clocks()).map_err(Some)?;
+            }
+        }
     }
 }
 

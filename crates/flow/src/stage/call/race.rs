@@ -16,6 +16,7 @@ use super::attempt::{Attempt, Begun};
 use super::queue::{Asker, Lobby};
 use super::{Terms, now};
 use crate::Flow;
+use crate::doors::{Asking, Pass};
 use crate::journey::{Journey, Turn};
 
 /// Members with which a vendor acts or keeps something, beside tools.
@@ -70,12 +71,12 @@ impl Racing<'_> {
         if let Either::Left((result, _)) = select(answering.as_mut(), slow).await {
             return self.alone(Turn::Main, result, flight, clamped);
         }
-        let Some((attempt, other)) = self.beside() else {
+        let Some((attempt, other, asking)) = self.beside() else {
             let result = answering.await;
             return self.alone(Turn::Main, result, flight, clamped);
         };
         let other_clamped = attempt.clamped;
-        let beside = pin!(attempt.first_content());
+        let beside = pin!(attempt.asked(asking));
         match select(answering, beside).await {
             Either::Left((Ok(begun), _)) => Course::Won { turn: Turn::Main, begun, flight, clamped },
             Either::Right((Ok(begun), _)) => {
@@ -95,15 +96,16 @@ impl Racing<'_> {
     }
 
     /// Begins the second attempt, if routing has one.
-    fn beside(&mut self) -> Option<(Attempt, Flight)> {
+    fn beside(&mut self) -> Option<(Attempt, Flight, Option<Asking>)> {
         let pick = self.plan.hedge(now())?;
         let attempt = Attempt::of(self.flow, &pick.candidate, self.terms)?;
         let asker = Asker { flow: self.flow, journey: &mut *self.journey, terms: &*self.terms };
         // Nobody waits to ask twice.
-        let pass = Lobby::default().enter(asker, self.plan, &pick).ok()?;
+        let mut pass = Lobby::default().enter(asker, self.plan, &pick).ok()?;
+        let asking = pass.as_mut().and_then(Pass::asking);
         self.journey.attempt(Turn::Beside, (&pick.candidate, pick.why.name()), attempt.request());
         self.journey.inside(Turn::Beside, pass);
-        Some((attempt, pick.flight))
+        Some((attempt, pick.flight, asking))
     }
 
     fn failed(&mut self, turn: Turn, error: &Error, flight: Flight) {

@@ -22,6 +22,7 @@ use super::attempt::{Attempt, Begun};
 use super::queue::{Asker, Lobby};
 use super::{Terms, is_nearly_over, now};
 use crate::Flow;
+use crate::doors::Pass;
 use crate::journey::{Journey, Turn};
 use script::{Script, is_plain};
 
@@ -132,7 +133,7 @@ impl Resuming {
         if is_nearly_over(asked.deadline, now) {
             return false;
         }
-        let (pick, pass) = loop {
+        let (pick, mut pass) = loop {
             let Some(pick) = self.plan.next(Some(after), now) else { return false };
             let asker = Asker { flow: &self.flow, journey, terms: &self.terms };
             // Nobody waits in the middle of an answer.
@@ -147,10 +148,11 @@ impl Resuming {
             self.times += 1;
         }
         let attempt = attempt.asking(request);
+        let asking = pass.as_mut().and_then(Pass::asking);
         journey.attempt(Turn::Main, (&pick.candidate, "resume"), attempt.request());
         journey.inside(Turn::Main, pass);
         journey.consider(&self.plan);
-        let answering = Box::pin(attempt.first_content());
+        let answering = Box::pin(attempt.asked(asking));
         self.next = Some(Next { answering, flight: pick.flight, broke: broke.clone() });
         true
     }
