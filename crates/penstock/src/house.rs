@@ -10,6 +10,7 @@ use penstock_domain::Error;
 use penstock_edge::Extra;
 use penstock_flow::Gateway;
 use penstock_observe::{Metrics, Sink};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::administration::{self, StoreState};
@@ -77,7 +78,7 @@ impl House {
         };
         lasting.trusted.follow(&people.keys, config).map_err(told)?;
         people.use_door(config).map_err(told)?;
-        let tally = tokio::spawn(tally.writing(logging::lines(&config.log)).run());
+        let tally = apart(tally.writing(logging::lines(&config.log)).run());
         let house =
             Self { stores, people, metrics, noted, records, alerts, ledger, conversations, answers, tally };
         Ok((house, lasting, providers))
@@ -126,7 +127,17 @@ impl House {
         let kept = tokio::time::timeout(LAST_RECORDS, self.tally);
         let paid = tokio::time::timeout(LAST_RECORDS, self.ledger.close());
         let done = tokio::time::timeout(LAST_RECORDS, self.answers.close());
-        let _ = tokio::join!(kept, paid, done);
+        let (kept, paid, _) = tokio::join!(kept, paid, done);
+        if kept.is_err() || paid.is_err() {
+            tracing::error!("the last records could not be written in time and are lost");
+        }
         let _ = tokio::time::timeout(LAST_RECORDS, self.stores.close()).await;
     }
+}
+
+/// Runs what writes down what requests did, on a thread of its own. Among the tasks of requests it would wait its turn for each
+/// answer of the store, behind thousands of them when all streams end at once.
+pub(crate) fn apart(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(work))
 }

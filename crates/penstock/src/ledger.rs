@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::Failure;
+use crate::house::apart;
 use crate::reload::{self, Current};
 use crate::stores::Stores;
 
@@ -57,7 +58,7 @@ impl Kept {
         }
         let (admission, crossings) = admission.with_bell();
         admission.restore(&Rules::of(config), &recovered, now);
-        let (writing, keeping) = (tokio::spawn(Writer::run(writer)), tokio::spawn(keeper.run()));
+        let (writing, keeping) = (apart(Writer::run(writer)), tokio::spawn(keeper.run()));
         Ok(Self {
             gateway,
             admission: Arc::new(admission),
