@@ -90,6 +90,11 @@ impl Spent {
         (self.alarm, self.told) = (0, AlertAt::NONE);
     }
 
+    /// Knows as told what another view of the same account knows.
+    pub(crate) fn know(&mut self, other: &Spent) {
+        (self.alarm, self.told) = (other.alarm, other.told);
+    }
+
     /// Nothing is to be told before so much is spent.
     pub(crate) fn hush(&mut self, until: u64) {
         self.alarm = until;
@@ -197,6 +202,16 @@ impl State {
             spent,
             ..Self::default()
         }
+    }
+
+    /// Whether a part of the budget of which nobody was told here may be spent by all gateways together.
+    pub(crate) fn is_news_of_all(&self, seen: &Seen) -> bool {
+        let spent = |budget: Budget| match budget.per {
+            Per::Day => seen.spent.day,
+            Per::Month => seen.spent.month,
+            Per::Lifetime => seen.spent.lifetime,
+        };
+        self.allowance.budget.is_some_and(|budget| spent(budget) >= self.spent.alarm)
     }
 
     /// Whether tokens or money matter here.

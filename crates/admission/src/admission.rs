@@ -57,7 +57,7 @@ struct Shard {
 /// One account, shared by the permits that hold something of it.
 pub(crate) struct Account {
     pub(crate) name: Arc<str>,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
 }
 
 type Guards<'a> = [Option<MutexGuard<'a, State>>; 4];

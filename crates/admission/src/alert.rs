@@ -110,6 +110,25 @@ impl Bell {
         }
     }
 
+    /// The same by what all gateways together have spent: another one may have passed a part and not know it. `refused` is what
+    /// they had no room for.
+    pub(crate) fn hear(
+        &self,
+        level: Level,
+        name: &Arc<str>,
+        (own, all): (&mut State, &mut State),
+        refused: Option<&Need>,
+    ) {
+        all.spent.know(&own.spent);
+        if all.is_news() {
+            self.ring(level, name, all);
+        }
+        if let Some(need) = refused {
+            self.refused(level, name, need, all);
+        }
+        own.spent.know(&all.spent);
+    }
+
     fn tell(
         &self,
         (level, name): (Level, &Arc<str>),

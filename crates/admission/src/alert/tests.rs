@@ -196,3 +196,30 @@ fn a_standing_tells_every_part_that_is_spent() {
     assert_eq!(penstock_domain::calendar::date(Crossing::of(key, bench.now(0).wall)[0].begun), "2026-11-01");
     assert_eq!(Need::default(), key.held);
 }
+
+#[test]
+fn what_other_gateways_spent_is_told_once_and_so_is_their_refusal() {
+    let mut bench = Bench::new(100, Per::Lifetime);
+    let bell = bench.admission.bell.clone().expect("somebody listens");
+    let budget = bench.budget;
+    let fresh = || {
+        let mut state = State::default();
+        state.allowance.budget = Some(budget);
+        state
+    };
+    let (name, mut own) = ("key_a".into(), fresh());
+    let mut hear = |spent: u64, refused: Option<&Need>| {
+        let mut all = fresh();
+        all.spent.add(spent);
+        bell.hear(Level::Key, &name, (&mut own, &mut all), refused);
+    };
+    let need = Need { micros: 20, ..Need::default() };
+    hear(40, None);
+    hear(79, Some(&need));
+    hear(85, Some(&need));
+    // Somebody asked for much; now little is left.
+    hear(95, Some(&need));
+    hear(95, Some(&need));
+    hear(100, None);
+    assert_eq!(bench.heard(), [(50, 79), (80, 85), (100, 95)]);
+}

@@ -193,10 +193,12 @@ impl Permit {
         match verdict {
             Verdict::Held(seen) => {
                 lease.learn(held.accounts.iter().flatten(), &seen, wall);
+                held.hear((&lease.hold, &seen), wall, false);
                 (Some(lease.rate(&seen, wall)), Ok(()))
             }
             Verdict::Refused(seen) => {
                 lease.learn(held.accounts.iter().flatten(), &seen, wall);
+                held.hear((&lease.hold, &seen), wall, true);
                 (Some(lease.rate(&seen, wall)), Err(lease.refusal(&seen, wall)))
             }
             Verdict::Alone => (None, held.go_alone(lease)),
@@ -205,6 +207,21 @@ impl Permit {
 }
 
 impl Held {
+    /// Tells what all gateways together have spent of budgets.
+    fn hear(&self, (hold, seen): (&Hold, &[Seen]), wall: SystemTime, refused: bool) {
+        let Some(bell) = &self.admission.bell else { return };
+        let accounts = Level::ALL.into_iter().zip(&self.accounts);
+        let accounts = accounts.filter_map(|(level, account)| Some((level, account.as_ref()?)));
+        for ((level, account), (share, seen)) in accounts.zip(hold.shares.iter().zip(seen)) {
+            let mut own = account.state.lock();
+            own.spent.turn(wall);
+            if refused || own.is_news_of_all(seen) {
+                let mut all = State::seen(share.allowance, seen, wall);
+                bell.hear(level, &account.name, (&mut own, &mut all), refused.then_some(&hold.need));
+            }
+        }
+    }
+
     fn go_alone(&self, lease: &Lease) -> Result<(), Error> {
         if !lease.alone {
             self.admission.look_again(self, Now::read())?;
