@@ -48,7 +48,7 @@ class Houses:
         self.mock = harness.Mock(folder / "mock", {"rules": RULES})
         self.env = {"VENDOR": harness.UPSTREAM_SECRET, "ROOT": harness.new_secret(), "CALLER": harness.new_secret(),
                     "PEPPER": "ab" * 32}
-        outer = {"kind": "openai", "base_url": f"{self.mock.url}/v1", "api_key": "${VENDOR}"}
+        outer = {"kind": "openai", "base_url": f"{self.mock.url}/v1", "api_key": "${VENDOR}", **config.pop("provider", {})}
         caller = {"name": "caller", "key": "${CALLER}", "scopes": ["chat:*"], **config.pop("caller", {})}
         self.config = {
             **home,
