@@ -12,12 +12,15 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, Iterator
 
 import openai
 import pytest
 
 import harness
+from postgres import Postgres, postgres  # noqa: F401 (a fixture)
+from redis import Redis, redis  # noqa: F401 (a fixture)
 
 # A micro-dollar for each token; the scripted answer of `[counted]` costs 63 of them.
 PRICE = {"input": 1.5, "cached_input": 0.5, "output": 6}
@@ -263,6 +266,172 @@ def test_no_secret_and_no_path_is_ever_shown() -> None:
             assert all(house.env[name] not in text for text in seen)
             assert all(house.env[name].removeprefix("whsec_") not in text for text in seen)
         assert all("never-to-be-seen" not in text for text in seen)
+
+
+DAY = 86_400
+
+
+def day(ahead: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + ahead * DAY))
+
+
+def of(receiver: Receiver, kind: str, **data: str) -> list[dict[str, Any]]:
+    """What was told of such an event with this in its data."""
+    return [body for body in receiver.bodies() if body["type"] == kind and body["data"].items() >= data.items()]
+
+
+class Pair:
+    """Two gateways with one database and one Redis; a provider of both, and one for each that the other never calls."""
+
+    def __init__(self, folder: pathlib.Path, postgres: Postgres, redis: Redis, receiver: Receiver):  # noqa: F811
+        (folder / "mock").mkdir()
+        self.mock = harness.Mock(folder / "mock", harness.suite_script())
+        self.env = {name: harness.new_secret() for name in ("CALLER", "ADMIN", "BRIEF")}
+        self.env |= {"HOOK": hook_secret(), "PEPPER": "ab" * 32, "DATABASE": postgres.url(postgres.create()),
+                     "REDIS": redis.url, "VENDOR": harness.UPSTREAM_SECRET}
+        outer = {"kind": "openai", "base_url": f"{self.mock.url}/v1", "api_key": "${VENDOR}"}
+        self.config = {
+            "stores": {"database": "${DATABASE}", "shared": "${REDIS}", "shared_timeout": "10s"},
+            "auth": {"pepper": "${PEPPER}"},
+            "providers": {name: outer for name in ("both", "left", "right")},
+            "models": {name: {"provider": name, "model": "v", "price": PRICE} for name in ("both", "left", "right")},
+            "teams": {"support": {"budget": {"usd": 10 * COST / 1e6, "per": "month"}}},
+            "keys": [
+                {"name": "caller", "key": "${CALLER}", "team": "support", "scopes": ["chat:*"]},
+                {"name": "admin", "key": "${ADMIN}", "scopes": ["admin:read", "admin:operate"]},
+                {"name": "brief", "key": "${BRIEF}", "scopes": ["chat:*"], "expires": day(3)},
+            ],
+            "webhooks": [{"url": f"http://127.0.0.1:{receiver.port}/", "secret": "${HOOK}", "allow_private": ["127.0.0.1"]}],
+        }
+        self.gateways = []
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            self.gateways.append(harness.Gateway(folder / name, dict(self.config), self.env))
+
+    def close(self) -> None:
+        for process in (*self.gateways, self.mock):
+            process.kill()
+
+    def fail(self, number: int, model: str) -> None:
+        """Until the gateway keeps away from it."""
+        def ejected() -> bool:
+            self.gateways[number].chat(self.env["BRIEF"], model, "[broken]", max_tokens=5)
+            return self.state(number, model) == "ejected"
+
+        harness.until(ejected, f"{model} is kept away from")
+
+    def state(self, number: int, provider: str) -> str:
+        rows = self.gateways[number].get("/admin/v1/providers", self.env["ADMIN"]).json()["data"]
+        return "".join(target["state"] for row in rows for target in row["targets"] if row["name"] == provider)
+
+    def reinstate(self, number: int, provider: str) -> None:
+        reply = self.gateways[number].post(f"/admin/v1/providers/{provider}/reinstate", {}, self.env["ADMIN"])
+        assert reply.status == 200, reply.text
+
+
+def test_a_provider_that_fails_is_told_with_its_reason_and_so_is_its_return() -> None:
+    with house_of(100) as house, receiver_at(house.port) as receiver:
+        house.config["webhooks"][0]["events"] = ["provider.unavailable", "provider.recovered"]
+        house.gateway.write({**house.gateway.config, "webhooks": house.config["webhooks"]})
+        house.gateway.signal(signal.SIGHUP)
+        harness.until(lambda: 'config_reloads_total{outcome="applied"}' in house.gateway.get("/metrics").text, "a reload")
+
+        def state() -> str:
+            rows = house.gateway.get("/admin/v1/providers", house.env["ADMIN"]).json()["data"]
+            return "".join(target["state"] for target in rows[0]["targets"])
+
+        def ejected() -> bool:
+            assert house.gateway.chat(house.env["CALLER"], "priced", "[broken]", max_tokens=5).status >= 500
+            return state() == "ejected"
+
+        harness.until(ejected, "the provider is kept away from")
+        harness.until(lambda: receiver.deliveries, "its failure is told")
+        down = receiver.bodies()[0]
+        assert (down["type"], down["data"]["provider"]) == ("provider.unavailable", "outer")
+        assert "because of its errors" in down["data"]["reason"]
+        again = house.gateway.post("/admin/v1/providers/outer/reinstate", {}, house.env["ADMIN"])
+        assert again.status == 200 and state() == "healthy"
+        harness.until(lambda: len(receiver.deliveries) == 2, "its return is told")
+        up = receiver.bodies()[1]
+        assert up["type"] == "provider.recovered" and up["data"] == {"provider": "outer", "reason": None}
+        assert up["timestamp"] > down["timestamp"]
+        for headers, body in receiver.deliveries:
+            verify(headers, body, house.env["HOOK"])
+        assert len({headers["webhook-id"] for headers, _ in receiver.deliveries}) == 2
+
+
+def test_a_key_in_its_last_week_is_told_once_and_no_other_key_is() -> None:
+    with house_of(10) as house, receiver_at(house.port) as receiver:
+        house.config["webhooks"][0]["events"] = ["key.expiring", "budget.threshold"]
+        keys = [*house.config["keys"], {"name": "root", "key": "${ROOT}", "scopes": ["role:admin"]}]
+        house.gateway.env["ROOT"] = root = harness.new_secret()
+        house.gateway.stop()
+        house.gateway.write({**house.gateway.config, "webhooks": house.config["webhooks"], "keys": keys})
+        house.gateway.restart()
+
+        def make(name: str, **members: str) -> str:
+            made = house.gateway.post("/admin/v1/keys", {"name": name, "scopes": ["chat:*"], **members}, root)
+            assert made.status == 201, made.text
+            return made.json()["id"]
+
+        soon = make("soon", expires=day(6.5))
+        make("later", expires=day(8))
+        make("never")
+        gone = make("gone", expires=day(6.5))
+        assert house.gateway.post(f"/admin/v1/keys/{gone}/revoke", {}, root).status == 200
+        # Keys are looked at once a minute, and at the start.
+        for _ in range(2):
+            house.gateway.stop()
+            house.gateway.restart()
+            harness.until(lambda: of(receiver, "key.expiring"), "the key that expires is told")
+        # What comes later is told later: once this is here, the second start has told all that it had to tell.
+        house.call(5)
+        harness.until(lambda: of(receiver, "budget.threshold"), "a half is told")
+        (told,) = of(receiver, "key.expiring")
+        assert set(told["data"]) == {"id", "name", "expires_at"}
+        assert (told["data"]["id"], told["data"]["name"]) == (soon, "soon")
+        assert abs(datetime.fromisoformat(told["data"]["expires_at"]).timestamp() - time.time() - 6.5 * DAY) < 600
+
+
+def test_two_gateways_on_one_database_tell_each_event_once(
+    tmp_path: pathlib.Path, postgres: Postgres, redis: Redis,  # noqa: F811
+) -> None:
+    receiver = Receiver()
+    pair = Pair(tmp_path, postgres, redis, receiver)
+    try:
+        for number in (0, 1) * 5:
+            reply = pair.gateways[number].chat(pair.env["CALLER"], "both", "count this [counted]", max_tokens=5)
+            # What the last ones would hold may be more than is left.
+            assert reply.status in (200, 429), reply.text
+        harness.until(lambda: of(receiver, "budget.exhausted"), "all of the budget is told")
+        for number, own in ((0, "left"), (1, "right")):
+            pair.fail(number, "both")
+            pair.fail(number, own)
+        # Each tells of its own provider after it has looked at the common one as often.
+        for own in ("left", "right"):
+            harness.until(lambda own=own: of(receiver, "provider.unavailable", provider=own), f"{own} fell")
+        for number, own in ((0, "left"), (1, "right")):
+            pair.reinstate(number, "both")
+            pair.reinstate(number, own)
+        for own in ("left", "right"):
+            harness.until(lambda own=own: of(receiver, "provider.recovered", provider=own), f"{own} is back")
+        rows = pair.gateways[0].get("/admin/v1/webhook-deliveries?limit=100", pair.env["ADMIN"]).json()["data"]
+    finally:
+        pair.close()
+        receiver.close()
+    told = sorted((body["type"], body["data"].get("provider") or body["data"]["name"],
+                   body["data"].get("threshold_percent", 0)) for body in receiver.bodies())
+    # Five minutes have a border, and the gateways may notice a fall on two sides of it; then it is two events.
+    falls = {int(datetime.fromisoformat(body["timestamp"]).timestamp()) // 300
+             for body in of(receiver, "provider.unavailable", provider="both")}
+    expected = [("budget.exhausted", "support", 100), ("budget.threshold", "support", 50), ("budget.threshold", "support", 80),
+                ("key.expiring", "brief", 0)]
+    for what in ("recovered", "unavailable"):
+        expected += [(f"provider.{what}", name, 0) for name in ("both",) * len(falls) + ("left", "right")]
+    assert told == expected
+    assert len({headers["webhook-id"] for headers, _ in receiver.deliveries}) == len(receiver.deliveries) == len(rows)
+    for headers, body in receiver.deliveries:
+        verify(headers, body, pair.env["HOOK"])
 
 
 def test_what_cannot_be_used_is_found_by_check() -> None:
