@@ -1,7 +1,8 @@
-"""Two gateways on one PostgreSQL: what one does, the other knows; and what happens when the database is gone or slow."""
+"""Two gateways on one PostgreSQL: what one does, the other knows; what happens when the database is gone, slow or late; TLS."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import secrets
@@ -14,7 +15,9 @@ from typing import Any, Iterator
 import pytest
 
 import harness
+from authority import Authority
 from postgres import PASSWORD, QUOTED, Postgres, postgres, server  # noqa: F401: a fixture is known by its name
+from redis import Redis
 
 MOCK = {"rules": [{"when": {"text_contains": "[slow]"}, "do": {"text": "word " * 3000, "inter_token_ms": 100}}]}
 
@@ -249,3 +252,174 @@ def test_a_gateway_that_stood_still_too_long_cannot_settle_what_the_other_settle
     third.kill()
     assert pair.spent(pair.one, key) == settled, "the first word stands"
     assert postgres.sql(name, f"SELECT count(*), min(kind) FROM ledger_entries WHERE key = '{key}'") == "1|2"
+
+
+def single(folder: pathlib.Path, database: str, **stores: Any) -> harness.Gateway:
+    """One gateway without a vendor, on a database, not waited for."""
+    root = harness.new_secret()
+    config = {
+        "stores": {"database": "${DATABASE_URL}", **stores},
+        "providers": {"inner": {"kind": "mock"}},
+        "models": {"mock": {"provider": "inner", "model": "m"}},
+        "keys": [{"name": "root", "key": "${ROOT_KEY}", "scopes": ["*"]}],
+    }
+    env = {"ROOT_KEY": root, "DATABASE_URL": database}
+    return harness.Gateway(folder, config, env, ready=False)
+
+
+@pytest.fixture
+def late() -> Iterator[tuple[Postgres, harness.Gateway]]:
+    """A gateway that was started before its database, which has crashed."""
+    with server() as own, harness.scratch("postgres-late") as folder:
+        address = own.url(own.create())
+        own.crash()
+        gateway = single(folder, address)
+        try:
+            gateway.wait_ready(f"{gateway.url}/livez")
+            yield own, gateway
+        finally:
+            gateway.kill()
+
+
+def test_a_gateway_that_starts_before_its_database_says_what_is_missing_and_serves_when_it_comes(
+        late: tuple[Postgres, harness.Gateway]) -> None:
+    database, gateway = late
+    ready = gateway.get("/readyz")
+    assert (ready.status, ready.json()["status"], ready.json()["store"]["status"]) == (503, "starting", "unavailable")
+    assert "stores.database" in ready.json()["store"]["reason"]
+    refused = gateway.chat(gateway.env["ROOT_KEY"])
+    assert (refused.status, refused.json()["error"]["code"]) == (503, "store_unavailable")
+    assert refused.headers["retry-after"] == "1" and refused.headers["x-request-id"].startswith("req_")
+    harness.until(lambda: "it is tried again" in gateway.log(), "the log says so", 20)
+    database.restart()
+    gateway.wait_ready(f"{gateway.url}/readyz")
+    assert gateway.chat(gateway.env["ROOT_KEY"]).status == 200
+    assert PASSWORD not in gateway.log() and QUOTED not in gateway.log()
+    assert gateway.stop() == 0
+
+
+def test_a_signal_ends_a_gateway_that_waits_for_its_database(late: tuple[Postgres, harness.Gateway]) -> None:
+    _, gateway = late
+    begun = time.monotonic()
+    assert gateway.stop() == 0
+    assert time.monotonic() - begun < 5
+
+
+def test_a_gateway_whose_database_does_not_come_ends_after_the_stated_wait_and_says_why() -> None:
+    with harness.scratch("postgres-never") as folder:
+        nobody = f"postgres://penstock:{QUOTED}@127.0.0.1:{harness.free_port()}/none"
+        begun = time.monotonic()
+        gateway = single(folder, nobody, database_wait="2s")
+        try:
+            assert gateway.wait() == 1
+            assert time.monotonic() - begun >= 2
+            assert "takes no connection" in gateway.log() and "stores.database_wait" in gateway.log()
+        finally:
+            gateway.kill()
+
+
+@pytest.fixture(scope="module")
+def secure() -> Iterator[tuple[Postgres, Authority, pathlib.Path]]:
+    """A server with TLS whose certificate, for `localhost`, is of an authority that no system knows."""
+    with server() as own, harness.scratch("postgres-tls") as folder:
+        authority = Authority(folder)
+        own.encrypt(authority.write("localhost"))
+        yield own, authority, folder
+
+
+def over_tls(secure: tuple[Postgres, Authority, pathlib.Path], query: str, host: str = "localhost") -> tuple[int, str]:
+    """How a gateway fares with an address: 200 and the server's word on its connections, or its exit code and its log."""
+    database, _, folder = secure
+    name = database.create()
+    address = database.url(name).replace("@127.0.0.1:", f"@{host}:") + query
+    with harness.scratch("gateway-tls") as place:
+        gateway = single(place, address, database_wait="3s")
+        try:
+            def settled() -> bool:
+                if not gateway.alive():
+                    return True
+                with contextlib.suppress(OSError):
+                    return gateway.get("/readyz").status == 200
+                return False
+
+            harness.until(settled, "it serves, or has ended")
+            if not gateway.alive():
+                return gateway.wait(), gateway.log()
+            assert gateway.chat(gateway.env["ROOT_KEY"]).status == 200
+            kinds = database.sql(name, "SELECT DISTINCT s.ssl FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) "
+                                       "WHERE a.application_name = 'penstock'")
+            return 200, kinds
+        finally:
+            gateway.kill()
+
+
+@pytest.mark.parametrize("query", ["?sslmode=require", "?sslmode=require&sslrootcert=AUTHORITY", "?sslmode=verify-ca&sslrootcert=AUTHORITY",
+                                   "?sslmode=verify-full&sslrootcert=AUTHORITY", ""])
+def test_every_connection_to_the_database_is_encrypted(secure: Any, query: str) -> None:
+    assert over_tls(secure, query.replace("AUTHORITY", str(secure[1].file))) == (200, "t")
+
+
+def test_without_tls_every_connection_is_in_the_clear_where_that_is_asked_for(secure: Any) -> None:
+    assert over_tls(secure, "?sslmode=disable") == (200, "f")
+
+
+def test_a_database_that_proves_to_be_somebody_else_is_refused_at_once_and_the_mend_is_told(secure: Any) -> None:
+    _, authority, folder = secure
+    other = folder / "other"
+    other.mkdir(exist_ok=True)
+    stranger = Authority(other, "another authority").file
+    for query, host, says in (
+        ("?sslmode=verify-full", "localhost", "UnknownIssuer"),
+        (f"?sslmode=verify-full&sslrootcert={stranger}", "localhost", "no secure connection"),
+        # An authority that is named is asked, whatever the mode is called.
+        (f"?sslmode=require&sslrootcert={stranger}", "localhost", "no secure connection"),
+        (f"?sslmode=verify-full&sslrootcert={authority.file}", "127.0.0.1", "no secure connection"),
+        (f"?sslmode=verify-full&sslrootcert={folder}/none.pem", "localhost", "cannot be read"),
+        (f"?sslrootcert={authority.file}", "localhost", "add sslmode=verify-full"),
+    ):
+        begun = time.monotonic()
+        code, log = over_tls(secure, query, host)
+        assert code == 1 and says in log, f"{query}: {log}"
+        assert PASSWORD not in log and QUOTED not in log
+        assert "it is tried again" not in log and time.monotonic() - begun < 30, query
+
+
+def test_a_database_without_tls_is_refused_where_tls_is_required(postgres: Postgres) -> None:  # noqa: F811
+    with harness.scratch("postgres-plain") as folder:
+        gateway = single(folder, postgres.url(postgres.create()) + "?sslmode=require")
+        try:
+            assert gateway.wait() == 1
+            assert "no secure connection" in gateway.log() and "it is tried again" not in gateway.log()
+        finally:
+            gateway.kill()
+
+
+def test_gateways_share_a_redis_over_tls_that_an_own_authority_vouches_for(postgres: Postgres) -> None:  # noqa: F811
+    with harness.scratch("redis-tls") as folder:
+        authority = Authority(folder)
+        redis = Redis(folder, authority.write("localhost"))
+        gateway = None
+        try:
+            # One that speaks TLS alone would do as well: this one is asked for the account without it.
+            env = {"REDIS_URL": f"{redis.tls_url}?sslrootcert={authority.file}", "DATABASE_URL": postgres.url(postgres.create()),
+                   "ROOT_KEY": harness.new_secret()}
+            config = {
+                "stores": {"database": "${DATABASE_URL}", "shared": "${REDIS_URL}", "shared_timeout": "5s", "shared_failure": "refuse"},
+                "providers": {"inner": {"kind": "mock"}},
+                "models": {"mock": {"provider": "inner", "model": "m", "price": {"input": 1, "output": 1}}},
+                "keys": [{"name": "root", "key": "${ROOT_KEY}", "scopes": ["*"], "team": "support"}],
+                "teams": {"support": {"budget": {"usd": 1, "per": "month"}}},
+            }
+            gateway = harness.Gateway(folder, config, env)
+            assert gateway.chat(env["ROOT_KEY"]).status == 200
+            harness.until(lambda: redis.account("team", "support")["spent"] > 0, "Redis has heard of it")
+            good = harness.cli("check", "--config", str(gateway.path), "--online", folder=folder, env=env)
+            assert good.returncode == 0 and "secure" not in good.stdout, good.stdout
+            for wrong, says in ((redis.tls_url, "no secure connection to Redis"), (f"{redis.tls_url}#insecure", "no # in it"),
+                                (f"{redis.url}?sslrootcert={authority.file}", "rediss://")):
+                told = harness.cli("check", "--config", str(gateway.path), "--online", folder=folder, env={**env, "REDIS_URL": wrong})
+                assert says in told.stdout + told.stderr and "a-pass-word" not in told.stdout + told.stderr, told.stdout + told.stderr
+        finally:
+            if gateway:
+                gateway.kill()
+            redis.kill()

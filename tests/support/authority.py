@@ -139,14 +139,19 @@ class Authority:
             sequence(moment(since), moment(until)), named(name), key.public(), der(0xA3, sequence(extension)))
         return sequence(body, algorithm(SHA256_RSA), bits(self.key.sign(body)))
 
-    def issue(self, name: str, since: int | None = None, until: int | None = None) -> ssl.SSLContext:
-        """A server that proves to be `name`, from the beginning of one year to the beginning of another; of the last and the
-        next but one when nothing is said."""
+    def write(self, name: str, since: int | None = None, until: int | None = None) -> pathlib.Path:
+        """The file with key and certificate of a server that proves to be `name`, from the beginning of one year to the
+        beginning of another; of the last and the next but one when nothing is said."""
         year = datetime.datetime.now(datetime.timezone.utc).year
         alternative = sequence(oid(NAMES), der(0x04, sequence(der(0x82, name.encode()))))
         made = self.certificate(name, self.servers, alternative, since or year - 1, until or year + 2)
         path = self.folder / f"{name}-{secrets.token_hex(4)}.pem"
         path.write_text(self.servers.private() + pem("CERTIFICATE", made))
+        return path
+
+    def issue(self, name: str, since: int | None = None, until: int | None = None) -> ssl.SSLContext:
+        """A server that proves to be `name`, as `write` has it."""
+        path = self.write(name, since, until)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         path.unlink()

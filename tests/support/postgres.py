@@ -89,6 +89,8 @@ class Postgres(harness.Process):
         self.data = folder / "data"
         self.sockets = folder
         self.databases = 0
+        # Key and certificate in one file, for `encrypt`.
+        self.proof: pathlib.Path | None = None
         owner = user()
         if owner:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
@@ -106,6 +108,8 @@ class Postgres(harness.Process):
     def command(self) -> list[str]:
         settings = {**SETTINGS, "port": str(self.port), "listen_addresses": "127.0.0.1",
                     "unix_socket_directories": str(self.sockets)}
+        if self.proof:
+            settings |= {"ssl": "on", "ssl_cert_file": str(self.proof), "ssl_key_file": str(self.proof)}
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         return as_user(program("postgres"), "-D", str(self.data), *options, dies=True)
 
@@ -155,6 +159,17 @@ class Postgres(harness.Process):
         for pid in (*self.children(), self.child.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+    def encrypt(self, proof: pathlib.Path) -> None:
+        """Takes a file with key and certificate, and starts again with TLS."""
+        self.proof = self.data / "server.pem"
+        shutil.copyfile(proof, self.proof)
+        self.proof.chmod(0o600)
+        owner = user()
+        if owner:
+            os.chown(self.proof, owner.pw_uid, owner.pw_gid)
+        self.crash()
+        self.restart()
 
     def crash(self) -> None:
         """Ends it at once, without a word to whom it serves (`pg_ctl stop -m immediate`)."""

@@ -27,14 +27,20 @@ def program() -> str:
 
 
 class Redis(harness.Process):
-    def __init__(self, folder: pathlib.Path):
+    """`proof`: a file with key and certificate, for one that also listens with TLS, at `tls_url`."""
+
+    def __init__(self, folder: pathlib.Path, proof: pathlib.Path | None = None):
         self.port = harness.free_port()
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}"
+        self.proof, self.tls_port = proof, harness.free_port() if proof else 0
+        self.tls_url = f"rediss://:{PASSWORD}@localhost:{self.tls_port}"
         super().__init__(self.command(), folder, name="redis")
         self.wait_open()
 
     def command(self) -> list[str]:
-        return [program(), "--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "",
+        tls = ["--tls-port", str(self.tls_port), "--tls-cert-file", str(self.proof), "--tls-key-file", str(self.proof),
+               "--tls-auth-clients", "no"] if self.proof else []
+        return [program(), *tls, "--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "",
                 "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
 
     def wait_open(self) -> None:

@@ -65,6 +65,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "stores.database", old.stores.database == new.stores.database, true);
     one(&mut changes, "stores.shared", old.stores.shared == new.stores.shared, true);
     let (before, after) = (&old.stores, &new.stores);
+    one(&mut changes, "stores.database_wait", before.database_wait == after.database_wait, true);
     one(&mut changes, "stores.shared_timeout", before.shared_timeout == after.shared_timeout, true);
     one(&mut changes, "stores.shared_failure", before.shared_failure == after.shared_failure, true);
     one(&mut changes, "auth.pepper", old.auth.pepper == new.auth.pepper, true);

@@ -15,6 +15,9 @@ pub struct Stores {
     /// `postgres://USER:PASSWORD@HOST/NAME` is a PostgreSQL database (13 or newer) that several gateways share.
     #[schemars(schema_with = "database")]
     pub database: Database,
+    /// How long a gateway that starts waits for a database that cannot be reached yet. Until then `/livez` answers 200 and
+    /// `/readyz` 503; afterwards the gateway ends with exit code 1. `0s` does not wait.
+    pub database_wait: DurationText,
     /// What limits count between the moments at which the database hears of it. `memory` is one gateway;
     /// `redis://:PASSWORD@HOST` (`rediss://` with TLS) is a Redis that several gateways share.
     #[schemars(schema_with = "shared")]
@@ -29,6 +32,7 @@ impl Default for Stores {
     fn default() -> Self {
         Self {
             database: Database::default(),
+            database_wait: DurationText(Duration::from_secs(60)),
             shared: SharedState::default(),
             shared_timeout: DurationText(Duration::from_millis(50)),
             shared_failure: SharedFailure::default(),

@@ -46,10 +46,12 @@ impl House {
     ///
     /// # Errors
     /// A sentence on the mend, or the report of what is wrong with the file.
-    pub(crate) async fn open(loaded: &Loaded) -> Result<(Self, Lasting, Providers), Failure> {
+    pub(crate) async fn open(
+        loaded: &Loaded,
+        stores: Arc<Stores>,
+    ) -> Result<(Self, Lasting, Providers), Failure> {
         let config = &loaded.config;
         let said = |error: Error| error.say().to_owned();
-        let stores = Arc::new(Stores::of(config).map_err(said)?);
         let people = Arc::new(People::open(config, &stores).await.map_err(said)?);
         if let Some(problem) = exposure(config, people.keys.ring().len()) {
             return Err(crate::verb::report(&loaded.source.path, &[problem]).into());

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use penstock_admission::shared::Link;
 use penstock_config::{Config, Loaded};
-use penstock_edge::{Drain, Edge, EdgeSettings, Extra, Surface};
+use penstock_domain::Error;
+use penstock_edge::{Drain, Edge, EdgeSettings, Extra, StoreHealth, Surface};
 use penstock_flow::Gateway;
 use penstock_identity::{AuditLog, Keys};
 use penstock_observe::{Metrics, QueueState, TargetState};
@@ -22,6 +23,7 @@ use crate::house::House;
 use crate::people::People;
 use crate::reload::Reloader;
 use crate::snapshots::Snapshots;
+use crate::stores::Stores;
 use crate::{Failure, logging, wiring};
 
 /// How often the database is asked whether another process changed a key.
@@ -69,17 +71,20 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let config = &loaded.config;
-    let (mut house, lasting, providers) = House::open(&loaded).await?;
+    // Before the ports open: whoever can reach the gateway can also signal it.
+    let mut signals = Signals::catch()?;
+    let hangup = catch(SignalKind::hangup())?;
+    let ports = Ports::open(config).await?;
+    let Some(stores) = ready(config, &ports, &mut signals).await? else { return Ok(ExitCode::SUCCESS) };
+    let (mut house, lasting, providers) = House::open(&loaded, stores).await?;
     let gateway = Gateway::new(lasting.parts(config, providers));
     let snapshots = Snapshots::new(Arc::clone(&loaded), gateway.clone(), lasting);
     let reloader = Reloader::new(snapshots, listen, Arc::clone(&house.metrics));
     let store = StoreState::default();
     let extra = house.extra(&gateway, reloader.current(), &store);
-    // Before the port opens: whoever can reach the gateway can also signal it.
-    let mut signals = Signals::catch()?;
-    let hangup = catch(SignalKind::hangup())?;
     let drain = Drain::new();
-    let (address, surfaces) = open(config, &gateway, extra, &drain).await?;
+    let address = ports.address()?;
+    let surfaces = ports.surfaces(config, &gateway, extra, &drain);
     let looking = tokio::spawn(look_at_people(Arc::clone(&house.people), store));
     let denying = house.noted.begin(&loaded).await;
     announce(Serving {
@@ -115,27 +120,70 @@ where
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the ports: one for everything, or a second one for administration. Nobody is answered there yet.
-async fn open(
+/// The stores, once they can be used; `None` when a signal came first. Whoever asks meanwhile hears that they are waited for.
+async fn ready(
     config: &Config,
-    gateway: &Gateway,
-    extra: Extra,
-    drain: &Drain,
-) -> Result<(SocketAddr, Vec<(TcpListener, Edge)>), Failure> {
-    let edge = |surface| {
-        let settings = EdgeSettings { surface, ..settings(config) };
-        Edge::new(gateway.clone(), settings, extra.clone(), drain.clone())
-    };
-    let listener = bind(config.server.listen).await?;
-    let address = listener.local_addr().map_err(|error| format!("the listener has no address: {error}"))?;
-    let mut surfaces = Vec::new();
-    let mut surface = Surface::All;
-    if let Some(address) = config.server.admin_listen {
-        surface = Surface::Data;
-        surfaces.push((bind(address).await?, edge(Surface::Admin)));
+    ports: &Ports,
+    signals: &mut Signals,
+) -> Result<Option<Arc<Stores>>, Failure> {
+    let said = |error: Error| error.say().to_owned();
+    let stores = Arc::new(Stores::of(config).map_err(said)?);
+    let missing: StoreHealth =
+        Arc::new(|| Err("the database of stores.database is waited for; see the log".to_owned()));
+    tokio::select! {
+        biased;
+        ready = stores.ready(config.stores.database_wait.0) => ready.map_err(said)?,
+        () = signals.terminated() => return Ok(None),
+        () = ports.wait(&missing) => {}
     }
-    surfaces.push((listener, edge(surface)));
-    Ok((address, surfaces))
+    Ok(Some(stores))
+}
+
+/// The ports: one for everything, or a second one for administration.
+struct Ports {
+    main: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+impl Ports {
+    /// Opens them. Nobody is answered there yet.
+    async fn open(config: &Config) -> Result<Self, Failure> {
+        let main = bind(config.server.listen).await?;
+        let admin = match config.server.admin_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { main, admin })
+    }
+
+    fn address(&self) -> Result<SocketAddr, Failure> {
+        self.main.local_addr().map_err(|error| format!("the listener has no address: {error}").into())
+    }
+
+    /// Tells whoever asks that this gateway is not ready, for as long as it is polled.
+    async fn wait(&self, missing: &StoreHealth) {
+        let main = penstock_edge::wait(&self.main, missing);
+        match &self.admin {
+            Some(admin) => drop(tokio::join!(main, penstock_edge::wait(admin, missing))),
+            None => main.await,
+        }
+    }
+
+    fn surfaces(
+        self,
+        config: &Config,
+        gateway: &Gateway,
+        extra: Extra,
+        drain: &Drain,
+    ) -> Vec<(TcpListener, Edge)> {
+        let edge = |surface| {
+            let settings = EdgeSettings { surface, ..settings(config) };
+            Edge::new(gateway.clone(), settings, extra.clone(), drain.clone())
+        };
+        let surface = if self.admin.is_some() { Surface::Data } else { Surface::All };
+        let admin = self.admin.map(|listener| (listener, edge(Surface::Admin)));
+        admin.into_iter().chain([(self.main, edge(surface))]).collect()
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -1,7 +1,7 @@
 //! Where state lives: files in the data folder of one gateway, or a database of several. The one place that tells them apart.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use penstock_admission::ledger::{GatewayId, LedgerStore};
 use penstock_alert::Outbox;
@@ -18,6 +18,10 @@ use penstock_store_sql::{
 };
 
 use crate::data;
+
+/// Between two looks for a database that is not there at the start, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The stores of one configuration, for one process. Each is opened by whoever first needs it, so that trouble with one costs
 /// what it keeps and nothing else.
@@ -91,6 +95,31 @@ impl Stores {
                     place: Place::Postgres(database),
                 })
             }
+        }
+    }
+
+    /// Waits until the database can be used, where it is one that others start: tries again with growing pauses for as long as
+    /// `bound`, and says so each time. What time alone does not mend (a wrong password, say) is told at once.
+    ///
+    /// # Errors
+    /// `store_unavailable` with a sentence on the mend.
+    pub(crate) async fn ready(&self, bound: Duration) -> Result<(), Error> {
+        let Place::Postgres(database) = &self.place else { return Ok(()) };
+        let end = Instant::now() + bound;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Err(error) = database.open().await else { return Ok(()) };
+            let left = end.saturating_duration_since(Instant::now());
+            if !database.may_pass(&error) {
+                return Err(error);
+            }
+            if left.is_zero() {
+                let say = format!("{}; it was waited for {bound:?} (stores.database_wait)", error.say());
+                return Err(Error::new(error.code(), say));
+            }
+            tracing::warn!(%error, left_s = left.as_secs(), "the database cannot be used yet; it is tried again");
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use penstock_domain::{Code, Error, Secret};
 use penstock_identity::{Digest, Pepper};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Executor};
 
 use super::{ANSWERS, CONNECTS, Postgres, trouble, within};
@@ -50,6 +50,9 @@ const PARAMETERS: [&str; 15] = [
     "password",
 ];
 
+/// Those of them that name whom to trust.
+const AUTHORITY: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
+
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS penstock_tables (one BIGINT PRIMARY KEY CHECK (one = 1), steps BIGINT NOT NULL)";
 const FIRST: &str = "INSERT INTO penstock_tables (one, steps) VALUES (1, 0) ON CONFLICT DO NOTHING";
 const TAKEN: &str = "SELECT steps FROM penstock_tables WHERE one = 1";
@@ -76,7 +79,25 @@ pub(super) fn options(address: &Secret) -> Result<PgConnectOptions, Error> {
                    password that mean something in addresses are written as %40 for @, %2F for /, %3A for :";
         Error::new(Code::StoreUnavailable, say)
     })?;
+    let options = trusting(address, options)?;
     Ok(options.application_name("penstock").disable_statement_logging())
+}
+
+/// Has an authority that is named be asked, as libpq does: the driver passes over it with `sslmode=require`, and everything
+/// would look as if the server had proved who it is.
+fn trusting(address: &str, options: PgConnectOptions) -> Result<PgConnectOptions, Error> {
+    let query = address.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    let names = |pair: &str| AUTHORITY.contains(&pair.split_once('=').map_or(pair, |(name, _)| name));
+    match options.get_ssl_mode() {
+        _ if !query.split('&').any(names) => Ok(options),
+        PgSslMode::Require => Ok(options.ssl_mode(PgSslMode::VerifyCa)),
+        PgSslMode::VerifyCa | PgSslMode::VerifyFull => Ok(options),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {
+            let say = "stores.database names an authority (sslrootcert) that nobody would be checked by: add sslmode=verify-full, \
+                       or sslmode=verify-ca where the certificate has another name";
+            Err(Error::new(Code::StoreUnavailable, say))
+        }
+    }
 }
 
 /// Where it leads, for sentences.
@@ -114,6 +135,12 @@ impl Postgres {
     /// `store_unavailable` with a sentence on the mend: not reached, refused, too old, or made by a newer Penstock.
     pub async fn open(&self) -> Result<(), Error> {
         self.ready.get_or_try_init(|| self.prepare()).await.map(drop)
+    }
+
+    /// Whether what [`open`](Self::open) failed of may be gone in a moment: the server is not there yet, or still starts.
+    pub fn may_pass(&self, error: &Error) -> bool {
+        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
+        source.is_some_and(|error| trouble::may_pass(&self.place, error))
     }
 
     pub(super) async fn prepare(&self) -> Result<(), Error> {

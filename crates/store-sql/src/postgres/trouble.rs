@@ -31,6 +31,22 @@ pub(super) fn is_hopeless(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Encode(_)) || state(error).is_some_and(|state| refused(&state))
 }
 
+/// Whether time alone may mend it: nobody listens there yet, or is not ready for anybody.
+pub(super) fn may_pass(place: &str, error: &sqlx::Error) -> bool {
+    match state(error) {
+        Some(state) => ["08", "57P", "53"].iter().any(|class| state.starts_with(class)),
+        None => match error {
+            sqlx::Error::Io(io) => io.kind() != ErrorKind::InvalidData && !is_of_a_file(place, io),
+            other => matches!(other, sqlx::Error::PoolTimedOut),
+        },
+    }
+}
+
+/// Whether a file that the address names cannot be read. Where the server is a socket in a folder, that may be missing too.
+fn is_of_a_file(place: &str, io: &std::io::Error) -> bool {
+    !place.starts_with('/') && matches!(io.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+}
+
 /// `store_unavailable`, with the place, the finding and the mend. The server's own words stand in the log: they may hold
 /// values.
 pub(super) fn translate(place: &str, error: sqlx::Error) -> Error {
@@ -78,13 +94,23 @@ fn unreached(place: &str, error: &sqlx::Error) -> String {
                 "the database {place} does not answer in time, nothing was changed: see what else it does"
             )
         }
+        sqlx::Error::Io(io) if is_of_a_file(place, io) => format!(
+            "a file that stores.database names for {place} cannot be read ({}): correct sslrootcert, sslcert or sslkey",
+            io.kind()
+        ),
+        // What TLS says of a certificate.
+        sqlx::Error::Io(io) if io.kind() == ErrorKind::InvalidData => insecure(place, &io.to_string()),
         sqlx::Error::Io(io) => {
             format!("the connection to the database {place} failed ({}): is it running?", io.kind())
         }
-        sqlx::Error::Tls(_) => format!(
-            "no secure connection to the database {place}: add ?sslrootcert=FILE to stores.database for an authority of your \
-             own, or sslmode=disable where the network is trusted"
-        ),
+        sqlx::Error::Tls(why) => insecure(place, &why.to_string()),
         _ => format!("the database {place} did not do as asked: see the log for its own words"),
     }
+}
+
+fn insecure(place: &str, why: &str) -> String {
+    format!(
+        "no secure connection to the database {place} ({why}): name an authority of your own by \
+         sslmode=verify-full&sslrootcert=FILE in stores.database, or write sslmode=disable where the network is trusted"
+    )
 }
