@@ -75,7 +75,7 @@ pub struct OidcIssuer {
     pub introspection: Option<Introspection>,
 }
 
-/// How an issuer is asked about tokens. Its answer holds for at most 60 seconds.
+/// How an issuer is asked about tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Introspection {
@@ -91,9 +91,17 @@ pub struct Introspection {
     /// true.
     #[serde(default = "yes")]
     pub opaque: bool,
-    /// Whether it is asked about JWTs too, once their signature fits: what it revoked ends within a minute. Default false.
+    /// Whether it is asked about JWTs too, once their signature fits: what it revoked ends within `cache`. Default false.
     #[serde(default)]
     pub always: bool,
+    /// How long its word holds that a token is good, 1s to 5m: the time within which what it revoked ends, open answers
+    /// included. Default 60s.
+    #[serde(default = "cache")]
+    pub cache: DurationText,
+}
+
+fn cache() -> DurationText {
+    DurationText(Duration::from_secs(60))
 }
 
 /// How people sign in with a browser to administer: OpenID Connect, authorization code with PKCE.

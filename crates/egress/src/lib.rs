@@ -14,6 +14,7 @@
 mod address;
 mod send;
 mod target;
+mod trust;
 
 pub use address::{Reach, forbidden};
 pub use send::{Answer, Bounds, Egress, Fault, Looking, Resolve};

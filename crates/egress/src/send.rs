@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::ConfigBuilderExt;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use crate::address::Reach;
 use crate::target::{Host, Target};
+use crate::trust;
 
 /// Most addresses of one name that are looked at and tried.
 const MOST: usize = 16;
@@ -129,6 +130,14 @@ impl Egress {
         Self { tls: OnceCell::new_with(Some(config)), ..self }
     }
 
+    /// With the certificate authorities of a PEM file alone. Reads the file at once.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong with it.
+    pub fn trusting_file(file: &Path) -> Result<Self, String> {
+        trust::only(file).map(|config| Self::new().trusting(config))
+    }
+
     /// Sends a request whose method, headers and body stand; address and header `host` are the target's.
     ///
     /// # Errors
@@ -181,7 +190,8 @@ impl Egress {
     async fn trust(&self) -> Result<Arc<ClientConfig>, Fault> {
         // Reading the system's authorities takes long enough to be done off the runtime's threads.
         let read = || async {
-            tokio::task::spawn_blocking(system).await.map_err(|why| Fault::Tls(why.to_string()))?
+            let read = tokio::task::spawn_blocking(trust::system).await;
+            read.map_err(|why| Fault::Tls(why.to_string()))?.map_err(Fault::Tls)
         };
         self.tls.get_or_try_init(read).await.map(Arc::clone)
     }
@@ -197,14 +207,6 @@ impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Egress").finish_non_exhaustive()
     }
-}
-
-fn system() -> Result<Arc<ClientConfig>, Fault> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|why| Fault::Tls(why.to_string()))?;
-    let builder = builder.with_native_roots().map_err(|why| Fault::Tls(why.to_string()))?;
-    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fault> {

@@ -7,7 +7,7 @@ use penstock_admission::{Now, Permit, Rate, Truth};
 use penstock_domain::{
     Blame, Code, Delta, Dialect, Error, FinishReason, Relayed, Request, RequestId, Stage, Tags, Task, Usage,
 };
-use penstock_identity::Caller;
+use penstock_identity::{Caller, KeySource};
 use penstock_observe::{Considered, Gaps, Outcome, Record, Recorder, Timings};
 use penstock_routing::{Candidate, Plan, Prices};
 use penstock_tokenizer::estimate_json;
@@ -146,9 +146,9 @@ impl Journey {
         self.caller = Some(Arc::clone(caller));
     }
 
-    /// Whether the asker may no longer ask: the key was revoked while the answer is on its way.
-    pub(crate) fn is_unleashed(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.leash.is_cut())
+    /// What the asker showed that was revoked while the answer is on its way.
+    pub(crate) fn unleashed(&self) -> Option<KeySource> {
+        self.caller.as_ref().filter(|caller| caller.leash.is_cut()).map(|caller| caller.source)
     }
 
     /// Keeps what is said, where the caller's team wants it.

@@ -1,37 +1,37 @@
-//! Asking issuers: discovery document, key set, and what is posted to them. One request per connection, HTTP/1.1, bounded in
-//! size and time.
-//!
-//! The addresses of a name are looked up once and checked before one of them is connected to, with the name kept for TLS:
-//! between check and use nothing can change (DNS rebinding). Redirects are refused.
+//! Asking issuers: discovery document, key set, and what is posted to them. One request per connection, bounded in size and
+//! time, through the guard of [`penstock_egress`]; here stands which addresses an issuer may have. Redirects are refused.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::ConfigBuilderExt;
-use hyper_util::rt::TokioIo;
-use penstock_config::OidcIssuer;
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use penstock_config::{IpRange, OidcIssuer};
+use penstock_egress::{Bounds, Egress, Fault, Reach, Target};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
 
 use crate::jwk::{self, Key};
 
-/// The largest document.
-const MAX_BODY: usize = 512 * 1024;
-/// How long one document may take, from the look-up of its name to its last byte.
-const MAX_TIME: Duration = Duration::from_secs(10);
+/// The largest document, and how long one may take.
+const BOUNDS: Bounds = Bounds { time: Duration::from_secs(10), body: 512 * 1024 };
+
+/// This machine: the one place that may be asked without TLS.
+const HERE: &[&str] = &["127.0.0.0/8", "::1"];
+/// Networks of the operator's own. Link-local addresses, where clouds keep their credentials, are nobody's.
+const OWN: &[&str] = &[
+    "127.0.0.0/8",
+    "::1",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "198.18.0.0/15",
+    "fc00::/7",
+];
 
 /// Keys, and how long their issuer lets them be kept.
 pub(crate) struct Fetched {
@@ -154,89 +154,46 @@ async fn get(url: &Uri, how: How<'_>) -> Result<(HeaderMap, Bytes), String> {
     bounded(url, how, None).await
 }
 
-async fn bounded(url: &Uri, how: How<'_>, form: Option<&Form<'_>>) -> Result<(HeaderMap, Bytes), String> {
-    match tokio::time::timeout(MAX_TIME, slowly(url, how, form)).await {
-        Ok(outcome) => outcome.map_err(|why| format!("{url}: {why}")),
-        Err(_) => Err(format!("{url} did not answer within {} seconds", MAX_TIME.as_secs())),
-    }
-}
-
-async fn slowly(
+async fn bounded(
     url: &Uri,
     (named, trusted): How<'_>,
     form: Option<&Form<'_>>,
 ) -> Result<(HeaderMap, Bytes), String> {
-    let host = url.host().ok_or("there is no host in it")?.trim_matches(['[', ']']);
-    let tls = url.scheme_str() == Some("https");
-    let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = connect(host, port, named, tls).await?;
-    if !tls {
-        return ask(stream, url, form).await;
-    }
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| "its host is no name that TLS knows")?;
-    let connector = tokio_rustls::TlsConnector::from(trust(trusted).await?);
-    let stream = connector.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
-    ask(stream, url, form).await
-}
-
-async fn connect(host: &str, port: u16, named: NamedBy, tls: bool) -> Result<TcpStream, String> {
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| format!("its name is not found: {error}"))?;
-    let addresses: Vec<SocketAddr> = found.collect();
-    // One bad address among good ones is refused too: whoever answers so is up to something.
-    if let Some(bad) = addresses.iter().find(|address| !may_reach(address.ip(), named, tls)) {
-        return Err(format!("its name leads to {}, where no issuer may be", bad.ip()));
-    }
-    let mut last = "its name has no address".to_owned();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = format!("cannot connect to {address}: {error}"),
-        }
-    }
-    Err(last)
-}
-
-/// Whether keys may be fetched from an address. Without TLS only from this machine; what a document names only in public;
-/// never from link-local addresses, where clouds keep their metadata.
-fn may_reach(address: IpAddr, named: NamedBy, tls: bool) -> bool {
-    let address = address.to_canonical();
-    if !tls {
-        return address.is_loopback();
-    }
-    let (local, private) = match address {
-        IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && (64..128).contains(&v4.octets()[1]);
-            let local = v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast();
-            (local, v4.is_private() || v4.is_loopback() || shared || v4.octets()[0] == 0)
-        }
-        IpAddr::V6(v6) => {
-            let first = v6.segments()[0];
-            // NAT64 (RFC 6052) leads to IPv4 addresses of any kind.
-            let translated = v6.segments()[..2] == [0x64, 0xff9b];
-            let local = first & 0xffc0 == 0xfe80 || v6.is_unspecified() || v6.is_multicast() || translated;
-            (local, first & 0xfe00 == 0xfc00 || v6.is_loopback())
-        }
+    let said = |why: &dyn std::fmt::Display| format!("{url}: {why}");
+    let target = Target::parse(&url.to_string()).map_err(|why| said(&why))?;
+    let request = request(form).map_err(|why| said(&why))?;
+    let reach = reach(named, target.is_tls());
+    let sent = match trusted {
+        None => system().send(&target, &reach, request, BOUNDS).await,
+        Some(file) => only(file).await?.send(&target, &reach, request, BOUNDS).await,
     };
-    !local && (named == NamedBy::Operator || !private)
+    let answer = sent.map_err(|fault| match fault {
+        Fault::Forbidden(address, what) => {
+            said(&format!("its name leads to {address} ({what}), where no issuer may be"))
+        }
+        fault => said(&fault),
+    })?;
+    if answer.status == StatusCode::OK {
+        return Ok((answer.headers, answer.body));
+    }
+    let redirect = if answer.status.is_redirection() { "; redirects are not followed" } else { "" };
+    Err(said(&format!("expected status 200, found {}{redirect}", answer.status.as_u16())))
 }
 
-async fn ask<S>(stream: S, url: &Uri, form: Option<&Form<'_>>) -> Result<(HeaderMap, Bytes), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(64 * 1024)
-        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let method = if form.is_some() { Method::POST } else { Method::GET };
+/// Where keys may be fetched from. Without TLS only from this machine; what a document names only in public; never from
+/// link-local addresses.
+fn reach(named: NamedBy, tls: bool) -> Reach {
+    let ranges = match (tls, named) {
+        (false, _) => HERE,
+        (true, NamedBy::Operator) => OWN,
+        (true, NamedBy::Document) => &[],
+    };
+    Reach::with(&ranges.iter().filter_map(|range| range.parse().ok()).collect::<Vec<IpRange>>())
+}
+
+fn request(form: Option<&Form<'_>>) -> Result<Request<Bytes>, &'static str> {
     let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, url.authority().map_or("", |authority| authority.as_str()))
+        .method(if form.is_some() { Method::POST } else { Method::GET })
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("penstock/", env!("CARGO_PKG_VERSION")));
     if form.is_some() {
@@ -250,29 +207,7 @@ where
         request = request.header(AUTHORIZATION, value);
     }
     let body = form.map(|form| Bytes::from(query(form.members))).unwrap_or_default();
-    let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let (head, body) = response.into_parts();
-        if head.status != StatusCode::OK {
-            let redirect = if head.status.is_redirection() { "; redirects are not followed" } else { "" };
-            return Err(format!("expected status 200, found {}{redirect}", head.status.as_u16()));
-        }
-        let body = Limited::new(body, MAX_BODY).collect().await;
-        let body =
-            body.map_err(|error| format!("it cannot be read, or is larger than {MAX_BODY} bytes: {error}"))?;
-        Ok((head.headers, body.to_bytes()))
-    };
-    // Both in one task: dropping this future closes the connection.
-    tokio::pin!(connection, exchange);
-    tokio::select! {
-        outcome = &mut exchange => outcome,
-        ended = &mut connection => match ended {
-            // The last bytes may have come with the end.
-            Ok(()) => exchange.await,
-            Err(error) => Err(error.to_string()),
-        },
-    }
+    request.body(body).map_err(|_| "it cannot be asked")
 }
 
 /// Names and values as forms and query strings have them.
@@ -294,42 +229,18 @@ fn encoded(text: &str) -> String {
     out
 }
 
-/// Whom to trust: the authorities of a file, read each time so that a new one is taken up, or those of the system, read once.
-/// Off the runtime's threads.
-async fn trust(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    static SYSTEM: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
-    let off = |read: Box<dyn FnOnce() -> Result<ClientConfig, String> + Send>| async {
-        let read = tokio::task::spawn_blocking(read).await;
-        read.map_err(|error| error.to_string())?.map(Arc::new)
-    };
-    match file.map(Path::to_owned) {
-        Some(file) => off(Box::new(move || only(&file))).await,
-        None => SYSTEM.get_or_try_init(|| off(Box::new(system))).await.map(Arc::clone),
-    }
+/// Who trusts the system's authorities, which are read once.
+fn system() -> &'static Egress {
+    static SYSTEM: OnceLock<Egress> = OnceLock::new();
+    SYSTEM.get_or_init(Egress::new)
 }
 
-fn system() -> Result<ClientConfig, String> {
-    let config = versions()?.with_native_roots();
-    let config = config.map_err(|error| format!("the system's trust roots cannot be read: {error}"))?;
-    Ok(config.with_no_client_auth())
-}
-
-fn only(file: &Path) -> Result<ClientConfig, String> {
-    let bad = |error: &dyn std::fmt::Display| format!("ca_file {} cannot be used: {error}", file.display());
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(&error))? {
-        roots.add(certificate.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(bad(&"there is no certificate in it"));
-    }
-    Ok(versions()?.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn versions() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
-    builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())
+/// Who trusts the authorities of a file alone, which is read each time so that a new one is taken up.
+async fn only(file: &Path) -> Result<Egress, String> {
+    let bad = |why: &dyn std::fmt::Display| format!("ca_file {} cannot be used: {why}", file.display());
+    let owned = file.to_owned();
+    let read = tokio::task::spawn_blocking(move || Egress::trusting_file(&owned)).await;
+    read.map_err(|why| bad(&why))?.map_err(|why| bad(&why))
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
@@ -344,17 +255,23 @@ mod tests {
 
     #[test]
     fn keys_come_from_no_place_where_secrets_of_the_network_are() {
-        let reach = |address: &str, named, tls| may_reach(address.parse().expect(address), named, tls);
+        let may = |address: &str, named, tls| {
+            let address = address.parse().expect(address);
+            let open = penstock_egress::forbidden(address).is_none() && tls;
+            open || reach(named, tls).allows(address)
+        };
         for metadata in [
             "169.254.169.254",
             "::ffff:169.254.169.254",
+            "168.63.129.16",
             "fe80::1",
             "0.0.0.0",
             "::",
             "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::",
             "224.0.0.1",
         ] {
-            assert!(!reach(metadata, NamedBy::Operator, true), "{metadata}");
+            assert!(!may(metadata, NamedBy::Operator, true), "{metadata}");
         }
         for private in [
             "10.0.0.1",
@@ -366,14 +283,29 @@ mod tests {
             "fd00::1",
             "::ffff:10.0.0.1",
         ] {
-            assert!(reach(private, NamedBy::Operator, true), "{private} of the operator's own");
-            assert!(!reach(private, NamedBy::Document, true), "{private} of a document");
+            assert!(may(private, NamedBy::Operator, true), "{private} of the operator's own");
+            assert!(!may(private, NamedBy::Document, true), "{private} of a document");
         }
         for public in ["8.8.8.8", "2001:4860::1"] {
-            assert!(reach(public, NamedBy::Document, true), "{public}");
-            assert!(!reach(public, NamedBy::Operator, false), "{public} without TLS");
+            assert!(may(public, NamedBy::Document, true), "{public}");
+            assert!(!may(public, NamedBy::Operator, false), "{public} without TLS");
         }
-        assert!(reach("127.0.0.1", NamedBy::Document, false), "tests and tools on this machine");
+        assert!(may("127.0.0.1", NamedBy::Document, false), "tests and tools on this machine");
+        assert!(!may("10.0.0.1", NamedBy::Operator, false), "not even the operator's own without TLS");
+        let ranges = HERE.iter().chain(OWN);
+        assert!(ranges.into_iter().all(|range| range.parse::<IpRange>().is_ok()));
+    }
+
+    #[tokio::test]
+    async fn what_leads_to_a_forbidden_address_is_told_with_what_it_is() {
+        let url = parse("https://169.254.169.254/latest").expect("an address");
+        let why = bounded(&url, (NamedBy::Operator, None), None).await.expect_err("refused");
+        assert!(why.contains("169.254.169.254 (the local link") && why.contains("no issuer may be"), "{why}");
+        let url = parse("https://2852039166/latest").expect("an address");
+        assert!(
+            bounded(&url, (NamedBy::Operator, None), None).await.is_err(),
+            "the same in another spelling"
+        );
     }
 
     #[test]

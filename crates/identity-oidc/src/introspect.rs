@@ -1,9 +1,12 @@
 //! Asking an issuer whether a token is (still) good: RFC 7662.
 //!
-//! What was answered is kept under the digest of the whole token, for at most a minute and never beyond the token's end, in
+//! What was answered is kept under the digest of the whole token, for a stated time and never beyond the token's end, in
 //! tables of fixed size: one for good tokens and a smaller one for others, so that no flood of guesses pushes out what is
 //! good. Few questions are open at once, those about tokens that were good lately before those about strangers; an issuer
-//! that fails is left alone for a second. What cannot be asked is refused as `issuer_unavailable`, never let in.
+//! that fails is left alone for a second. What cannot be asked is refused as `issuer_unavailable`, never let in. A token is asked
+//! about once at a time, and again for as long as it has open answers (`watch`).
+
+mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,11 +15,13 @@ use arc_swap::ArcSwapOption;
 use http::Uri;
 use penstock_config::OidcIssuer;
 use penstock_domain::{Error, Secret};
-use penstock_identity::Claims;
+use penstock_identity::{Claims, Leash};
 use ring::{hmac, rand};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore};
+
+pub(crate) use watch::{New, begin};
 
 use crate::fetch::{self, Form, NamedBy};
 use crate::issuer::unavailable;
@@ -25,12 +30,14 @@ use crate::{invalid, jws};
 /// How many answers about good tokens are kept, and how many about others; powers of two.
 const GOOD: usize = 4096;
 const BAD: usize = 1024;
-/// How long an answer holds.
-const FRESH: Duration = Duration::from_secs(60);
 /// How long a refusal holds: a token that was shown a moment too early is not shut out for long.
 const REFUSED: Duration = Duration::from_secs(10);
 /// How many questions are open at once about tokens that were good, and about strangers.
 const OPEN: usize = 16;
+/// In how many lines questions wait of which no two may be about one token; a power of two.
+const LINES: usize = 256;
+/// How many good answers are watched at once; beyond that tokens are refused.
+const WATCHED: usize = 16_384;
 /// How long a question waits for its turn.
 const TURN: Duration = Duration::from_secs(3);
 /// How long an answer may take.
@@ -50,9 +57,20 @@ struct Answer {
     until: Instant,
 }
 
+impl Answer {
+    /// What open answers hang on. One clone of it is here; every caller has another.
+    fn leash(&self) -> Option<&Leash> {
+        self.claims.as_ref()?.asked.as_ref()
+    }
+
+    fn standing(&self) -> Standing {
+        self.claims.clone().map_or(Standing::Bad, |claims| Standing::Good(Box::new(claims)))
+    }
+}
+
 /// What is known of a token at this moment.
 pub(crate) enum Standing {
-    Good(Claims),
+    Good(Box<Claims>),
     Bad,
     Unknown,
 }
@@ -64,6 +82,8 @@ pub(crate) struct Inquirer {
     bad: Box<[ArcSwapOption<Answer>]>,
     regulars: Semaphore,
     strangers: Semaphore,
+    lines: Box<[Mutex<()>]>,
+    room: Arc<Semaphore>,
     place: Mutex<Option<(Uri, NamedBy, Instant)>>,
     began: Instant,
     /// Until when nothing is asked, in milliseconds since `began`.
@@ -81,6 +101,8 @@ impl Inquirer {
             bad: slots(BAD),
             regulars: Semaphore::new(OPEN),
             strangers: Semaphore::new(OPEN),
+            lines: (0..LINES).map(|_| Mutex::default()).collect(),
+            room: Arc::new(Semaphore::new(WATCHED)),
             place: Mutex::default(),
             began: Instant::now(),
             pause: AtomicU64::new(0),
@@ -89,6 +111,11 @@ impl Inquirer {
 
     /// What is known of a token.
     pub(crate) fn standing(&self, token: &str) -> Standing {
+        self.known(token).0
+    }
+
+    /// What is known of a token, and until when.
+    fn known(&self, token: &str) -> (Standing, Option<Instant>) {
         let digest = self.digest(token);
         let now = Instant::now();
         let found = |slots: &[ArcSwapOption<Answer>]| {
@@ -96,8 +123,8 @@ impl Inquirer {
             slot.as_ref().filter(|answer| answer.digest == digest && now < answer.until).cloned()
         };
         match found(&self.good).or_else(|| found(&self.bad)) {
-            Some(answer) => answer.claims.clone().map_or(Standing::Bad, Standing::Good),
-            None => Standing::Unknown,
+            Some(answer) => (answer.standing(), Some(answer.until)),
+            None => (Standing::Unknown, None),
         }
     }
 
@@ -107,7 +134,7 @@ impl Inquirer {
     /// `invalid_token`, `issuer_unavailable`.
     pub(crate) fn prove(&self, token: &str) -> Result<Claims, Error> {
         match self.standing(token) {
-            Standing::Good(claims) => Ok(claims),
+            Standing::Good(claims) => Ok(*claims),
             Standing::Bad => Err(invalid("its issuer says that it is not active")),
             Standing::Unknown => Err(unavailable(
                 "this token's issuer cannot be asked about it now: send it again in a moment",
@@ -115,26 +142,43 @@ impl Inquirer {
         }
     }
 
-    /// Asks, and keeps the answer. `signed` are the claims of a token whose signature was proved here.
-    pub(crate) async fn ask(&self, settings: &OidcIssuer, token: &Secret, signed: Option<Claims>) {
+    /// Asks, and keeps the answer; a good one is to be watched. `signed` are the claims of a token whose signature was proved
+    /// here.
+    pub(crate) async fn ask(
+        &self,
+        settings: &OidcIssuer,
+        token: &Secret,
+        signed: Option<Claims>,
+    ) -> Option<New> {
         let text = token.expose();
         let digest = self.digest(text);
         // A token that was good a minute ago is in its slot still.
         let slot = self.good[place(&digest) % GOOD].load();
         let regular = slot.as_ref().is_some_and(|answer| answer.digest == digest);
         let turns = if regular { &self.regulars } else { &self.strangers };
-        let Ok(Ok(_turn)) = tokio::time::timeout(TURN, turns.acquire()).await else { return };
+        // Those who ask about one token wait behind each other, and take no turn of those who ask about others.
+        let line = &self.lines[place(&digest) % LINES];
+        let waiting = async { (line.lock().await, turns.acquire().await) };
+        let Ok((_line, Ok(_turn))) = tokio::time::timeout(TURN, waiting).await else { return None };
         // Whoever waited may find that another has asked meanwhile.
         if !matches!(self.standing(text), Standing::Unknown)
             || self.since_began() < self.pause.load(Ordering::Relaxed)
         {
-            return;
+            return None;
         }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.failed(settings, "too many tokens are watched already").await;
+            return None;
+        };
         match tokio::time::timeout(PATIENCE, self.answer(settings, text)).await {
-            Ok(Ok(told)) => self.keep(digest, claims(settings, &told, signed)),
+            Ok(Ok(told)) => {
+                let answer = self.keep(digest, claims(settings, &told, signed));
+                return answer.claims.is_some().then_some(New { answer, _room: room });
+            }
             Ok(Err(why)) => self.failed(settings, &why).await,
             Err(_) => self.failed(settings, "it did not answer within 5 seconds").await,
         }
+        None
     }
 
     async fn answer(&self, settings: &OidcIssuer, token: &str) -> Result<Map<String, Value>, String> {
@@ -166,7 +210,7 @@ impl Inquirer {
         Ok((url, named))
     }
 
-    fn keep(&self, digest: Digest, told: Option<(Claims, Duration)>) {
+    fn keep(&self, digest: Digest, told: Option<(Claims, Duration)>) -> Arc<Answer> {
         let (slots, fresh, claims) = match told {
             Some((claims, fresh)) => (&self.good, fresh, Some(claims)),
             None => {
@@ -178,8 +222,9 @@ impl Inquirer {
                 (&self.bad, REFUSED, None)
             }
         };
-        let answer = Answer { digest, claims, until: Instant::now() + fresh };
-        slots[place(&digest) % slots.len()].store(Some(Arc::new(answer)));
+        let answer = Arc::new(Answer { digest, claims, until: Instant::now() + fresh });
+        slots[place(&digest) % slots.len()].store(Some(Arc::clone(&answer)));
+        answer
     }
 
     async fn failed(&self, settings: &OidcIssuer, why: &str) {
@@ -240,10 +285,11 @@ fn claims(
             claims
         }
     };
-    claims.asked = true;
+    claims.asked = Some(Leash::default());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let left = claims.expires.map_or(FRESH, |end| Duration::from_secs(end).saturating_sub(now));
-    (!left.is_zero()).then(|| (claims, left.min(FRESH)))
+    let fresh = settings.introspection.as_ref()?.cache.0;
+    let left = claims.expires.map_or(fresh, |end| Duration::from_secs(end).saturating_sub(now));
+    (!left.is_zero()).then(|| (claims, left.min(fresh)))
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ pub(crate) fn claims(told: &Map<String, Value>, settings: &OidcIssuer) -> Result
         scopes: texts(find(told, &settings.scope_claim), true),
         roles: texts(roles, false),
         team,
-        asked: false,
+        asked: None,
     })
 }
 

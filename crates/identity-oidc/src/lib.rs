@@ -95,7 +95,7 @@ impl Prover for Issuers {
         match issuer.asked_always() {
             None => issuer.prove(&read),
             Some(inquirer) => match inquirer.standing(token) {
-                Standing::Good(claims) => Ok(claims),
+                Standing::Good(claims) => Ok(*claims),
                 // What its keys do not prove is wrong whatever its issuer would say of it.
                 _ => issuer.prove(&read).and_then(|_| inquirer.prove(token)),
             },
@@ -132,8 +132,9 @@ impl Prover for Issuers {
         };
         let (issuer, token) = (Arc::clone(issuer), token.clone());
         Some(Box::pin(async move {
-            if let Some(inquirer) = &issuer.inquirer {
-                inquirer.ask(issuer.settings(), &token, signed).await;
+            let Some(inquirer) = &issuer.inquirer else { return };
+            if let Some(new) = inquirer.ask(issuer.settings(), &token, signed.clone()).await {
+                introspect::begin(Arc::clone(&issuer), token, signed, new);
             }
         }))
     }

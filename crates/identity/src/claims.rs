@@ -20,6 +20,9 @@ pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
 const MAX_SUBJECT: usize = 96;
 /// The longest issuer that becomes part of a key id as it is, in bytes.
 const MAX_ISSUER: usize = 128;
+/// How long an issuer's word on a token may hold.
+const SHORTEST_CACHE: Duration = Duration::from_secs(1);
+const LONGEST_CACHE: Duration = Duration::from_secs(300);
 /// The most scopes of one token that are looked at.
 const MAX_WORDS: usize = 256;
 
@@ -46,8 +49,9 @@ pub struct Claims {
     pub roles: Vec<String>,
     /// The team claim.
     pub team: Option<String>,
-    /// Whether its issuer was asked about it (RFC 7662): such an answer is kept by whoever asked, and by nobody else.
-    pub asked: bool,
+    /// What its open answers hang on, where its issuer was asked about it (RFC 7662): such an answer is kept by whoever asked,
+    /// and by nobody else.
+    pub asked: Option<Leash>,
 }
 
 /// Proves tokens by the keys of their issuers. Answers at once, from what it knows: it does no IO.
@@ -104,6 +108,10 @@ impl Rules {
         let asked = settings.introspection.as_ref().and_then(|how| how.url.as_deref());
         let asked = asked.and_then(address_problem);
         problems.extend(asked.map(|say| ("introspection.url".to_owned(), say)));
+        let cache = settings.introspection.as_ref().map(|how| how.cache.0);
+        if cache.is_some_and(|cache| !(SHORTEST_CACHE..=LONGEST_CACHE).contains(&cache)) {
+            problems.push(("introspection.cache".to_owned(), "expected 1s to 5m".to_owned()));
+        }
         problems.extend(jwks.map(|say| ("jwks_url".to_owned(), say)));
         if let Err(says) = ScopeSet::parse(&settings.scopes) {
             problems.extend(says.into_iter().map(|say| ("scopes".to_owned(), say)));
@@ -156,7 +164,7 @@ impl Rules {
             return Err(invalid("its audience (`aud`) is another service"));
         }
         // An issuer that is asked again every minute need not say.
-        if claims.expires.is_none() && !claims.asked {
+        if claims.expires.is_none() && claims.asked.is_none() {
             return Err(invalid("it has no expiry (`exp`)"));
         }
         let subject = claims.subject.as_deref().filter(|subject| !subject.is_empty());
@@ -180,7 +188,10 @@ impl Rules {
             source: KeySource::Token,
             allow_ips: Arc::default(),
             priority: None,
-            leash: self.leash.clone(),
+            leash: match &claims.asked {
+                Some(own) => own.hanging_on(&self.leash),
+                None => self.leash.clone(),
+            },
         })
     }
 

@@ -138,8 +138,8 @@ impl Tokens {
         let rules = self.rules.iter().find(|rules| *rules.issuer == *claims.issuer);
         let rules = rules.ok_or_else(|| invalid("its issuer is not trusted here"))?;
         let caller = Arc::new(rules.caller(&claims, self.limits, now)?);
-        if claims.asked {
-            // What was asked holds for less than a minute: whoever asked knows for how long.
+        if claims.asked.is_some() {
+            // Whoever asked knows for how long that holds.
             return Ok(caller);
         }
         let until = Duration::from_secs(claims.expires.unwrap_or_default()) + LEEWAY;

@@ -83,7 +83,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("console", &[]),
     // Leaves: one technology each; they know their own head.
-    ("identity-oidc", &["identity"]),
+    ("identity-oidc", &["identity", "egress"]),
     ("provider-http", &["provider", "dialect"]),
     ("provider-local", &["provider"]),
     ("provider-mock", &["provider", "dialect"]),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use penstock_domain::{Code, Delta, Error, Stage};
+use penstock_identity::KeySource;
 use penstock_observe::Outcome;
 use penstock_provider::Deltas;
 use penstock_routing::Flight;
@@ -140,12 +141,13 @@ impl Settled {
     /// Why the answer ends although nothing is wrong with it: its key was revoked. That is no fault of the target.
     fn unleashed(&mut self) -> Option<Error> {
         let open = self.rest.is_some() || self.resuming.is_some();
-        if !open || !self.journey.is_unleashed() {
-            return None;
-        }
+        let source = self.journey.unleashed().filter(|_| open)?;
         (self.flight, self.resuming) = (None, None);
-        let say = "this API key was revoked while its answer was on the way";
-        Some(Error::new(Code::InvalidApiKey, say))
+        let (code, what) = match source {
+            KeySource::Token => (Code::InvalidToken, "access token"),
+            KeySource::File | KeySource::Database => (Code::InvalidApiKey, "API key"),
+        };
+        Some(Error::new(code, format!("this {what} was revoked while its answer was on the way")))
     }
 
     /// A silent stream looks up every now and then whether its key still holds.

@@ -1,12 +1,13 @@
 use std::sync::atomic::AtomicUsize;
 
-use penstock_config::{Introspection, SecretText};
+use penstock_config::{DurationText, Introspection, SecretText};
 use penstock_domain::Code;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::issuer::Issuer;
 use crate::tests::settings;
 
 /// Answers every question with what stands there, and counts questions.
@@ -51,19 +52,25 @@ impl Clerk {
     }
 
     fn settings(&self) -> OidcIssuer {
-        let introspection = Introspection {
-            client_id: "gate way".into(),
-            client_secret: SecretText::new("s:cret/"),
-            url: Some(self.url.clone()),
-            opaque: true,
-            always: false,
-        };
-        OidcIssuer { introspection: Some(introspection), ..settings("https://id.example.com") }
+        how(&self.url, Duration::from_secs(60))
     }
 
     fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
+}
+
+/// An issuer that is asked there, and whose word holds so long.
+fn how(url: &str, cache: Duration) -> OidcIssuer {
+    let introspection = Introspection {
+        client_id: "gate way".into(),
+        client_secret: SecretText::new("s:cret/"),
+        url: Some(url.to_owned()),
+        opaque: true,
+        always: false,
+        cache: DurationText(cache),
+    };
+    OidcIssuer { introspection: Some(introspection), ..settings("https://id.example.com") }
 }
 
 fn good() -> Value {
@@ -86,7 +93,7 @@ async fn a_good_token_is_asked_about_once_a_minute_with_our_own_credentials() {
     }
     assert_eq!(clerk.asked(), 1);
     let claims = inquirer.prove(token.expose()).expect("good");
-    assert_eq!((claims.subject.as_deref(), claims.asked), (Some("alice"), true));
+    assert_eq!((claims.subject.as_deref(), claims.asked.is_some()), (Some("alice"), true));
     let heard = clerk.heard.lock().expect("whole").clone();
     assert!(heard.starts_with("POST /introspect HTTP/1.1\r\n"), "{heard}");
     // Both parts are encoded before they are joined (RFC 6749, 2.3.1).
@@ -152,10 +159,10 @@ async fn a_flood_of_guesses_pushes_out_no_good_token() {
 
 #[test]
 fn an_answer_holds_for_a_minute_at_most_and_never_beyond_the_token() {
-    let settings = settings("https://id.example.com");
+    let settings = how("http://127.0.0.1:1", Duration::from_secs(60));
     let fresh =
         |told: &Value| claims(&settings, told.as_object().expect("an object"), None).map(|(_, fresh)| fresh);
-    assert_eq!(fresh(&good()), Some(FRESH));
+    assert_eq!(fresh(&good()), Some(Duration::from_secs(60)));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
     let mut short = good();
     short["exp"] = json!(now + 10);
@@ -163,7 +170,76 @@ fn an_answer_holds_for_a_minute_at_most_and_never_beyond_the_token() {
     // Two tokens that begin alike are two.
     let inquirer = Inquirer::new().expect("random");
     let (one, two) = ("a".repeat(64) + "1", "a".repeat(64) + "2");
-    inquirer.keep(inquirer.digest(&one), Some((Claims::default(), FRESH)));
+    inquirer.keep(inquirer.digest(&one), Some((Claims::default(), Duration::from_secs(60))));
     assert!(matches!(inquirer.standing(&one), Standing::Good(_)));
     assert!(matches!(inquirer.standing(&two), Standing::Unknown));
+}
+
+#[tokio::test]
+async fn many_who_show_one_token_at_once_cost_one_question() {
+    let clerk = Clerk::hired(good()).await;
+    let (inquirer, settings) = (Inquirer::new().expect("random"), clerk.settings());
+    let inquirer = Arc::new(inquirer);
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (inquirer, settings) = (Arc::clone(&inquirer), settings.clone());
+        let token = secret("an-opaque-token-of-alice");
+        asking.spawn(async move { inquirer.ask(&settings, &token, None).await.is_some() });
+    }
+    let news = asking.join_all().await.into_iter().filter(|new| *new).count();
+    assert_eq!((clerk.asked(), news), (1, 1));
+    assert!(inquirer.prove("an-opaque-token-of-alice").is_ok());
+}
+
+/// A token that was let in, with what its open answers hang on, and an issuer whose word holds for a moment.
+async fn let_in(clerk: &Clerk) -> (Arc<Issuer>, Leash) {
+    let settings = how(&clerk.url, Duration::from_millis(200));
+    let issuer = Arc::new(Issuer::new(settings, Arc::default()));
+    let token = secret("an-opaque-token-of-alice");
+    let inquirer = issuer.inquirer.as_ref().expect("it is asked");
+    let new = inquirer.ask(issuer.settings(), &token, None).await.expect("good");
+    begin(Arc::clone(&issuer), token.clone(), None, new);
+    let leash = inquirer.prove(token.expose()).expect("good").asked.expect("asked");
+    (issuer, leash)
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_open_answer_ends_with_the_first_word_that_its_token_was_withdrawn() {
+    let clerk = Clerk::hired(good()).await;
+    let (_issuer, leash) = let_in(&clerk).await;
+    until("its issuer is asked again and again", || clerk.asked() >= 4).await;
+    assert!(!leash.is_cut(), "it is good still");
+    clerk.says.lock().expect("whole").1 = json!({"active": false});
+    until("the answer ends", || leash.is_cut()).await;
+}
+
+#[tokio::test]
+async fn an_open_answer_outlives_a_short_silence_of_its_issuer_and_not_a_long_one() {
+    let clerk = Clerk::hired(good()).await;
+    let (_issuer, leash) = let_in(&clerk).await;
+    let begun = Instant::now();
+    clerk.says.lock().expect("whole").0 = 500;
+    until("the answer ends", || leash.is_cut()).await;
+    assert!(
+        begun.elapsed() >= Duration::from_millis(300),
+        "one period to the question, and one without an answer"
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_a_token_without_open_answers() {
+    let clerk = Clerk::hired(good()).await;
+    let (issuer, leash) = let_in(&clerk).await;
+    drop(leash);
+    let room = &issuer.inquirer.as_ref().expect("it is asked").room;
+    until("nobody watches", || room.available_permits() == WATCHED).await;
+    assert_eq!(clerk.asked(), 1);
 }

@@ -39,7 +39,7 @@ fn claims() -> Claims {
         scopes: vec!["openid".into(), "chat:invoke".into()],
         roles: Vec::new(),
         team: Some("support".into()),
-        asked: false,
+        asked: None,
     }
 }
 

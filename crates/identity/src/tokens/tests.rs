@@ -176,7 +176,7 @@ impl Prover for Asker {
             subject: Some("alice".into()),
             audience: vec!["penstock".into()],
             scopes: vec!["chat:invoke".into()],
-            asked: true,
+            asked: Some(crate::Leash::default()),
             ..Claims::default()
         })
     }
