@@ -61,11 +61,11 @@ pub(crate) async fn decode(
     let settings = &edge.settings;
     upload::check_media(headers)?;
     let credential = credential(headers, from);
-    let seat = match edge.intake.enter(flow, (headers, &credential), (settings.max_body, false)) {
-        Ok(seat) => seat,
+    let mut entry = match edge.intake.enter(flow, (headers, &credential), (settings.max_body, false)) {
+        Ok(entry) => entry,
         Err(error) => return Err(upload::leave(body, error)),
     };
-    let bytes: Bytes = upload::read(headers, body, settings, Some(&seat)).await?;
+    let bytes: Bytes = upload::read(headers, body, settings, Some(&mut entry)).await?;
     if dialect == Dialect::Responses {
         let _ = kept.set(bytes.clone());
     }
@@ -75,13 +75,13 @@ pub(crate) async fn decode(
     let wait = wait(headers, own, decoded.stream)?;
     let deadline = wait.map(|wait| arrived + wait);
     let mut request = decoded.into_request(id.clone(), Origin::Http, deadline);
-    seat.asks(request.priority)?;
+    entry.asks(request.priority)?;
     request.arrived = Some(arrived);
     request.hints = hints(headers, dialect);
     if headers.get(RESUME).is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"off")) {
         request.resume = Resume::Off;
     }
-    Ok((request, credential, seat))
+    Ok((request, credential, entry.seat))
 }
 
 const ANTHROPIC_HINTS: [(HeaderName, &str); 2] = [

@@ -59,6 +59,10 @@ impl Gauge {
         self.held.fetch_add(more, Ordering::Relaxed).saturating_add(more)
     }
 
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     fn sub(&self, less: usize) {
         self.held.fetch_sub(less, Ordering::Relaxed);
     }
@@ -98,7 +102,7 @@ impl Intake {
         flow: &Flow,
         (headers, credential): (&HeaderMap, &Credential),
         (max_body, empty): (usize, bool),
-    ) -> Result<Seat, Error> {
+    ) -> Result<Entry, Error> {
         let announced = if empty { Some(0) } else { upload::announced(headers) };
         let class = || match flow.urgency(credential) {
             // Whoever is known and may not ask is told so on the path.
@@ -117,24 +121,27 @@ impl Intake {
         length: usize,
         long: bool,
         class: impl FnOnce() -> Result<Priority, Error>,
-    ) -> Result<Seat, Error> {
+    ) -> Result<Entry, Error> {
         let requests = self.requests.add(1);
-        let mut seat = Seat { intake: Arc::clone(self), class: None };
-        let bytes = self.bytes.held.load(Ordering::Relaxed).saturating_add(length);
+        let mut entry = Entry { seat: Seat(Arc::clone(self)), class: None, charge: None };
+        let bytes = self.bytes.held().saturating_add(length);
         let roomy =
             self.requests.allows(requests, Priority::Batch) && self.bytes.allows(bytes, Priority::Batch);
         if roomy && !long {
-            return Ok(seat);
+            entry.reserve(length);
+            return Ok(entry);
         }
         let class = class()?;
-        seat.class = Some(class);
+        entry.class = Some(class);
         if !self.requests.allows(requests, class) {
             return Err(self.full(class, "requests in flight (server.max_in_flight)"));
         }
+        // What many announce at once is counted before any of it comes: whoever is let in can send all of it.
+        let bytes = entry.reserve(length);
         if !self.bytes.allows(bytes, class) {
             return Err(self.heavy(class));
         }
-        Ok(seat)
+        Ok(entry)
     }
 
     fn heavy(&self, class: Priority) -> Error {
@@ -158,16 +165,39 @@ impl Intake {
 
 /// A request's place, until the last byte of its answer has left.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    intake: Arc<Intake>,
-    /// Known where it had to be asked.
-    class: Option<Priority>,
+pub(crate) struct Seat(Arc<Intake>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.requests.sub(1);
+    }
 }
 
-impl Seat {
+/// A request on its way in.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) seat: Seat,
+    /// Known where it had to be asked.
+    class: Option<Priority>,
+    /// What its body will take up, as far as that was announced.
+    charge: Option<Charge>,
+}
+
+impl Entry {
+    /// Counts what was announced, and gives what is held now.
+    fn reserve(&mut self, length: usize) -> usize {
+        // The number of seats bounds what is small.
+        let bytes = if length > upload::COPY { length } else { 0 };
+        let intake = Arc::clone(&self.seat.0);
+        let held = intake.bytes.add(bytes);
+        self.charge = (bytes > 0).then(|| Charge { intake, class: self.class, bytes, came: 0 });
+        held
+    }
+
     /// Begins to hold a body.
-    pub(crate) fn charge(&self) -> Charge {
-        Charge { intake: Arc::clone(&self.intake), class: self.class, bytes: 0 }
+    pub(crate) fn charge(&mut self) -> Charge {
+        let (intake, class) = (&self.seat.0, self.class);
+        self.charge.take().unwrap_or_else(|| Charge { intake: Arc::clone(intake), class, bytes: 0, came: 0 })
     }
 
     /// The request says itself how urgent it is: never more than its asker may be.
@@ -176,20 +206,14 @@ impl Seat {
     /// `overloaded`.
     pub(crate) fn asks(&self, own: Option<Priority>) -> Result<(), Error> {
         let Some(own) = own.filter(|own| self.class.is_none_or(|class| *own < class)) else { return Ok(()) };
-        let Intake { requests, bytes, .. } = &*self.intake;
-        if !requests.allows(requests.held.load(Ordering::Relaxed), own) {
-            return Err(self.intake.full(own, "requests in flight (server.max_in_flight)"));
+        let Intake { requests, bytes, .. } = &*self.seat.0;
+        if !requests.allows(requests.held(), own) {
+            return Err(self.seat.0.full(own, "requests in flight (server.max_in_flight)"));
         }
-        if !bytes.allows(bytes.held.load(Ordering::Relaxed), own) {
-            return Err(self.intake.heavy(own));
+        if !bytes.allows(bytes.held(), own) {
+            return Err(self.seat.0.heavy(own));
         }
         Ok(())
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.intake.requests.sub(1);
     }
 }
 
@@ -198,7 +222,9 @@ impl Drop for Seat {
 pub(crate) struct Charge {
     intake: Arc<Intake>,
     class: Option<Priority>,
+    /// Counted.
     bytes: usize,
+    came: usize,
 }
 
 impl Charge {
@@ -207,7 +233,9 @@ impl Charge {
     /// # Errors
     /// `overloaded`: it is too much now.
     pub(crate) fn grow(&mut self, more: usize) -> Result<(), Error> {
-        self.bytes += more;
+        self.came += more;
+        let Some(more) = self.came.checked_sub(self.bytes).filter(|more| *more > 0) else { return Ok(()) };
+        self.bytes = self.came;
         let held = self.intake.bytes.add(more);
         let class = self.class.unwrap_or(Priority::Interactive);
         if self.intake.bytes.allows(held, class) { Ok(()) } else { Err(self.intake.heavy(class)) }
@@ -248,7 +276,7 @@ mod tests {
         })
     }
 
-    fn sit(intake: &Arc<Intake>, class: Priority) -> Option<Seat> {
+    fn sit(intake: &Arc<Intake>, class: Priority) -> Option<Entry> {
         intake.seat(0, false, || Ok(class)).ok()
     }
 
@@ -266,51 +294,64 @@ mod tests {
         seats.truncate(8);
         assert!(sit(&intake, Priority::Batch).is_none() && sit(&intake, Priority::Standard).is_some());
         drop(seats);
-        assert_eq!(intake.requests.held.load(Ordering::Relaxed), 0, "who was refused holds nothing either");
+        assert_eq!(intake.requests.held(), 0, "who was refused holds nothing either");
     }
 
     #[test]
     fn nobody_is_asked_who_they_are_while_there_is_room() {
-        let intake = intake(10, 1000);
+        let intake = intake(10, 100_000);
         let asked = || -> Result<Priority, Error> { panic!("asked") };
-        let seats: Vec<_> = (0..7).map(|_| intake.seat(100, false, asked).unwrap()).collect();
+        let seats: Vec<_> = (0..7).map(|_| intake.seat(10_000, false, asked).unwrap()).collect();
         let stranger = || Err(Error::new(Code::MissingApiKey, "no key"));
         assert_eq!(
             intake.seat(0, false, stranger).unwrap_err().code(),
             Code::MissingApiKey,
             "no room to spare"
         );
-        assert_eq!(intake.seat(701, false, stranger).unwrap_err().code(), Code::MissingApiKey);
+        assert_eq!(intake.seat(10_000, false, stranger).unwrap_err().code(), Code::MissingApiKey);
         drop(seats);
         assert_eq!(intake.seat(0, true, stranger).unwrap_err().code(), Code::MissingApiKey, "a long body");
     }
 
     #[test]
     fn bytes_count_until_the_last_who_holds_them_lets_go() {
-        let intake = intake(10, 1000);
-        let seat = intake.seat(800, false, || Ok(Priority::Standard)).unwrap();
+        let intake = intake(10, 100_000);
+        let mut seat = intake.seat(80_000, false, || Ok(Priority::Standard)).unwrap();
         let mut charge = seat.charge();
-        charge.grow(800).unwrap();
-        let body = charge.of(Bytes::from(vec![7; 800]));
+        charge.grow(80_000).unwrap();
+        assert_eq!(intake.bytes.held(), 80_000, "what was announced is not counted again as it comes");
+        let body = charge.of(Bytes::from(vec![7; 80_000]));
         let slice = body.slice(10..20);
         drop((body, seat));
-        let refused = intake.seat(101, false, || Ok(Priority::Standard)).unwrap_err();
+        let refused = intake.seat(10_001, false, || Ok(Priority::Standard)).unwrap_err();
         assert_eq!(refused.code(), Code::Overloaded);
         assert!(refused.say().contains("server.max_in_flight_bytes"), "{}", refused.say());
         assert_eq!(slice[0], 7);
         drop(slice);
-        assert_eq!(intake.bytes.held.load(Ordering::Relaxed), 0);
+        assert_eq!(intake.bytes.held(), 0);
+    }
+
+    #[test]
+    fn what_is_announced_is_counted_before_it_comes() {
+        let intake = intake(10, 100_000);
+        let seats: Vec<_> =
+            (0..2).filter_map(|_| intake.seat(60_000, true, || Ok(Priority::Interactive)).ok()).collect();
+        assert_eq!((seats.len(), intake.bytes.held()), (1, 60_000));
+        drop(seats);
+        assert_eq!(intake.bytes.held(), 0, "and given back by who never sends it");
+        let small = intake.seat(upload::COPY, false, || Ok(Priority::Batch)).unwrap();
+        assert_eq!((intake.bytes.held(), small.charge.is_none()), (0, true));
     }
 
     #[test]
     fn a_body_that_grows_too_large_for_its_class_is_refused_on_the_way() {
         let intake = intake(10, 1000);
-        let seat = intake.seat(0, true, || Ok(Priority::Batch)).unwrap();
+        let mut seat = intake.seat(0, true, || Ok(Priority::Batch)).unwrap();
         let mut charge = seat.charge();
         charge.grow(700).unwrap();
         assert_eq!(charge.grow(1).unwrap_err().retry(), Retry::After(wait(Priority::Batch)));
         drop(charge);
-        assert_eq!(intake.bytes.held.load(Ordering::Relaxed), 0);
+        assert_eq!(intake.bytes.held(), 0);
     }
 
     #[test]

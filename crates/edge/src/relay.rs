@@ -266,13 +266,13 @@ impl Visit<'_> {
             Sent::Read(_) => true,
             Sent::Coming(body) => body.is_end_stream(),
         };
-        let seat = self.edge.intake.enter(flow, (headers, credential), (settings.max_body, empty));
-        let (bytes, seat) = match (body, seat) {
-            (Sent::Read(bytes), seat) => (bytes, seat?),
+        let entry = self.edge.intake.enter(flow, (headers, credential), (settings.max_body, empty));
+        let (bytes, entry) = match (body, entry) {
+            (Sent::Read(bytes), entry) => (bytes, entry?),
             (Sent::Coming(body), Err(error)) => return Err(upload::leave(body, error)),
-            (Sent::Coming(body), Ok(seat)) => {
+            (Sent::Coming(body), Ok(mut entry)) => {
                 upload::check_coding(headers)?;
-                (upload::read(headers, body, settings, Some(&seat)).await?, seat)
+                (upload::read(headers, body, settings, Some(&mut entry)).await?, entry)
             }
         };
         let passage =
@@ -295,7 +295,7 @@ impl Visit<'_> {
             resume: Default::default(),
             body: Asked::relayed(Dialect::OpenAi, bytes, passage),
         };
-        Ok((request, seat))
+        Ok((request, entry.seat))
     }
 }
 

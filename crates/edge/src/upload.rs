@@ -14,13 +14,13 @@ use penstock_domain::{Code, Error};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::EdgeSettings;
-use crate::intake::{Charge, Seat};
+use crate::intake::{Charge, Entry};
 
 /// What is reserved on the word of a `content-length` alone.
 const RESERVE: usize = 256 << 10;
 /// A body up to this size is copied out of the connection's read buffer: as a slice it would keep the whole buffer
 /// alive for as long as the answer streams.
-const COPY: usize = 4 << 10;
+pub(crate) const COPY: usize = 4 << 10;
 /// A refused body is read on for this long at most, so that the client can read the refusal before the reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// A refused body is read on up to this many bytes.
@@ -85,12 +85,12 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 ///
 /// # Errors
 /// `request_too_large` (by the announced length before a byte is read, else when it grows too large),
-/// `request_timeout`, `incomplete_body`, `invalid_request` for broken chunks, `overloaded` when it is more than its seat allows.
+/// `request_timeout`, `incomplete_body`, `invalid_request` for broken chunks, `overloaded` when it is more than there is room for.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Incoming,
     settings: &EdgeSettings,
-    seat: Option<&Seat>,
+    entry: Option<&mut Entry>,
 ) -> Result<Bytes, Error> {
     let announced = announced(headers);
     let mut upload = Upload { body, received: 0, start: Instant::now(), clock: None };
@@ -105,7 +105,7 @@ pub(crate) async fn read(
     }
     // A small body is bounded by the number of seats.
     let small = announced == Some(first.len() as u64) && first.len() <= COPY;
-    let mut charge = seat.filter(|_| !small).map(Seat::charge);
+    let mut charge = entry.filter(|_| !small).map(Entry::charge);
     if let Err(error) = grow(&mut charge, first.len()) {
         tokio::spawn(upload.linger());
         return Err(error);
