@@ -18,8 +18,6 @@ use crate::line::Line;
 /// The file name of the answers in the data folder.
 pub const IDEMPOTENCY_FILE: &str = "idempotency.db";
 
-const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
-
 /// The kept answers of one data folder.
 pub struct SqlAnswers(Line);
 
@@ -46,11 +44,7 @@ impl AnswerStore for SqlAnswers {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::claim(&mut *connection, &claim).await;
-            drop(connection);
-            match outcome {
-                Ok(claimed) => Ok(claimed),
-                Err(error) => Err(self.0.failed(error).await),
-            }
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -58,23 +52,19 @@ impl AnswerStore for SqlAnswers {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::renew(&mut *connection, held, until).await;
-            drop(connection);
-            match outcome {
-                Ok(()) => Ok(()),
-                Err(error) => Err(self.0.failed(error).await),
-            }
+            self.0.done(connection, outcome).await
         })
     }
 
     fn keep(&self, sealed: Sealed, room: Room) -> Pending<'_, Stored> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let outcome = sql::keep(&mut *connection, &sealed, room).await;
-            drop(connection);
-            match outcome {
-                Ok(stored) => Ok(stored),
-                Err(error) => Err(self.0.failed(error).await),
-            }
+            let outcome = match sql::keep_at_once(&mut connection, &sealed, room).await {
+                Ok(false) => sql::keep(&mut *connection, &sealed, room).await,
+                Ok(true) => Ok(Stored::Stored),
+                Err(error) => Err(error),
+            };
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -82,27 +72,15 @@ impl AnswerStore for SqlAnswers {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::release(&mut *connection, slot, ticket).await;
-            drop(connection);
-            match outcome {
-                Ok(()) => Ok(()),
-                Err(error) => Err(self.0.failed(error).await),
-            }
+            self.0.done(connection, outcome).await
         })
     }
 
     fn expire(&self, now: SystemTime) -> Pending<'_, bool> {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
-            let mut outcome = sql::expire(&mut *connection, now).await;
-            if let Ok(false) = outcome {
-                // The log still has what was deleted.
-                outcome = sqlx::query(EMPTY_LOG).fetch_all(&mut *connection).await.map(|_| false);
-            }
-            drop(connection);
-            match outcome {
-                Ok(more) => Ok(more),
-                Err(error) => Err(self.0.failed(error).await),
-            }
+            let more = sql::expire(&mut *connection, now).await;
+            self.0.swept(connection, more).await
         })
     }
 }
