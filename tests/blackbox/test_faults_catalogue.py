@@ -28,9 +28,9 @@ is not proved twice: `ELSEWHERE` names those tests, and this file fails when one
 | 27 | pooled clients go during use | nothing breaks |
 | 28 | SIGTERM, twice, during start | streams finish or end with a terminal error |
 | 29 | damaged configuration on reload | the old one serves |
-| 30 | no file descriptors | what is open lives, the rest waits |
+| 30 | no file descriptors; more requests than there is room for | what is open lives, the rest waits; the least urgent are turned away first |
 | 31 | the client vanishes | the vendor's call is cancelled within 100 ms |
-| 32 | the client stops reading | bounded memory, back pressure |
+| 32 | the client stops reading, or opens no window | bounded memory, back pressure, then it is cut |
 | 34 | a panic | contained, 500, everything given back |
 | 38 | a malformed price table | the last good one, loudly |
 """
@@ -74,7 +74,9 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
          "tests/blackbox/test_config.py::test_a_deleted_file_harms_nothing"),
     31: ("crates/provider-http/tests/it/streams.rs::dropping_the_answer_closes_the_vendors_connection_within_100_ms",
          "crates/provider-http/tests/it/tls.rs::dropping_an_http_2_answer_resets_its_stream_within_100_ms_and_no_other"),
-    32: ("crates/edge/tests/it/hostile.rs::a_client_that_does_not_read_stops_the_provider_and_is_closed",),
+    30: ("crates/edge/tests/it/load.rs::batch_work_is_turned_away_first_and_interactive_work_last",),
+    32: ("crates/edge/tests/it/hostile.rs::a_client_that_does_not_read_stops_the_provider_and_is_closed",
+         "crates/edge/tests/it/two.rs::a_stream_without_window_is_reset_in_time_and_others_go_on"),
     34: ("crates/edge/tests/it/bad_input.rs::a_panic_is_500_is_recorded_once_and_the_next_request_is_fine",),
     38: ("tests/blackbox/test_money.py::test_a_malformed_price_keeps_the_old_table_and_a_good_one_replaces_it",),
 }

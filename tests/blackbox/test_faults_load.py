@@ -111,6 +111,7 @@ def test_a4_30_thousands_of_large_bodies_hold_a_bounded_memory_and_people_get_th
         assert len(told) > 0.9 * (count - inside), (len(told), count, inside)
         assert sorted(took)[len(took) // 2] < 2.0, took
     # Offered were 1,000 MiB. Beside the bodies stand connections, what goes to the vendor, and records.
+    print(f"{inside} bodies of {size // KIB} KiB inside; {(most - before) / MIB:.0f} MiB more; {len(told)} of {count} told")
     assert most - before < 4 * bound, f"{(most - before) / MIB:.0f} MiB more"
     house.idle()
     again = house.gateway.post(PATHS["chat"], body_of("chat", "m", "y" * size, False), batch)
