@@ -148,6 +148,43 @@ def test_batch_waits_behind_people_and_a_request_can_only_be_less_urgent(house: 
     assert set(order[2:]) == {"night", "boast", "flex"} and order.index("night") < order.index("boast"), order
 
 
+def test_keys_of_the_database_take_turns_by_their_own_priority(house: Any, tmp_path: pathlib.Path) -> None:
+    at = house({"max_concurrency": 1, "queue": {"max_waiting": 100, "max_wait": "60s"}})
+    root = at.env["ROOT"]
+    wish = {"name": "night-owl", "team": "people", "scopes": ["chat:*"], "priority": "batch"}
+    made = at.gateway.post("/admin/v1/keys", wish, root).json()
+    assert made["priority"] == "batch", made
+    done = harness.cli("keys", "create", "--config", str(at.gateway.path), "--name", "desk", "--team", "night", "--scope", "chat:*",
+                       "--priority", "interactive", "--json", folder=tmp_path, env=at.env)
+    assert done.returncode == 0 and json.loads(done.stdout)["priority"] == "interactive", done.stderr
+    wrong = harness.cli("keys", "create", "--config", str(at.gateway.path), "--name", "x", "--priority", "urgent", folder=tmp_path, env=at.env)
+    assert wrong.returncode != 0 and "priority: expected interactive, standard or batch" in wrong.stderr, wrong.stderr
+    keys = {"batch": made["key"], "interactive": json.loads(done.stdout)["key"]}
+    known = lambda: at.gateway.get("/v1/models", keys["interactive"]).status != 401
+    harness.until(known, "the gateway knows the key of the command line", 10)
+    listed = {one["name"]: one["priority"] for one in at.gateway.get("/admin/v1/keys", root).json()["data"]}
+    assert (listed["night-owl"], listed["desk"], listed["people"]) == ("batch", "interactive", None), listed
+    first = at.raw("quiet", "[long]")
+    harness.until(lambda: at.seen() >= 1, "the only place is taken")
+    order: list[str] = []
+
+    def ask(name: str, key: str) -> threading.Thread:
+        def work() -> None:
+            assert at.gateway.chat(key, "only").status == 200
+            order.append(name)
+
+        before = at.waiting()
+        thread, _ = harness.in_background(work)
+        harness.until(lambda: at.waiting() > before, f"{name} waits")
+        return thread
+
+    threads = [ask("batch", keys["batch"]), ask("usual", at.env["QUIET"]), ask("interactive", keys["interactive"])]
+    for thread in threads:
+        thread.join(harness.PATIENCE)
+    assert status(read(first)) == 200
+    assert order == ["interactive", "usual", "batch"], "whatever their teams are"
+
+
 def test_a_full_provider_is_passed_over_and_explain_says_so(house: Any) -> None:
     at = house({"max_concurrency": 1})
     first = at.raw("flood", "[long]")

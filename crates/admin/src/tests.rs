@@ -483,6 +483,25 @@ async fn a_store_that_is_down_is_unavailable_with_the_mend() {
 }
 
 #[tokio::test]
+async fn a_key_says_how_urgent_its_requests_are_in_a_word_that_is_known() {
+    let house = House::new();
+    let admin = house.mint("admin", &["admin:keys"]).await;
+    let wish = |priority: Value| json!({"name": "ci", "scopes": ["chat:*"], "priority": priority});
+    for wrong in [json!("urgent"), json!(1)] {
+        let (status, problem) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish(wrong)).await;
+        assert_eq!((status.as_u16(), &problem["errors"][0]["param"]), (400, &json!("priority")), "{problem}");
+    }
+    let (_, made) = house.ask(&admin.key, "POST", "/admin/v1/keys", wish(json!("batch"))).await;
+    assert_eq!(made["priority"], "batch", "{made}");
+    let (_, list) = house.ask(&admin.key, "GET", "/admin/v1/keys", Value::Null).await;
+    let shown = |name: &str| {
+        let data = list["data"].as_array().unwrap();
+        data.iter().find(|key| key["name"] == name).map(|key| key["priority"].clone())
+    };
+    assert_eq!((shown("ci"), shown("admin")), (Some(json!("batch")), Some(Value::Null)), "{list}");
+}
+
+#[tokio::test]
 async fn changes_and_denials_are_audited_without_any_key() {
     let house = House::new();
     let admin = house.mint("admin", &["admin:keys"]).await;

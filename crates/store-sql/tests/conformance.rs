@@ -7,7 +7,7 @@ mod homes;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_domain::Code;
+use penstock_domain::{Code, Priority};
 use penstock_identity::{
     Budget, Digest, KeyId, KeyRecord, KeySource, Limits, ModelAllow, Per, Previous, ScopeSet, Usd,
 };
@@ -57,6 +57,7 @@ fn full(name: &str, byte: u8) -> KeyRecord {
         },
         budget: Some(Budget::new(Usd::parse("0.25").expect("an amount"), Per::Month)),
         allow_ips: ["10.0.0.0/8", "2001:db8::/32"].map(|range| range.parse().expect("a range")).into(),
+        priority: Some(Priority::Interactive),
         created_by: Some(KeyId::new("key_maker")),
         expires: Some(at(5_001)),
         rotated: Some(at(7)),
