@@ -36,8 +36,8 @@ pub(crate) async fn table(options: &Options) -> Result<String, Trouble> {
     let mut out = String::from("| what | instructions | committed | ratio |\n|---|---|---|---|\n");
     for (name, before) in committed(COMMITTED)? {
         let each = each(options, &PENSTOCK, name).await?;
-        let ratio = each as f64 / before as f64;
-        out.push_str(&format!("| {name} | {each} | {before} | {ratio:.3} |\n"));
+        let ratio = each / before as f64;
+        out.push_str(&format!("| {name} | {each:.0} | {before} | {ratio:.3} |\n"));
     }
     Ok(out)
 }
@@ -49,17 +49,17 @@ pub(crate) async fn beside(options: &Options, variants: &'static [Variant]) -> R
         [("request", "instructions per request"), ("chunk", "instructions per streamed chunk")]
     {
         for variant in variants {
-            report.add(variant, figure, each(options, variant, what).await? as f64);
+            report.add(variant, figure, each(options, variant, what).await?);
         }
     }
     Ok(report)
 }
 
-/// Instructions of one more request or chunk.
-async fn each(options: &Options, variant: &Variant, what: &str) -> Result<u64, Trouble> {
+/// Instructions of one more request or chunk; below nothing where what goes on beside weighed more than the work.
+async fn each(options: &Options, variant: &Variant, what: &str) -> Result<f64, Trouble> {
     let few = run(options, variant, what, FEW).await?;
     let many = run(options, variant, what, MANY).await?;
-    Ok(many.saturating_sub(few) / (MANY - FEW))
+    Ok((many as f64 - few as f64) / (MANY - FEW) as f64)
 }
 
 /// Instructions of one life of the program with this much work in it.
