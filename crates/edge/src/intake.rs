@@ -3,8 +3,8 @@
 //! What it promises: no more requests of models are inside than [`max_in_flight`](crate::EdgeSettings::max_in_flight), from
 //! their head to the last byte of their answer, and no more bytes of their bodies are held in memory than
 //! [`max_in_flight_bytes`](crate::EdgeSettings::max_in_flight_bytes), for as long as anybody holds them. The less urgent leave
-//! room for the more urgent: batch work may fill 70 % of either bound, standard work 90 %, interactive work all of it. While
-//! there is room for everybody nobody is asked how urgent they are.
+//! room for the more urgent: batch work may fill 70 % of either bound, standard work 90 %, interactive work all of it. Strangers
+//! fill an eighth at most: beyond it everybody shows a key before anything of a body is read.
 //!
 //! What it refuses to know: probes, pages and administration. They are not counted, so that they answer however full it is.
 
@@ -21,6 +21,8 @@ use crate::{EdgeSettings, upload};
 
 /// Bodies above this are read only for callers who have proved who they are.
 const STRANGERS_BODY: u64 = 64 << 10;
+/// The part of the bounds that may be filled by whoever has not shown a key yet: one in so many.
+const STRANGERS: usize = 8;
 /// How often the log says that requests are turned away.
 const SAY: Duration = Duration::from_secs(10);
 
@@ -65,6 +67,11 @@ impl Gauge {
 
     fn sub(&self, less: usize) {
         self.held.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Whether so little is held that nobody is asked who they are.
+    fn is_roomy(&self, held: usize) -> bool {
+        held <= self.most / STRANGERS
     }
 
     /// Whether a class may let it come to this much.
@@ -125,9 +132,7 @@ impl Intake {
         let requests = self.requests.add(1);
         let mut entry = Entry { seat: Seat(Arc::clone(self)), class: None, charge: None };
         let bytes = self.bytes.held().saturating_add(length);
-        let roomy =
-            self.requests.allows(requests, Priority::Batch) && self.bytes.allows(bytes, Priority::Batch);
-        if roomy && !long {
+        if !long && self.requests.is_roomy(requests) && self.bytes.is_roomy(bytes) {
             entry.reserve(length);
             return Ok(entry);
         }
@@ -298,15 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_who_they_are_while_there_is_room() {
-        let intake = intake(10, 100_000);
+    fn nobody_is_asked_who_they_are_while_little_is_held() {
+        let intake = intake(80, 800_000);
         let asked = || -> Result<Priority, Error> { panic!("asked") };
-        let seats: Vec<_> = (0..7).map(|_| intake.seat(10_000, false, asked).unwrap()).collect();
+        let seats: Vec<_> = (0..10).map(|_| intake.seat(10_000, false, asked).unwrap()).collect();
         let stranger = || Err(Error::new(Code::MissingApiKey, "no key"));
         assert_eq!(
             intake.seat(0, false, stranger).unwrap_err().code(),
             Code::MissingApiKey,
-            "no room to spare"
+            "more than an eighth"
         );
         assert_eq!(intake.seat(10_000, false, stranger).unwrap_err().code(), Code::MissingApiKey);
         drop(seats);

@@ -80,6 +80,28 @@ async fn strangers_learn_nothing_but_that_they_are_strangers() {
 }
 
 #[tokio::test]
+async fn strangers_cannot_fill_the_house() {
+    let bench = Bench::set(small(16, 1 << 30)).await;
+    let request = with_key("a-key-that-nobody-has-0123", "/v1/chat/completions", &chat("plain", false));
+    let head = request.split_inclusive("\r\n\r\n").next().unwrap();
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::open(bench.address).await;
+        wire.send(head).await;
+        open.push(wire);
+    }
+    // Two may begin a body that never comes; the third is sent away before it sends any of it.
+    let [one, two, three] = open.as_mut_slice() else { panic!("three") };
+    let refused = tokio::select! {
+        answer = one.answer() => answer,
+        answer = two.answer() => answer,
+        answer = three.answer() => answer,
+    };
+    assert_eq!(refused.expect("an answer").code(), "invalid_api_key");
+    assert_eq!(asks(&bench, KEY).await.status, 200);
+}
+
+#[tokio::test]
 async fn bodies_in_memory_are_bounded_and_given_back() {
     let bench = Bench::set(small(1000, 1 << 20)).await;
     let padded = |model: &str, bytes: usize| {
