@@ -90,11 +90,7 @@ impl SqlAudit {
     async fn rows(&self, statement: &'static str, from: u64, limit: u32) -> Result<Vec<AuditEntry>, Error> {
         let mut connection = self.line.hold().await?;
         let outcome = rows(&mut *connection, statement, from, limit).await;
-        drop(connection);
-        match outcome {
-            Ok(entries) => Ok(entries),
-            Err(error) => Err(self.line.failed(error).await),
-        }
+        self.line.done(connection, outcome).await
     }
 }
 

@@ -30,11 +30,7 @@ impl KeyStore for SqlStore {
         Box::pin(async {
             let mut connection = self.connection().await?;
             let outcome = read_all(&mut *connection).await;
-            drop(connection);
-            let (revision, rows) = match outcome {
-                Ok(read) => read,
-                Err(error) => return Err(self.failed(error).await),
-            };
+            let (revision, rows) = self.0.done(connection, outcome).await?;
             let file = self.path().display();
             Ok(Listing { revision, keys: rows.iter().filter_map(|row| readable(&file, row)).collect() })
         })
@@ -79,11 +75,7 @@ impl KeyStore for SqlStore {
         Box::pin(async {
             let mut connection = self.connection().await?;
             let outcome = revision(&mut *connection).await;
-            drop(connection);
-            match outcome {
-                Ok(revision) => Ok(revision),
-                Err(error) => Err(self.failed(error).await),
-            }
+            self.0.done(connection, outcome).await
         })
     }
 }
@@ -93,11 +85,15 @@ pub(crate) async fn revision<L: Link>(link: &mut L) -> sqlx::Result<u64> {
     rows.first().map_or(Ok(0), |row| row.count(0)).map(|revision| u64::try_from(revision).unwrap_or(0))
 }
 
-/// One read transaction: revision and rows belong to the same moment.
 pub(crate) async fn read_all<L: Link>(link: &mut L) -> sqlx::Result<(u64, Vec<L::Rows>)> {
+    at_a_moment(link, LIST).await
+}
+
+/// One read transaction: revision and rows belong to the same moment.
+pub(crate) async fn at_a_moment<L: Link>(link: &mut L, list: &str) -> sqlx::Result<(u64, Vec<L::Rows>)> {
     let mut transaction = link.look().await?;
     let revision = revision(&mut *transaction).await?;
-    let rows = transaction.rows(Ask::new(LIST)).await?;
+    let rows = transaction.rows(Ask::new(list)).await?;
     transaction.commit().await?;
     Ok((revision, rows))
 }

@@ -82,11 +82,7 @@ impl SqlLedger {
         let open = {
             let mut connection = self.writes.hold().await?;
             let open = read::left_open(&mut *connection, &read::NAMES, self.living.id(), now).await;
-            drop(connection);
-            match open {
-                Ok(open) => open,
-                Err(error) => return Err(self.writes.failed(error).await),
-            }
+            self.writes.done(connection, open).await?
         };
         // In this order: whoever has something open has had its lock before.
         let found = self.living.look()?;
@@ -130,11 +126,7 @@ impl LedgerStore for SqlLedger {
             let orphans = self.settle_for_the_dead(now).await?.orphans;
             let mut connection = self.writes.hold().await?;
             let spent = read::spent(&mut *connection, &read::NAMES, now).await;
-            drop(connection);
-            match spent {
-                Ok(spent) => Ok(Recovered { orphans, spent }),
-                Err(error) => Err(self.writes.failed(error).await),
-            }
+            self.writes.done(connection, spent).await.map(|spent| Recovered { orphans, spent })
         })
     }
 
@@ -146,11 +138,7 @@ impl LedgerStore for SqlLedger {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
             let spent = read::spent_by(&mut *connection, &read::NAMES, accounts, now).await;
-            drop(connection);
-            match spent {
-                Ok(spent) => Ok(spent),
-                Err(error) => Err(self.reads.failed(error).await),
-            }
+            self.reads.done(connection, spent).await
         })
     }
 }
@@ -160,11 +148,7 @@ impl Spending for SqlLedger {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
             let outcome = records::usage(&mut *connection, &records::TABLES, by, range).await;
-            drop(connection);
-            match outcome {
-                Ok(report) => report,
-                Err(error) => Err(self.reads.failed(error).await),
-            }
+            self.reads.done(connection, outcome).await?
         })
     }
 }

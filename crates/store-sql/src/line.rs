@@ -10,6 +10,8 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::connect::{self, Plan};
 use crate::trouble;
 
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 /// A connection that comes back by itself.
 pub(crate) struct Line {
     path: PathBuf,
@@ -43,6 +45,32 @@ impl Line {
             // Nothing is lost when this fails: the log is folded in at the next opening.
             let _ = connection.close().await;
         }
+    }
+
+    /// Lets go of the connection when something is done, and translates its failure.
+    pub(crate) async fn done<T>(
+        &self,
+        held: MappedMutexGuard<'_, SqliteConnection>,
+        outcome: sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        drop(held);
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    /// As [`done`](Self::done), for a step of a sweep: after the last one the write-ahead log is emptied too, which still has
+    /// what was deleted.
+    pub(crate) async fn swept(
+        &self,
+        mut held: MappedMutexGuard<'_, SqliteConnection>,
+        mut more: sqlx::Result<bool>,
+    ) -> Result<bool, Error> {
+        if let Ok(false) = more {
+            more = sqlx::query(EMPTY_LOG).fetch_all(&mut *held).await.map(|_| false);
+        }
+        self.done(held, more).await
     }
 
     /// Translates a failure, and lets go of the connection where a new one may do better.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use penstock_alert::{Added, Claim, Delivery, Notice, Outbox, Pending, Query, Reply};
-use penstock_domain::Error;
 
 use crate::connect;
 use crate::line::Line;
@@ -37,13 +36,6 @@ impl SqlOutbox {
     pub async fn close(&self) {
         self.0.close().await;
     }
-
-    async fn done<T>(&self, outcome: sqlx::Result<T>) -> Result<T, Error> {
-        match outcome {
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.0.failed(error).await),
-        }
-    }
 }
 
 impl Outbox for SqlOutbox {
@@ -51,8 +43,7 @@ impl Outbox for SqlOutbox {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::add(&mut *connection, notice, endpoints).await;
-            drop(connection);
-            self.done(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -60,8 +51,7 @@ impl Outbox for SqlOutbox {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::claim(&mut *connection, endpoint, now, lease).await;
-            drop(connection);
-            self.done(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -69,8 +59,7 @@ impl Outbox for SqlOutbox {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::settle(&mut *connection, id, reply).await;
-            drop(connection);
-            self.done(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -78,8 +67,7 @@ impl Outbox for SqlOutbox {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::list(&mut *connection, query).await;
-            drop(connection);
-            self.done(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -87,8 +75,7 @@ impl Outbox for SqlOutbox {
         Box::pin(async move {
             let mut connection = self.0.hold().await?;
             let outcome = sql::again(&mut *connection, id, now).await;
-            drop(connection);
-            self.done(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 }

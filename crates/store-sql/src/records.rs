@@ -89,11 +89,7 @@ impl RecordStore for SqlRecords {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
             let outcome = read::one(&mut *connection, id).await;
-            drop(connection);
-            match outcome {
-                Ok(found) => Ok(found),
-                Err(error) => Err(self.reads.failed(error).await),
-            }
+            self.reads.done(connection, outcome).await
         })
     }
 
@@ -101,11 +97,7 @@ impl RecordStore for SqlRecords {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
             let outcome = read::search(&mut *connection, filter, page).await;
-            drop(connection);
-            match outcome {
-                Ok(found) => Ok(found),
-                Err(error) => Err(self.reads.failed(error).await),
-            }
+            self.reads.done(connection, outcome).await
         })
     }
 
@@ -125,11 +117,7 @@ impl RecordStore for SqlRecords {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
             let outcome = write::expire(&mut connection, before, now).await;
-            drop(connection);
-            match outcome {
-                Ok(more) => Ok(more),
-                Err(error) => Err(self.writes.failed(error).await),
-            }
+            self.writes.done(connection, outcome).await
         })
     }
 }

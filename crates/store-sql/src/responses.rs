@@ -20,8 +20,6 @@ use sql::Put;
 /// The file name of the responses in the data folder.
 pub const RESPONSES_FILE: &str = "responses.db";
 
-const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
-
 /// The stored responses of one data folder.
 pub struct SqlResponses {
     writes: Line,
@@ -76,11 +74,7 @@ impl ResponseStore for SqlResponses {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
             let outcome = sql::chain(&mut *connection, (owner, id), reach, now).await;
-            drop(connection);
-            match outcome {
-                Ok(chain) => Ok(chain),
-                Err(error) => Err(self.reads.failed(error).await),
-            }
+            self.reads.done(connection, outcome).await
         })
     }
 
@@ -94,11 +88,7 @@ impl ResponseStore for SqlResponses {
         Box::pin(async move {
             let mut connection = self.reads.hold().await?;
             let outcome = sql::holding(&mut *connection, (owner, items), reach, now).await;
-            drop(connection);
-            match outcome {
-                Ok(turns) => Ok(turns),
-                Err(error) => Err(self.reads.failed(error).await),
-            }
+            self.reads.done(connection, outcome).await
         })
     }
 
@@ -106,27 +96,15 @@ impl ResponseStore for SqlResponses {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
             let outcome = sql::delete(&mut *connection, (owner, id), now).await;
-            drop(connection);
-            match outcome {
-                Ok(there) => Ok(there),
-                Err(error) => Err(self.writes.failed(error).await),
-            }
+            self.writes.done(connection, outcome).await
         })
     }
 
     fn expire(&self, now: SystemTime) -> Pending<'_, bool> {
         Box::pin(async move {
             let mut connection = self.writes.hold().await?;
-            let mut outcome = sql::expire(&mut *connection, now).await;
-            if let Ok(false) = outcome {
-                // The log still has what was deleted.
-                outcome = sqlx::query(EMPTY_LOG).fetch_all(&mut *connection).await.map(|_| false);
-            }
-            drop(connection);
-            match outcome {
-                Ok(more) => Ok(more),
-                Err(error) => Err(self.writes.failed(error).await),
-            }
+            let more = sql::expire(&mut *connection, now).await;
+            self.writes.swept(connection, more).await
         })
     }
 }

@@ -18,22 +18,12 @@ const TOUCH: &str = "UPDATE sessions SET seen = $2 WHERE digest = $1 AND seen < 
 const LIST: &str = "SELECT * FROM sessions ORDER BY created DESC, id";
 const END: &str = "DELETE FROM sessions WHERE digest = $1";
 
-impl SqlStore {
-    async fn sessions<T>(&self, outcome: sqlx::Result<T>) -> Result<T, Error> {
-        match outcome {
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(error).await),
-        }
-    }
-}
-
 impl SessionStore for SqlStore {
     fn insert(&self, session: Session) -> Pending<'_, ()> {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = add(&mut *connection, &session).await;
-            drop(connection);
-            if self.sessions(outcome).await? { Ok(()) } else { Err(full()) }
+            if self.0.done(connection, outcome).await? { Ok(()) } else { Err(full()) }
         })
     }
 
@@ -41,8 +31,7 @@ impl SessionStore for SqlStore {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = find(&mut *connection, &digest).await;
-            drop(connection);
-            self.sessions(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -50,8 +39,7 @@ impl SessionStore for SqlStore {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = touch(&mut *connection, &digest, now).await;
-            drop(connection);
-            self.sessions(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -59,8 +47,7 @@ impl SessionStore for SqlStore {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = list(&mut *connection).await;
-            drop(connection);
-            self.sessions(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 
@@ -68,8 +55,7 @@ impl SessionStore for SqlStore {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = end(&mut *connection, &which).await;
-            drop(connection);
-            self.sessions(outcome).await
+            self.0.done(connection, outcome).await
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use penstock_domain::{Code, Error};
 use penstock_identity::{KeySource, KeyStore, Pending, TeamListing, TeamRecord, TeamStore, in_use};
 
-use crate::keys::{NEXT_REVISION, json, millis, revision, time_of};
+use crate::keys::{NEXT_REVISION, at_a_moment, json, millis, time_of};
 use crate::link::{Ask, Cells, Link, Lock};
 use crate::{SqlStore, trouble};
 
@@ -25,11 +25,7 @@ impl TeamStore for SqlStore {
         Box::pin(async {
             let mut connection = self.connection().await?;
             let outcome = read_all(&mut *connection).await;
-            drop(connection);
-            let (revision, rows) = match outcome {
-                Ok(read) => read,
-                Err(error) => return Err(self.failed(error).await),
-            };
+            let (revision, rows) = self.0.done(connection, outcome).await?;
             listing(revision, &rows)
         })
     }
@@ -51,15 +47,13 @@ impl TeamStore for SqlStore {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = change(&mut *connection, &record).await;
-            drop(connection);
-            match outcome {
-                Ok(Outcome::Done) => {
+            match self.0.done(connection, outcome).await? {
+                Outcome::Done => {
                     record.version += 1;
                     Ok(record)
                 }
-                Ok(Outcome::Refused) => Err(newer()),
-                Ok(Outcome::Gone) => Err(gone()),
-                Err(error) => Err(self.failed(error).await),
+                Outcome::Refused => Err(newer()),
+                Outcome::Gone => Err(gone()),
             }
         })
     }
@@ -68,12 +62,10 @@ impl TeamStore for SqlStore {
         Box::pin(async move {
             let mut connection = self.connection().await?;
             let outcome = remove(&mut *connection, &name, now).await;
-            drop(connection);
-            match outcome {
-                Ok(Outcome::Done) => Ok(()),
-                Ok(Outcome::Refused) => Err(in_use()),
-                Ok(Outcome::Gone) => Err(gone()),
-                Err(error) => Err(self.failed(error).await),
+            match self.0.done(connection, outcome).await? {
+                Outcome::Done => Ok(()),
+                Outcome::Refused => Err(in_use()),
+                Outcome::Gone => Err(gone()),
             }
         })
     }
@@ -95,11 +87,7 @@ pub(crate) fn listing(revision: u64, rows: &[impl Cells]) -> Result<TeamListing,
 }
 
 pub(crate) async fn read_all<L: Link>(link: &mut L) -> sqlx::Result<(u64, Vec<L::Rows>)> {
-    let mut transaction = link.look().await?;
-    let revision = revision(&mut *transaction).await?;
-    let rows = transaction.rows(Ask::new(LIST)).await?;
-    transaction.commit().await?;
-    Ok((revision, rows))
+    at_a_moment(link, LIST).await
 }
 
 pub(crate) async fn add<L: Link>(link: &mut L, record: &TeamRecord) -> sqlx::Result<()> {

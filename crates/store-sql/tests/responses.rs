@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use penstock_conversation::{Chain, MemoryResponses, Owner, Reach, ResponseStore, Tail, Turn};
 use penstock_domain::Code;
 use penstock_store_sql::SqlResponses;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Executor};
 
 use homes::Home;
 
@@ -200,11 +202,15 @@ async fn a_change_that_is_dropped_never_was() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = SqlResponses::new(dir.path());
     filled(&store).await;
-    // Polled once: the transaction has begun at most.
+    // Somebody else writes: the change can begin and not end.
+    let other = SqliteConnectOptions::new().filename(store.path()).connect().await;
+    let mut other = other.expect("a second connection");
+    other.execute("BEGIN IMMEDIATE").await.expect("the file is free");
     let mut put = store.put(turn("x", None, 300), ROOM);
     let pending = std::future::poll_fn(|context| Poll::Ready(put.as_mut().poll(context).is_pending())).await;
     assert!(pending, "it was dropped in between");
     drop(put);
+    other.execute("ROLLBACK").await.expect("it had begun");
     assert!(store.chain(&me(), "x", ALL, at(1)).await.expect("readable").turns.is_empty());
     store.put(turn("x", None, 300), ROOM).await.expect("the connection goes on");
 }
