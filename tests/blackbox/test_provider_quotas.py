@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import signal
+import threading
 import time
 from typing import Any
 
@@ -132,6 +135,40 @@ def test_without_redis_each_gateway_gives_a_provider_its_part(houses: Any) -> No
     quiet(at, (2 + passed) * 50)
     assert rush(at, 60, BODY).count(200) == 8 - passed if passed <= 8 else 0
     quiet(at, max(500, (2 + passed) * 50))
+
+
+def test_what_a_provider_was_paid_is_the_same_everywhere_after_kills(houses: Any) -> None:
+    at = houses(3, provider={"budget": {"usd": 1000, "per": "lifetime"}})
+    dice, stop = random.Random(4711), threading.Event()
+
+    def work(number: int, stream: bool) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError, ValueError):
+                if stream:
+                    body = {"model": "said", "stream": True, "messages": [{"role": "user", "content": "[long]"}]}
+                    harness.sse(f"{at.gateways[number].url}/v1/chat/completions", body, at.env["CALLER"])
+                else:
+                    at.chat(number)
+            time.sleep(0.002)
+
+    workers = [threading.Thread(target=work, args=(number, stream), daemon=True)
+               for number in range(3) for stream in (False, True)]
+    for worker in workers:
+        worker.start()
+    for _ in range(8):
+        time.sleep(dice.uniform(0.3, 1.0))
+        gateway = at.gateways[dice.randrange(3)]
+        gateway.signal(signal.SIGKILL)
+        gateway.wait()
+        gateway.restart()
+    stop.set()
+    for worker in workers:
+        worker.join(30)
+    spent = at.agree()
+    quiet(at, spent)
+    assert paid(at) == spent > 0, "every entry that cost something says whom"
+    assert int(at.ledger("sum(cost)", "provider_hours")[0][0]) == spent
+    assert at.ledger("count(*)", "entries", "WHERE kind = 2")[0][0] > 0, "some were left open by a kill"
 
 
 def test_refuse_means_that_no_provider_with_bounds_is_called_without_asking(houses: Any) -> None:
