@@ -233,6 +233,17 @@ impl Quota {
         }
     }
 
+    /// Tells what all gateways together have spent of the budget; `refused`: what did not fit any more.
+    fn hear(&self, seen: &Seen, refused: Option<&Need>, wall: SystemTime) {
+        let Some(bell) = &self.bell else { return };
+        let mut own = self.account.lock();
+        own.spent.turn(wall);
+        if refused.is_some() || own.is_news_of_all(seen) {
+            let mut all = State::seen(own.allowance, seen, wall);
+            bell.hear(Level::Provider, &self.account.name, (&mut own, &mut all), refused);
+        }
+    }
+
     /// A call has ended here: there may be room.
     fn ask_again(&self) {
         if let Some(others) = &mut *self.others.lock() {

@@ -107,12 +107,17 @@ impl Question {
         match verdict {
             Verdict::Held(seen) => {
                 lease.learn(account, &seen, wall);
-                seen.first().into_iter().for_each(|seen| quota.agreed(seen, now));
+                if let Some(seen) = seen.first() {
+                    quota.hear(seen, None, wall);
+                    quota.agreed(seen, now);
+                }
                 Ok(())
             }
             Verdict::Refused(seen) => {
                 lease.learn(account, &seen, wall);
-                Err(quota.refused(&seen.first().cloned().unwrap_or_default(), &lease.hold.need, now))
+                let seen = seen.first().cloned().unwrap_or_default();
+                quota.hear(&seen, Some(&lease.hold.need), wall);
+                Err(quota.refused(&seen, &lease.hold.need, now))
             }
             Verdict::Alone => {
                 *quota.others.lock() = None;
