@@ -4,13 +4,18 @@
 //! counted by `bpe-openai` itself (van Antwerpen and Neubeck, "So many tokens, so little time", GitHub 2024).
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 
 use bpe_openai::Tokenizer;
 
-use crate::pieces::{Cut, end};
+use crate::letters::Letters;
+use crate::pieces::{Cut, Cutter};
 
 /// The longest token that the table knows.
 const SHORT: usize = 15;
+
+/// The longest piece that is remembered: a word of Cyrillic has two bytes for each letter.
+const LONG: usize = 31;
 
 /// Pieces that each thread remembers the tokens of: most words of most texts, in what a core has at hand.
 const SEEN: usize = 8_192;
@@ -19,11 +24,17 @@ struct Memo {
     /// 0 is no key.
     keys: Box<[u128]>,
     tokens: Box<[u8]>,
+    /// Of pieces longer than a short token: the beginning, and the rest as a key of its own.
+    long: Box<[([u8; 16], u128, u8)]>,
 }
 
 impl Memo {
     fn new() -> Self {
-        Self { keys: vec![0; SEEN].into_boxed_slice(), tokens: vec![0; SEEN].into_boxed_slice() }
+        Self {
+            keys: vec![0; SEEN].into_boxed_slice(),
+            tokens: vec![0; SEEN].into_boxed_slice(),
+            long: vec![([0; 16], 0, 0); SEEN].into_boxed_slice(),
+        }
     }
 }
 
@@ -31,6 +42,9 @@ thread_local! {
     /// One for each way to cut.
     static MEMO: RefCell<[Memo; 2]> = RefCell::new([Memo::new(), Memo::new()]);
 }
+
+/// For both vocabularies.
+static LETTERS: LazyLock<Letters> = LazyLock::new(Letters::new);
 
 /// A vocabulary with the table of its short tokens.
 pub(crate) struct Fast {
@@ -67,9 +81,10 @@ impl Fast {
         MEMO.with_borrow_mut(|memos| {
             let memo = &mut memos[self.cut as usize];
             let bytes = text.as_bytes();
+            let cutter = Cutter { cut: self.cut, letters: &LETTERS, text };
             let (mut at, mut tokens) = (0, 0);
             while at < bytes.len() {
-                let end = end(self.cut, bytes, at).unwrap_or_else(|| self.end(text, at));
+                let end = cutter.end(at);
                 tokens += self.piece(memo, bytes, (at, end));
                 at = end;
             }
@@ -77,17 +92,10 @@ impl Fast {
         })
     }
 
-    /// The end of a piece, by the vocabulary's own pattern.
-    fn end(&self, text: &str, at: usize) -> usize {
-        let rest = text.get(at..).unwrap_or_default();
-        // Every character is in some piece.
-        at + self.tokenizer.split(rest).next().unwrap_or(rest).len().max(1)
-    }
-
     /// The tokens of a piece.
     fn piece(&self, memo: &mut Memo, text: &[u8], (at, end): (usize, usize)) -> u64 {
         if end - at > SHORT {
-            return self.tokenizer.bpe.count(&text[at..end]) as u64;
+            return self.long(memo, text, (at, end));
         }
         let key = key(text, at, end);
         let mixed = mix(key);
@@ -100,6 +108,23 @@ impl Fast {
             memo.keys[seen] = key;
         }
         u64::from(memo.tokens[seen])
+    }
+
+    /// The tokens of a piece that is longer than the tokens of the table.
+    fn long(&self, memo: &mut Memo, text: &[u8], (at, end): (usize, usize)) -> u64 {
+        let count = || self.tokenizer.bpe.count(&text[at..end]);
+        let Some(first) = text[at..end].first_chunk::<16>().filter(|_| end - at <= LONG) else {
+            return count() as u64;
+        };
+        // The length of the rest is in its key, so that nothing shorter is taken for it; 0 tokens is a free place.
+        let rest = key(text, at + 16, end);
+        let mixed = mix(u128::from_le_bytes(*first)) ^ mix(rest).rotate_left(23);
+        let seen = &mut memo.long[mixed as usize % SEEN];
+        if seen.2 == 0 || seen.0 != *first || seen.1 != rest {
+            // A token has a byte at least.
+            *seen = (*first, rest, count() as u8);
+        }
+        u64::from(seen.2)
     }
 
     /// Where a key is, or would be.
@@ -168,8 +193,31 @@ mod tests {
     #[test]
     fn what_is_written_to_be_slow_takes_linear_time() {
         for unit in [
-            "a", " ", "\n", "!", "aB", " \n", "'s", "1", "é", "a\u{301}", "\u{a0}", "中", " a", "🙂", "A",
+            "a",
+            " ",
+            "\n",
+            "!",
+            "aB",
+            " \n",
+            "'s",
+            "1",
+            "é",
+            "a\u{301}",
+            "\u{a0}",
+            "中",
+            " a",
+            "🙂",
+            "A",
             "/",
+            "A中",
+            "\u{301}A",
+            "\u{301}",
+            "\u{3000}",
+            "👩\u{200d}",
+            "ǅ",
+            "क्",
+            "½",
+            "の。",
         ] {
             for tail in ["", "é", "x"] {
                 let text = unit.repeat(BYTES / unit.len()) + tail;
@@ -177,6 +225,37 @@ mod tests {
                 assert!(Vocabulary::O200k.count(&text) > 0);
                 // A square of this length takes hours; linear time takes a tenth of a second, on a busy machine more.
                 assert!(clock.elapsed() < Duration::from_secs(10), "{unit:?}{tail:?}: {:?}", clock.elapsed());
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_texts_count_as_by_the_patterns() {
+        for unit in
+            ["a", "Z", "9", "!", " ", "中", "é", "a\u{301}", "👩\u{200d}👧🏽", "A中", "\u{301}A", "の。", "xyz"]
+        {
+            for length in [15_usize, 16, 17, 31, 32, 33, 4_096] {
+                let text = unit.repeat(length.div_ceil(unit.len()));
+                agree(&text);
+                agree(&format!("x {text}\u{3000}{text}'ſ"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_long_pieces_is_never_taken_for_another() {
+        // Words that begin or end alike, of every length about the bounds; each is counted twice.
+        for length in 14..36 {
+            let word = "unübertrefflichkeitsbescheinigungen".chars().cycle();
+            let text: String = word.clone().take(length).collect();
+            for changed in 0..length {
+                let other: String = word
+                    .clone()
+                    .take(length)
+                    .enumerate()
+                    .map(|(n, c)| if n == changed { 'q' } else { c })
+                    .collect();
+                agree(&format!("{text} {other} {text} {other}"));
             }
         }
     }

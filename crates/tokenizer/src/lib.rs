@@ -26,6 +26,7 @@
 mod estimate;
 mod fast;
 mod json;
+mod letters;
 mod pieces;
 mod vocabulary;
 mod weights;
