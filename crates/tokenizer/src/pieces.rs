@@ -88,8 +88,17 @@ impl Cutter<'_> {
     /// The first place from `at` on whose character is of none of these kinds.
     #[inline]
     fn run(&self, mut at: usize, kinds: u8) -> usize {
+        let bytes = self.text.as_bytes();
         loop {
-            let (kind, next) = self.look(at);
+            // Most text is this loop: only a character beyond ASCII, or the end, is of no kind here.
+            while bytes.get(at).is_some_and(|byte| KIND[usize::from(*byte)] & kinds != 0) {
+                at += 1;
+            }
+            match bytes.get(at) {
+                Some(byte) if !byte.is_ascii() => {}
+                _ => return at,
+            }
+            let (kind, next) = self.look_beyond(at);
             if kind & kinds == 0 {
                 return at;
             }

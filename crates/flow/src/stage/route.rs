@@ -56,18 +56,23 @@ pub(crate) fn route(
     }
 }
 
-/// Tokens of the prompt. Where there is a choice, or a stream that will need the estimate anyway, as we estimate them;
-/// else by the length of the body, which costs nothing.
+/// Tokens of the prompt. Long ones where there is a choice, and those of a stream that will need the estimate anyway, as we
+/// estimate them; else by the length of the body, which costs nothing: no window is so small that a short prompt's could
+/// matter, and shares and prices of equals want no more than its size.
 fn input(journey: &mut Journey, request: &Request, model: &Model) -> u64 {
     let choice = model.deployments.len() > 1 || !model.fallbacks.is_empty();
-    if choice || request.stream {
+    let length = request.body.bytes().len();
+    if request.stream || (choice && length > SHORT) {
         return journey.weigh(request);
     }
-    request.body.bytes().len() as u64 / BYTES_PER_TOKEN
+    length as u64 / BYTES_PER_TOKEN
 }
 
 /// Bytes of a request's body that make a token, about.
 const BYTES_PER_TOKEN: u64 = 4;
+
+/// Bodies up to this many bytes are about a thousand tokens.
+const SHORT: usize = 4 << 10;
 
 /// What of a body has to be equal for two requests to share what a replica has cached: its beginning, where system
 /// prompts and tools stand.
