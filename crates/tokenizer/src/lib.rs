@@ -18,9 +18,9 @@
 //! with the newer one, 17 MiB and a tenth for the older; 1 MiB for each thread that counts.
 //!
 //! How fast it counts with `o200k_base`, by `examples/speed` on one of two shared and busy cores, 2026-11-24, in MB/s of processor
-//! time: licences in English 81, program text 76, JSON 77, tables of figures 50, Hindi 87; below the 50 that are asked for:
-//! documentation 37, Arabic 36, emoji 34, Russian 31, and program messages in Japanese 22, Chinese 18, German 12, where words are
-//! new and `bpe-openai` has to merge them. `bpe-openai` alone at the same time: 8 to 22.
+//! time: licences in English 97, program text 80, JSON 87, tables of figures 75 (two runs); Hindi 87 (one); below the 50 that are asked
+//! for: documentation 38, Arabic 36, emoji 34, Russian 31, and program messages in Japanese 22, Chinese 19, German 12, where words
+//! are new and `bpe-openai` has to merge them. `bpe-openai` alone at the same time: 8 to 22.
 //!
 //! What it refuses to know: who asks, requests, prices. Of JSON it knows only where strings begin and end.
 
