@@ -1,8 +1,7 @@
 //! What a character beyond ASCII is to OpenAI's patterns.
 //!
 //! What it promises: the answer of the pattern itself, which is asked once for each character that somebody writes; so there is no
-//! table of Unicode here that could be of another year than the pattern's. Then one look-up in a megabyte of which the system
-//! gives only the pages that are touched.
+//! table of Unicode here that could be of another year than the pattern's. Then one look-up in a table of a megabyte.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

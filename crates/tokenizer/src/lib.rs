@@ -14,7 +14,7 @@
 //! average, 95 % within 11.5 %. In scripts that it has not learned (Arabic, Hindi, Thai) expect a quarter and more. Other
 //! vendors' vocabularies differ from this one by more than that. Tuning figures, not a benchmark.
 //!
-//! What the vocabularies cost: 47 MB of the program file; 37 MiB of memory and up to a quarter of a second for the first count
+//! What the vocabularies cost: 47 MB of the program file; 38 MiB of memory and up to a quarter of a second for the first count
 //! with the newer one, 17 MiB and a tenth for the older; 1 MiB for each thread that counts.
 //!
 //! How fast it counts with `o200k_base`, by `examples/speed` on one of two shared and busy cores, 2026-11-24, in MB/s of processor
