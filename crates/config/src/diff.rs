@@ -52,14 +52,14 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     one(&mut changes, "server.listen", a.listen == b.listen, true);
     one(&mut changes, "server.admin_listen", a.admin_listen == b.admin_listen, true);
     one(&mut changes, "server.drain", a.drain == b.drain, false);
-    one(&mut changes, "server.max_body", a.max_body == b.max_body, false);
+    one(&mut changes, "server.max_body", a.max_body == b.max_body, true);
     one(&mut changes, "server.max_in_flight", a.max_in_flight == b.max_in_flight, true);
     let same = a.max_in_flight_bytes == b.max_in_flight_bytes;
     one(&mut changes, "server.max_in_flight_bytes", same, true);
     one(&mut changes, "server.header_timeout", a.header_timeout == b.header_timeout, true);
-    one(&mut changes, "server.body_timeout", a.body_timeout == b.body_timeout, false);
+    one(&mut changes, "server.body_timeout", a.body_timeout == b.body_timeout, true);
     one(&mut changes, "server.write_timeout", a.write_timeout == b.write_timeout, true);
-    one(&mut changes, "server.keep_alive", a.keep_alive == b.keep_alive, false);
+    one(&mut changes, "server.keep_alive", a.keep_alive == b.keep_alive, true);
     one(&mut changes, "server.trusted_proxies", a.trusted_proxies == b.trusted_proxies, true);
     one(&mut changes, "data_dir", old.data_dir == new.data_dir, true);
     one(&mut changes, "stores.database", old.stores.database == new.stores.database, true);
