@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import socket
+import time
 from typing import Any, Iterator
 
 import pytest
@@ -59,6 +60,15 @@ def test_sigterm_lets_a_stream_finish_and_exits_with_0(house: harness.Gateway) -
     thread.join(harness.PATIENCE)
     assert isinstance(box[0], list) and box[0][-1] == "[DONE]", box
     assert house.wait() == 0
+
+
+@pytest.mark.parametrize("ms", [0, 20, 40, 60, 80, 100, 120, 140, 160, 200, 300])
+def test_sigterm_while_the_embedded_model_loads_exits_with_0(folder: pathlib.Path, spawn: Any, ms: int) -> None:
+    config: Any = {"providers": {"local": {"kind": "local"}}, "models": {"small": {"provider": "local", "model": harness.CHAT_MODEL}}}
+    gateway = spawn(harness.Gateway(folder, config, {}))
+    time.sleep(ms / 1000)  # The moment is what is tested: the engine's library is at another place each time.
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait() == 0
 
 
 def test_sigterm_takes_no_new_connections_while_it_drains(house: harness.Gateway) -> None:

@@ -42,7 +42,9 @@ impl<T: Into<String>> From<T> for Failure {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().verb) {
+    let ended = run(Cli::parse().verb);
+    wiring::stop_engines();
+    match ended {
         Ok(code) => code,
         Err(Failure(text)) => {
             terminal::note(format!("penstock: {text}"));

@@ -57,6 +57,18 @@ fn register_local(registry: &mut Registry<dyn Provider, ()>) {
     });
 }
 
+/// Ends the embedded engines, before the process does: a thread inside the engine's library does not survive the
+/// destructors of that library. What loads or computes gives up within a step; nobody waits longer than two seconds.
+#[cfg(feature = "local")]
+pub(crate) fn stop_engines() {
+    if !penstock_provider_local::stop(std::time::Duration::from_secs(2)) {
+        tracing::warn!("an embedded model is still at work as the process ends");
+    }
+}
+
+#[cfg(not(feature = "local"))]
+pub(crate) fn stop_engines() {}
+
 /// Whether the embedded model is in this build.
 pub(crate) const fn has_local() -> bool {
     cfg!(feature = "local")

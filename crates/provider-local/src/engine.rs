@@ -8,6 +8,7 @@
 //!
 //! What it refuses to know: conversations, templates, tools' meaning. It takes tokens and gives deltas.
 
+mod busy;
 mod embedder;
 mod sequence;
 mod slots;
@@ -22,6 +23,9 @@ use llama_cpp_2::token::LlamaToken;
 use penstock_domain::{Code, Delta, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
+use self::busy::Busy;
+pub(crate) use self::busy::stopping;
+pub use self::busy::{settle, stop};
 use crate::answer::{Matcher, Rules};
 use crate::journal;
 use crate::loaded::Loaded;
@@ -117,8 +121,9 @@ impl Engine {
         let places = Arc::new(Semaphore::new(most as usize));
         let thread = std::thread::Builder::new().name(format!("model {name}").chars().take(15).collect());
         let failed = state.clone();
+        let mut busy = Busy::new();
         let started = thread.spawn(move || {
-            let run = || journal::listening(|| live(&cache, &name, &settings, &state, orders));
+            let run = || journal::listening(|| live(&cache, &name, &settings, (&state, orders), &mut busy));
             let why = match std::panic::catch_unwind(AssertUnwindSafe(run)) {
                 Ok(Ok(())) => return,
                 Ok(Err(why)) => why,
@@ -204,8 +209,8 @@ fn live(
     cache: &Path,
     name: &str,
     settings: &Settings,
-    state: &watch::Sender<State>,
-    orders: mpsc::Receiver<Work>,
+    (state, orders): (&watch::Sender<State>, mpsc::Receiver<Work>),
+    busy: &mut Busy,
 ) -> Result<(), String> {
     let own = settings.path.as_deref().filter(|_| settings.model == name);
     // A model that is not installed may be fetched while the gateway runs.
@@ -213,10 +218,10 @@ fn live(
         tracing::warn!(model = %name, "{missing}");
         state.send_replace(State::Failed(missing.to_string().into()));
         while model::glance(cache, name, own).is_err() {
-            if orders.is_closed() {
+            if orders.is_closed() || stopping() {
                 return Ok(());
             }
-            std::thread::sleep(LOOK_AGAIN);
+            busy.apart(|| std::thread::sleep(LOOK_AGAIN));
         }
     }
     state.send_replace(State::Loading);
@@ -228,8 +233,8 @@ fn live(
         state.send_replace(State::Ready(loaded.clone()));
     };
     if loaded.embeds {
-        embedder::run(&loaded, settings, ready, orders)
+        embedder::run(&loaded, settings, ready, (orders, busy))
     } else {
-        worker::run(&loaded, settings, ready, orders)
+        worker::run(&loaded, settings, ready, (orders, busy))
     }
 }

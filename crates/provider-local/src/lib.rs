@@ -22,6 +22,7 @@ mod provider;
 mod settings;
 mod vocabulary;
 
+pub use engine::{settle, stop};
 pub use model::{CATALOGUE, cache_dir};
 pub use provider::LocalProvider;
 pub use settings::Settings;

@@ -9,6 +9,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 
 use crate::answer::Grammars;
 use crate::cpu;
+use crate::engine;
 use crate::journal;
 use crate::model::{self, Peek};
 use crate::prompt::Template;
@@ -52,7 +53,8 @@ impl Loaded {
         let backend = backend()?;
         let path = model::resolve(cache, name, own).map_err(|error| error.to_string())?;
         let peek = Peek::at(&path).map_err(|error| error.to_string())?;
-        let loading = LlamaModel::load_from_file(backend, &path, &LlamaModelParams::default());
+        let params = LlamaModelParams::default().with_progress_callback(|_| !engine::stopping());
+        let loading = LlamaModel::load_from_file(backend, &path, &params);
         let said = journal::flush();
         let model = loading.map_err(|error| {
             let why = said.unwrap_or_else(|| error.to_string());

@@ -12,6 +12,7 @@ use llama_cpp_2::token::LlamaToken;
 use penstock_domain::Error;
 use tokio::sync::mpsc;
 
+use super::busy::{Busy, stopping};
 use super::{EmbedOrder, Work, unavailable};
 use crate::loaded::{Loaded, backend};
 use crate::settings::Settings;
@@ -26,7 +27,7 @@ pub(super) fn run(
     loaded: &Loaded,
     settings: &Settings,
     ready: impl FnOnce(),
-    mut orders: mpsc::Receiver<Work>,
+    (mut orders, busy): (mpsc::Receiver<Work>, &mut Busy),
 ) -> Result<(), String> {
     let pass = loaded.context.max(USUAL_PASS);
     let threads = i32::try_from(settings.threads).map_err(|error| error.to_string())?;
@@ -46,7 +47,10 @@ pub(super) fn run(
     })?;
     let mut embedder = Embedder { context, batch: LlamaBatch::new(pass as usize, 1), pass: pass as usize };
     ready();
-    while let Some(work) = orders.blocking_recv() {
+    while let Some(work) = busy.apart(|| orders.blocking_recv()) {
+        if stopping() {
+            return Ok(());
+        }
         match work {
             Work::Embed(order, _places) => embedder.answer(order),
             Work::Generate(order, _places) => {

@@ -18,6 +18,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use penstock_domain::{Delta, Usage};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::busy::{Busy, stopping};
 use super::sequence::{Progress, Prompt, Sequence};
 use super::slots::Slots;
 use super::{Order, Work, unavailable};
@@ -65,16 +66,19 @@ pub(super) fn run(
     loaded: &Loaded,
     settings: &Settings,
     ready: impl FnOnce(),
-    mut orders: mpsc::Receiver<Work>,
+    (mut orders, busy): (mpsc::Receiver<Work>, &mut Busy),
 ) -> Result<(), String> {
     let mut worker = Worker::new(loaded, settings)?;
     ready();
     loop {
         if worker.idle() {
-            match orders.blocking_recv() {
+            match busy.apart(|| orders.blocking_recv()) {
                 Some(work) => worker.take(work),
                 None => return Ok(()),
             }
+        }
+        if stopping() {
+            return Ok(());
         }
         while let Ok(work) = orders.try_recv() {
             worker.take(work);

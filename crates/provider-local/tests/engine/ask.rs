@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -10,7 +11,7 @@ use penstock_domain::{
     Message, Origin, Part, Request, RequestId, Role, Sampling, Task, TokenLogprob, Usage,
 };
 use penstock_provider::{Call, Deltas, Provider};
-use penstock_provider_local::{LocalProvider, Settings, cache_dir};
+use penstock_provider_local::{LocalProvider, Settings, cache_dir, settle};
 
 /// Bodies are decoded by a plain function, so the contents of tests wait here and the body holds their number.
 static CONTENTS: Mutex<Vec<Content>> = Mutex::new(Vec::new());
@@ -37,7 +38,10 @@ pub(crate) fn local() -> Arc<LocalProvider> {
 }
 
 pub(crate) fn with(settings: Settings) -> Arc<LocalProvider> {
-    Arc::new(LocalProvider::new(settings, cache()))
+    let provider = Arc::new(LocalProvider::new(settings, cache()));
+    // A test may ask another model only, and end, and its process with it, while this one is still loading.
+    assert!(settle(Duration::from_secs(60)), "a model is still loading after a minute");
+    provider
 }
 
 /// What came back.
