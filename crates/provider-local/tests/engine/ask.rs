@@ -33,15 +33,17 @@ pub(crate) fn cache() -> PathBuf {
 
 /// The provider that most tests share: loading once is enough.
 pub(crate) fn local() -> Arc<LocalProvider> {
-    static LOCAL: LazyLock<Arc<LocalProvider>> = LazyLock::new(|| with(Settings::default()));
+    static LOCAL: LazyLock<Arc<LocalProvider>> = LazyLock::new(|| {
+        let provider = with(Settings::default());
+        // A test may ask another model only, and end, and its process with it, while this one is still loading.
+        assert!(settle(Duration::from_secs(60)), "a model is still loading after a minute");
+        provider
+    });
     LOCAL.clone()
 }
 
 pub(crate) fn with(settings: Settings) -> Arc<LocalProvider> {
-    let provider = Arc::new(LocalProvider::new(settings, cache()));
-    // A test may ask another model only, and end, and its process with it, while this one is still loading.
-    assert!(settle(Duration::from_secs(60)), "a model is still loading after a minute");
-    provider
+    Arc::new(LocalProvider::new(settings, cache()))
 }
 
 /// What came back.
